@@ -1,0 +1,232 @@
+//! The composition root: `build` binds everything, `run` serves and then drains.
+//!
+//! The only module that names all the others. Tests call the same functions as `main`.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use crate::audit::{self, Trail, writer::Writer};
+use crate::config::files;
+use crate::config::watch::Watcher;
+use crate::config::{Cloud, Environment, LoadError};
+use crate::error_chain::ErrorChain;
+use crate::instruments::Instruments;
+use crate::keyring::{Cause, Keyring, Proposal, Refresher};
+use crate::kms::Kms;
+use crate::kms::server;
+use crate::kms::socket::{Listener, SocketError, SocketOptions};
+use crate::metrics::{self, Metrics};
+use crate::openstack::{OpenStack, Timing};
+use crate::{hardening, secret};
+
+/// How long calls in flight may take to finish after SIGTERM. kube-apiserver gives up
+/// on a call after 3 s; the kubelet kills after 30 s by default.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What only a restart can change: the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Where and for whom to listen.
+    pub socket: SocketOptions,
+    /// The file with all other settings, which are [`crate::config::Live`].
+    pub cloud_config: PathBuf,
+    /// Where to serve metrics, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// Where to write down each Encrypt and Decrypt, if anywhere.
+    pub audit_log: Option<PathBuf>,
+    /// How often to look for changed files that nothing has notified.
+    pub slow_check: Duration,
+}
+
+/// Why the sidecar does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The socket cannot be had.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The configuration cannot be read or is not valid.
+    #[error(transparent)]
+    Config(LoadError),
+    /// The configuration is valid, and cannot be used.
+    #[error("the cloud-config cannot be used")]
+    Cloud(#[source] Cause),
+    /// There is no thread for the audit log.
+    #[error("the audit log cannot be started")]
+    Audit(#[source] std::io::Error),
+}
+
+/// The sidecar has ended for another reason than being told to.
+#[derive(Debug, thiserror::Error)]
+#[error("the key refresher has ended, which is a bug: please report what the log says before this")]
+pub struct Ended;
+
+/// Everything bound and connected, nothing served yet.
+#[derive(Debug)]
+pub struct App {
+    listener: Listener,
+    keyring: Keyring,
+    refresher: Refresher<OpenStack, Connect>,
+    watcher: Watcher,
+    proposals: watch::Sender<Proposal>,
+    metrics: Option<SocketAddr>,
+    audit: Option<(Trail, Writer)>,
+    instruments: Arc<Instruments>,
+}
+
+type Connect = Box<dyn Fn(&Cloud) -> Result<OpenStack, Cause> + Send + Sync>;
+
+impl App {
+    /// Binds the socket, then reads the configuration. No network I/O.
+    ///
+    /// # Errors
+    /// When the socket is taken or the configuration is not valid.
+    pub async fn build(boot: Boot) -> Result<Self, StartError> {
+        hardening::apply();
+        // First of all: kube-apiserver backs off for up to two minutes when nobody
+        // listens, and asks every few seconds when somebody does.
+        let listener = Listener::bind(&boot.socket).await?;
+        let environment = Environment::from_process();
+        let loaded = crate::config::load(&boot.cloud_config, &environment, &files::read)
+            .map_err(StartError::Config)?;
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        let live = Arc::clone(&loaded.live);
+        let watcher = Watcher::new(boot.cloud_config, environment, loaded, boot.slow_check);
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            socket = %listener.path().display(),
+            keystone = %live.cloud.keystone,
+            write_key_id = %live.ring.write,
+            keys = live.ring.ids().count(),
+            memory = secret::protection().as_str(),
+            "listening; loading keys"
+        );
+        let instruments = Arc::new(Instruments::default());
+        let audit = match boot.audit_log {
+            Some(path) => Some(start_audit(path, &instruments)?),
+            None => None,
+        };
+        let (proposals, receiver) = watch::channel(Proposal::Valid(Arc::clone(&live)));
+        let (keyring, refresher) =
+            Refresher::new(live, connect(&instruments), receiver).map_err(StartError::Cloud)?;
+        Ok(Self {
+            listener,
+            keyring,
+            refresher,
+            watcher,
+            proposals,
+            metrics: boot.metrics,
+            audit,
+            instruments,
+        })
+    }
+
+    /// The keys that this sidecar serves.
+    pub fn keyring(&self) -> Keyring {
+        self.keyring.clone()
+    }
+
+    /// Serves until `shutdown`, then drains and removes the socket. Each message of
+    /// `hangups` makes it read its configuration again.
+    ///
+    /// # Errors
+    /// When a part ends that must not.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()>,
+        hangups: mpsc::Receiver<()>,
+    ) -> Result<(), Ended> {
+        let metrics = Metrics::new(self.keyring.clone(), Arc::clone(&self.instruments));
+        let (trail, writer) = self.audit.unzip();
+        let hangups = announced(hangups, trail.clone());
+        let kms = Kms::new(self.keyring, self.instruments, trail);
+        let serving = server::serve(self.listener, kms, shutdown, DRAIN);
+        let outcome = tokio::select! {
+            () = serving => Ok(()),
+            () = self.refresher.run() => Err(Ended),
+            never = self.watcher.run(hangups.received, self.proposals) => match never {},
+            never = hangups.forward => match never {},
+            never = serve_metrics(self.metrics, metrics) => match never {},
+        };
+        if let Some(writer) = writer {
+            writer.finish();
+        }
+        info!("stopped");
+        outcome
+    }
+}
+
+fn connect(instruments: &Arc<Instruments>) -> Connect {
+    let instruments = Arc::clone(instruments);
+    Box::new(move |cloud| {
+        OpenStack::counted(cloud, Timing::default(), Arc::clone(&instruments)).map_err(Into::into)
+    })
+}
+
+fn start_audit(
+    path: PathBuf,
+    instruments: &Arc<Instruments>,
+) -> Result<(Trail, Writer), StartError> {
+    let (trail, notes) = audit::trail(instruments);
+    let writer = Writer::start(path, notes).map_err(StartError::Audit)?;
+    Ok((trail, writer))
+}
+
+/// SIGHUP for two: the audit log, then the watcher.
+struct Announced<F> {
+    received: mpsc::Receiver<()>,
+    forward: F,
+}
+
+fn announced(
+    mut hangups: mpsc::Receiver<()>,
+    trail: Option<Trail>,
+) -> Announced<impl Future<Output = Infallible>> {
+    let (sender, received) = mpsc::channel(1);
+    let forward = async move {
+        while let Some(()) = hangups.recv().await {
+            if let Some(trail) = &trail {
+                trail.reopen();
+            }
+            // A full channel means that a reload is due already.
+            let _ = sender.try_send(());
+        }
+        std::future::pending().await
+    };
+    Announced { received, forward }
+}
+
+async fn serve_metrics(address: Option<SocketAddr>, metrics: Metrics) -> Infallible {
+    match address {
+        Some(address) => metrics::server::serve(address, metrics).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says why the start failed: the log is what is left of a container that ended.
+pub fn log_failed_start(error: &StartError) {
+    if let StartError::Config(load) = error {
+        for warning in &load.warnings {
+            warn!("{warning}");
+        }
+    }
+    error!("not started: {}", ErrorChain(error));
+}
+
+/// The number of a group by its name in /etc/group.
+pub fn group_number(name: &str) -> Option<u32> {
+    let groups = files::read(std::path::Path::new("/etc/group")).ok()?;
+    let groups = String::from_utf8_lossy(&groups.bytes).into_owned();
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}

@@ -1,0 +1,113 @@
+//! The audit trail: who had which key used, one entry for each Encrypt and Decrypt.
+//!
+//! `kms` notes entries, the thread of [`writer`] puts them into a file. Invariant: a
+//! call never waits for the trail and never fails because of it; what the bounded queue
+//! has no room for is dropped and counted.
+
+pub mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, SystemTime};
+
+use crate::instruments::Instruments;
+use crate::key_id::KeyId;
+
+/// Lines that can wait for the file: some seconds of a cold start.
+const QUEUE: usize = 4096;
+
+/// One call.
+#[derive(Debug)]
+pub struct Entry {
+    /// When it was answered.
+    pub at: SystemTime,
+    /// `Encrypt` or `Decrypt`.
+    pub call: &'static str,
+    /// What kube-apiserver calls it in its own audit log.
+    pub uid: String,
+    /// The key; `None` when the request named none.
+    pub key_id: Option<KeyId>,
+    /// Why it was refused; `None` when it was served.
+    pub refused: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The end that calls write to. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Trail {
+    entries: SyncSender<Note>,
+    reopen: Arc<AtomicBool>,
+    instruments: Arc<Instruments>,
+}
+
+/// The end that the file's thread reads.
+#[derive(Debug)]
+pub struct Notes {
+    entries: Receiver<Note>,
+    reopen: Arc<AtomicBool>,
+    instruments: Arc<Instruments>,
+}
+
+#[derive(Debug)]
+enum Note {
+    Entry(Box<Entry>),
+    /// Look at [`Trail::reopen`].
+    Wake,
+}
+
+/// Both ends of a trail.
+pub fn trail(instruments: &Arc<Instruments>) -> (Trail, Notes) {
+    let (sender, entries) = sync_channel(QUEUE);
+    let reopen = Arc::new(AtomicBool::new(false));
+    let trail = Trail {
+        entries: sender,
+        reopen: Arc::clone(&reopen),
+        instruments: Arc::clone(instruments),
+    };
+    let notes = Notes {
+        entries,
+        reopen,
+        instruments: Arc::clone(instruments),
+    };
+    (trail, notes)
+}
+
+impl Trail {
+    /// Notes a call, if there is room.
+    pub fn note(&self, entry: Entry) {
+        if self.entries.try_send(Note::Entry(Box::new(entry))).is_err() {
+            self.instruments.unaudited.increase();
+        }
+    }
+
+    /// Has the file opened anew: somebody has renamed it.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Release);
+        // A full queue wakes the thread as well.
+        let _ = self.entries.try_send(Note::Wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_queue_has_no_room_for_is_dropped_and_counted() {
+        let instruments = Arc::new(Instruments::default());
+        let (trail, _notes) = trail(&instruments);
+        for _ in 0..QUEUE + 3 {
+            trail.note(Entry {
+                at: SystemTime::UNIX_EPOCH,
+                call: "Encrypt",
+                uid: String::new(),
+                key_id: None,
+                refused: None,
+                took: Duration::ZERO,
+            });
+        }
+        assert_eq!(instruments.unaudited.value(), 3);
+    }
+}

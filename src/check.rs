@@ -1,0 +1,303 @@
+//! The diagnosis for whoever sets this up: every step from the file to the key.
+//!
+//! Beside `app` the only module that names several edges. It stops at the first step
+//! that fails, and says what was found, how long it took, and what to do. It never asks
+//! for more than the sidecar itself, but for a key's metadata, which the recommended
+//! credential must not read: a refusal there is good news.
+
+mod encryption_config;
+mod findings;
+mod judgement;
+mod kubernetes;
+mod manifest;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::Uri;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::config::{self, Environment, Live, Loaded, files};
+use crate::error_chain::ErrorChain;
+use crate::key_id::KeyId;
+use crate::openstack::{Endpoint, Error, OpenStack, Session, Timing};
+use crate::secret::{self, ExposedKek, Protection};
+
+use judgement::{described, doubts, identity, short_key, too_powerful};
+
+pub use report::{Outcome, Report, Step};
+
+/// What to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// The cloud-config, and from there everything up to the keys.
+    pub cloud_config: Option<PathBuf>,
+    /// kube-apiserver's EncryptionConfiguration.
+    pub encryption_config: Option<PathBuf>,
+    /// kube-apiserver's static pod.
+    pub manifest: Option<PathBuf>,
+}
+
+/// Goes through every step; `said` is called after each, as soon as it is done.
+pub async fn check(files: &Files, said: &mut dyn FnMut(&Step)) -> Report {
+    let mut walk = Walk {
+        report: Report::default(),
+        said,
+        begin: Instant::now(),
+    };
+    walk.kubernetes(files);
+    if let Some(cloud_config) = &files.cloud_config {
+        // The step that fails has been recorded.
+        let _ = walk.all(cloud_config).await;
+    }
+    walk.report
+}
+
+/// A step has failed, and is in the report.
+struct Failed;
+
+struct Walk<'a> {
+    report: Report,
+    said: &'a mut dyn FnMut(&Step),
+    begin: Instant,
+}
+
+impl Walk<'_> {
+    async fn all(&mut self, cloud_config: &Path) -> Result<(), Failed> {
+        let live = self.configuration(cloud_config)?;
+        self.memory();
+        let client = OpenStack::new(&live.cloud, Timing::default());
+        let client = self.take("settings", client, "mend the cloud-config")?;
+        let keystone = client.keystone().clone();
+        self.reach(&client, "keystone", &keystone).await?;
+        let session = self.login(&client, &live).await?;
+        let endpoint = self.catalog(&client, &session).await?;
+        for id in live.ring.ids() {
+            let role = if id == live.ring.write {
+                "key-id"
+            } else {
+                "decrypt-key-ids"
+            };
+            self.key(&client, &session, &endpoint, id, role).await?;
+        }
+        Ok(())
+    }
+
+    fn configuration(&mut self, path: &Path) -> Result<Arc<Live>, Failed> {
+        let loaded = config::load(path, &Environment::from_process(), &files::read);
+        let Loaded {
+            live,
+            warnings,
+            files,
+        } = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let warnings = error.warnings.iter().map(ToString::to_string).collect();
+                let text = ErrorChain(&error).to_string();
+                return self.fail("configuration", text, None, warnings);
+            }
+        };
+        let found = format!(
+            "{}, {}, {} key{}, {} file{}",
+            path.display(),
+            identity(&live.cloud.identity),
+            live.ring.ids().count(),
+            plural(live.ring.ids().count()),
+            files.len(),
+            plural(files.len()),
+        );
+        let warnings = warnings.iter().map(ToString::to_string).collect();
+        self.pass("configuration", found, warnings);
+        Ok(live)
+    }
+
+    fn memory(&mut self) {
+        let (found, warning) = match secret::protection() {
+            Protection::SecretMemory => ("memfd_secret: not even root reads the keys", None),
+            Protection::Locked => (
+                "mlock: not swapped, not dumped; root can read the keys",
+                Some("the kernel has no memfd_secret for this process (Linux 5.14 and later)"),
+            ),
+            Protection::Unlocked => (
+                "plain memory",
+                Some("neither memfd_secret nor mlock works: raise RLIMIT_MEMLOCK to 8 MiB"),
+            ),
+        };
+        let warnings = warning.map(str::to_owned).into_iter().collect();
+        self.pass("key memory", found.to_owned(), warnings);
+    }
+
+    /// Name resolution, connection and TLS.
+    async fn reach(&mut self, client: &OpenStack, who: &str, url: &Uri) -> Result<(), Failed> {
+        let name = format!("{who} name");
+        let addresses = client.resolve(url).await;
+        let fix = "check the host name, and the DNS servers that the pod uses";
+        let addresses = self.take(&name, addresses, fix)?;
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let via = client
+            .proxy(url)
+            .map(|proxy| format!(" (proxy {proxy})"))
+            .unwrap_or_default();
+        let host = url.host().unwrap_or_default();
+        self.pass(
+            &name,
+            format!("{host}{via} is {}", addresses.join(", ")),
+            Vec::new(),
+        );
+
+        let name = format!("{who} connection");
+        let peer = client.connect(url).await;
+        let fix = "check routes, firewalls and proxies; for certificates check ca-file";
+        let peer = self.take(&name, peer, fix)?;
+        let mut warnings = Vec::new();
+        let tls = peer.tls.unwrap_or_else(|| {
+            warnings
+                .push("plain HTTP: the token and the key cross the network in clear".to_owned());
+            "no TLS".to_owned()
+        });
+        let address = peer
+            .address
+            .map(|address| address.to_string())
+            .unwrap_or_default();
+        self.pass(&name, format!("{address}, {tls}"), warnings);
+        Ok(())
+    }
+
+    async fn login(&mut self, client: &OpenStack, live: &Live) -> Result<Arc<Session>, Failed> {
+        let session = self.take("login", client.login().await, "mend the credentials")?;
+        let account = session.account();
+        let found = format!(
+            "user {}, project {}, roles {}{}",
+            account.user.as_deref().unwrap_or("unknown"),
+            account.project.as_deref().unwrap_or("none"),
+            if account.roles.is_empty() {
+                "none".to_owned()
+            } else {
+                account.roles.join(" ")
+            },
+            account
+                .expires_at
+                .map(|end| format!(", token until {end}"))
+                .unwrap_or_default(),
+        );
+        let warnings = too_powerful(account, &live.cloud.identity);
+        self.pass("login", found, warnings);
+        Ok(session)
+    }
+
+    async fn catalog(&mut self, client: &OpenStack, session: &Session) -> Result<Endpoint, Failed> {
+        let endpoint = client.endpoint(session);
+        let fix = "mend region or os-endpoint-type, or have Barbican added to the catalog";
+        let endpoint = self.take("catalog", endpoint, fix)?;
+        self.pass(
+            "catalog",
+            format!("key-manager at {}", endpoint.url()),
+            Vec::new(),
+        );
+        let url = endpoint.url().clone();
+        self.reach(client, "barbican", &url).await?;
+        Ok(endpoint)
+    }
+
+    async fn key(
+        &mut self,
+        client: &OpenStack,
+        session: &Session,
+        endpoint: &Endpoint,
+        id: KeyId,
+        role: &str,
+    ) -> Result<(), Failed> {
+        let name = format!("{role} metadata");
+        match client.metadata(session, endpoint, id).await {
+            Ok(metadata) => {
+                let warnings = doubts(&metadata, Timestamp::now());
+                self.pass(&name, described(id, &metadata), warnings);
+            }
+            // Whatever it is, the payload decides.
+            Err(Error::Denied { .. }) => self.skip(
+                &name,
+                format!("{id}: not readable with this credential, which is as recommended"),
+            ),
+            Err(error) => self.skip(&name, format!("{id}: {}", ErrorChain(&error))),
+        }
+        let name = format!("{role} payload");
+        let payload = client.payload(session, endpoint, id).await;
+        let kek = self.take(
+            &name,
+            payload,
+            "see above; nothing can be encrypted without it",
+        )?;
+        let (bits, warnings) = match kek.expose() {
+            ExposedKek::Aes256(_) => (256, Vec::new()),
+            ExposedKek::Aes192(_) => (192, vec![short_key(192)]),
+            ExposedKek::Aes128(_) => (128, vec![short_key(128)]),
+        };
+        self.pass(&name, format!("{id}: an AES key of {bits} bits"), warnings);
+        Ok(())
+    }
+
+    fn take<T, E>(&mut self, name: &str, outcome: Result<T, E>, fix: &str) -> Result<T, Failed>
+    where
+        E: std::error::Error + 'static,
+    {
+        match outcome {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                let text = ErrorChain(&error).to_string();
+                self.fail(name, text, Some(fix.to_owned()), Vec::new())
+            }
+        }
+    }
+
+    fn pass(&mut self, name: &str, found: String, warnings: Vec<String>) {
+        let outcome = if warnings.is_empty() {
+            Outcome::Ok
+        } else {
+            Outcome::Warning
+        };
+        self.record(name, outcome, found, warnings, None);
+    }
+
+    fn skip(&mut self, name: &str, found: String) {
+        self.record(name, Outcome::Skipped, found, Vec::new(), None);
+    }
+
+    fn fail<T>(
+        &mut self,
+        name: &str,
+        cause: String,
+        fix: Option<String>,
+        warnings: Vec<String>,
+    ) -> Result<T, Failed> {
+        self.record(name, Outcome::Failed, cause, warnings, fix);
+        Err(Failed)
+    }
+
+    fn record(
+        &mut self,
+        name: &str,
+        outcome: Outcome,
+        found: String,
+        warnings: Vec<String>,
+        fix: Option<String>,
+    ) {
+        let took = self.begin.elapsed();
+        self.begin = Instant::now();
+        let step = Step {
+            name: name.to_owned(),
+            outcome,
+            found,
+            warnings,
+            fix,
+            took,
+        };
+        (self.said)(&step);
+        self.report.steps.push(step);
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}

@@ -1,0 +1,47 @@
+//! What is found in files of Kubernetes: wrong things, doubtful things, and what to do.
+
+use serde_json::Value;
+
+/// What one file says wrong.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) wrong: Vec<Wrong>,
+    /// Works, or may be meant so.
+    pub(super) doubts: Vec<String>,
+}
+
+/// It does not work.
+#[derive(Debug, PartialEq)]
+pub(super) struct Wrong {
+    /// What, and where in the file.
+    pub(super) what: String,
+    /// What to do about it.
+    pub(super) fix: String,
+}
+
+impl Findings {
+    pub(super) fn wrong(&mut self, what: impl Into<String>, fix: impl Into<String>) {
+        self.wrong.push(Wrong {
+            what: what.into(),
+            fix: fix.into(),
+        });
+    }
+
+    pub(super) fn doubt(&mut self, what: impl Into<String>) {
+        self.doubts.push(what.into());
+    }
+}
+
+/// The text under a key of a mapping.
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value.get(key)?.as_str()
+}
+
+/// The entries of a list under a key; none when there is no list.
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}

@@ -1,0 +1,86 @@
+//! The steps over files of Kubernetes: read, judge, record.
+//!
+//! They ask nobody, and a failure does not keep later steps from being taken.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::findings::Findings;
+use super::{Files, Outcome, Walk, encryption_config, manifest};
+use crate::config::{self, files};
+use crate::error_chain::ErrorChain;
+
+/// Where kubeadm's patches usually are, from the directory of manifests.
+const PATCHES: &str = "../patches";
+
+impl Walk<'_> {
+    /// Looks at what kube-apiserver is told.
+    pub(super) fn kubernetes(&mut self, files: &Files) {
+        let mut sockets = Vec::new();
+        if let Some(path) = &files.encryption_config {
+            let name = "encryption-config";
+            if let Some(file) = self.yaml(name, path) {
+                let reading = encryption_config::judge(&file);
+                let found = format!("{}: {}", path.display(), reading.summary);
+                self.judged(name, found, reading.findings);
+                sockets = reading.sockets;
+            }
+        }
+        if let Some(path) = &files.manifest {
+            let name = "manifest";
+            if let Some(pod) = self.yaml(name, path) {
+                let mut findings = manifest::judge(&pod, &sockets);
+                if manifest::is_kubeadms(&pod) && !has_patch(path) {
+                    findings.doubt(
+                        "kubeadm has written this manifest and will write it again without the \
+                         sidecar: keep the patch beside it in `patches` and run `kubeadm upgrade` \
+                         with --patches",
+                    );
+                }
+                self.judged(name, path.display().to_string(), findings);
+            }
+        }
+    }
+
+    fn yaml(&mut self, name: &str, path: &Path) -> Option<Value> {
+        let fix = Some("name the right file".to_owned());
+        let content = match files::read(path) {
+            Ok(content) => content,
+            Err(error) => {
+                let text = format!("{}: {}", path.display(), ErrorChain(&error));
+                self.record(name, Outcome::Failed, text, Vec::new(), fix);
+                return None;
+            }
+        };
+        match config::parse_yaml(&String::from_utf8_lossy(&content.bytes)) {
+            Ok(value) => Some(value),
+            Err((at, problem)) => {
+                let text = format!("{}:{at}: {problem}", path.display());
+                self.record(name, Outcome::Failed, text, Vec::new(), None);
+                None
+            }
+        }
+    }
+
+    /// One step for each thing that is wrong, or one for all that is well.
+    fn judged(&mut self, name: &str, found: String, findings: Findings) {
+        let mut doubts = findings.doubts;
+        if findings.wrong.is_empty() {
+            self.pass(name, found, doubts);
+            return;
+        }
+        for wrong in findings.wrong {
+            let doubts = std::mem::take(&mut doubts);
+            self.record(name, Outcome::Failed, wrong.what, doubts, Some(wrong.fix));
+        }
+    }
+}
+
+fn has_patch(manifest: &Path) -> bool {
+    let directory = manifest.parent().unwrap_or(Path::new(".")).join(PATCHES);
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name())
+        .any(|name| name.to_string_lossy().starts_with("kube-apiserver"))
+}

@@ -1,0 +1,283 @@
+//! The command line: what can be asked for, and the exit code of each outcome.
+//!
+//! Called with the flags of the Go plugin alone it serves, so that a manifest of the
+//! Go plugin needs only another image.
+
+mod arguments;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+
+use crate::app::{self, App, Boot, StartError};
+use crate::check::{self, Step};
+use crate::error_chain::ErrorChain;
+use crate::kms::socket::SocketOptions;
+use crate::paint::Paint;
+use crate::probe::{self, Depth, status};
+use crate::rotate;
+use crate::signals;
+use crate::telemetry::{self, LogLevel};
+
+use arguments::{Check, Cli, Command, Probe, Rotate, Serve, StatusArgs};
+
+/// Wrong arguments or a wrong configuration (sysexits.h, `EX_USAGE`).
+const EXIT_USAGE: u8 = 64;
+
+/// Anything else that keeps it from starting, and a probe or check that fails.
+const EXIT_FAILURE: u8 = 1;
+
+/// The whole command line, for man pages and completions.
+pub fn command() -> clap::Command {
+    use clap::CommandFactory as _;
+    Cli::command()
+}
+
+/// Does what the arguments say.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(with_default_command(arguments)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to say it to when this fails.
+            let _ = error.print();
+            return if error.use_stderr() {
+                EXIT_USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match cli.command {
+        Command::Serve(serve) => run_serve(&serve),
+        Command::Probe(probe) => run_probe(&probe),
+        Command::Status(status) => run_status(&status),
+        Command::Rotate(rotate) => run_rotate(&rotate),
+        Command::Check(check) => run_check(&check),
+        Command::Version => {
+            say(concat!("barbican-kms ", env!("CARGO_PKG_VERSION")));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Where the Go plugin's image has its program, and ours a link.
+const GO_PLUGIN: &str = "/bin/barbican-kms-plugin";
+
+/// Flags without a command are the Go plugin's way to say `serve`.
+fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    // The Go plugin's DaemonSet names the program as its first argument, since that image
+    // has no entrypoint; this one has.
+    if arguments.get(1).is_some_and(|first| first == GO_PLUGIN) {
+        arguments.remove(1);
+    }
+    let own = ["-h", "--help", "-V", "--version"];
+    let bare_flags = arguments
+        .get(1)
+        .and_then(|first| first.to_str())
+        .is_some_and(|first| first.starts_with('-') && !own.contains(&first));
+    if bare_flags {
+        arguments.insert(1, "serve".into());
+    }
+    arguments
+}
+
+fn run_serve(serve: &Serve) -> ExitCode {
+    // klog's 4 and above is debugging.
+    let klog_level = serve
+        .klog
+        .verbosity
+        .filter(|v| *v >= 4)
+        .map(|_| LogLevel::Debug);
+    let level = serve.log.log_level.or(klog_level).unwrap_or_default();
+    if let Err(error) = telemetry::start(serve.log.log_format, level) {
+        return fail(EXIT_FAILURE, &error);
+    }
+    let boot = Boot {
+        socket: SocketOptions {
+            path: serve.socketpath.clone(),
+            mode: serve.socket_mode,
+            group: serve.socket_group,
+        },
+        cloud_config: serve.cloud_config.clone(),
+        metrics: serve.metrics_address,
+        audit_log: serve.audit_log.clone(),
+        slow_check: Duration::from_secs(serve.slow_check_seconds),
+    };
+    block_on(async {
+        let signals = match signals::Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => return fail(EXIT_FAILURE, &error),
+        };
+        match App::build(boot).await {
+            Ok(app) => {
+                let (shutdown, hangups) = signals.split();
+                match app.run(shutdown, hangups).await {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => fail(EXIT_FAILURE, &error),
+                }
+            }
+            Err(error) => {
+                let usage = matches!(error, StartError::Config(_) | StartError::Cloud(_));
+                app::log_failed_start(&error);
+                ExitCode::from(if usage { EXIT_USAGE } else { EXIT_FAILURE })
+            }
+        }
+    })
+}
+
+fn run_probe(probe: &Probe) -> ExitCode {
+    let depth = match (probe.deep, probe.ready) {
+        (true, _) => Depth::Deep,
+        (_, true) => Depth::Ready,
+        _ => Depth::Live,
+    };
+    let timeout = Duration::from_millis(probe.timeout_ms);
+    block_on(async {
+        match probe::probe(&probe.socketpath, depth, timeout).await {
+            Ok(found) => {
+                say(&found.line);
+                if let Some(round_trip) = found.round_trip.filter(|_| probe.show) {
+                    say(&round_trip.to_string());
+                }
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(EXIT_FAILURE, &error),
+        }
+    })
+}
+
+fn run_status(arguments: &StatusArgs) -> ExitCode {
+    let timeout = Duration::from_millis(arguments.timeout_ms);
+    block_on(async {
+        match status::status(&arguments.socketpath, timeout).await {
+            Ok(state) => {
+                if arguments.json {
+                    say(&format!("{:#}", state.to_json()));
+                } else {
+                    say(&state.shown(Paint::for_stdout()));
+                }
+                ExitCode::from(if state.ready() { 0 } else { EXIT_FAILURE })
+            }
+            Err(error) => fail(EXIT_FAILURE, &error),
+        }
+    })
+}
+
+fn run_rotate(arguments: &Rotate) -> ExitCode {
+    let plan = rotate::plan(
+        &arguments.cloud_config,
+        &arguments.socketpath,
+        arguments.new_key_id,
+    );
+    match plan {
+        Ok(plan) => {
+            say(&plan.to_string());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(EXIT_USAGE, &error),
+    }
+}
+
+fn run_check(check: &Check) -> ExitCode {
+    block_on(async {
+        let paint = Paint::for_stdout();
+        let mut said = |step: &Step| {
+            if !check.json {
+                say(&step.shown(paint));
+            }
+        };
+        let files = check::Files {
+            cloud_config: check.cloud_config.clone(),
+            encryption_config: check.encryption_config.clone(),
+            manifest: check.manifest.clone(),
+        };
+        let report = check::check(&files, &mut said).await;
+        if check.json {
+            say(&report.to_json());
+        }
+        if report.succeeded() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(EXIT_FAILURE)
+        }
+    })
+}
+
+/// One thread: the work is small, and fewer threads have fewer stacks to leave
+/// secrets on.
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(EXIT_FAILURE, &error),
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the answer of a command goes to standard output"
+)]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the failure of a command goes to standard error"
+)]
+fn fail(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("barbican-kms: {}", ErrorChain(error));
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::arguments::parse_mode;
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        let words = line.split_whitespace().map(OsString::from);
+        Cli::try_parse_from(with_default_command(words))
+    }
+
+    #[test]
+    fn the_flags_of_the_go_plugin_alone_serve() {
+        for line in [
+            "barbican-kms-plugin --socketpath=/kms/kms.sock --cloud-config=/etc/config/cloud.conf",
+            "barbican-kms-plugin --socketpath /kms/kms.sock --cloud-config /etc/config/cloud.conf",
+            "barbican-kms /bin/barbican-kms-plugin --socketpath=/s --cloud-config=/c",
+            "barbican-kms-plugin --socketpath /s --cloud-config /c -v=5",
+            "barbican-kms-plugin --v=2 --logtostderr --socketpath /s --cloud-config /c",
+            "barbican-kms-plugin --logtostderr=true --socketpath /s --cloud-config /c",
+            "barbican-kms serve --socketpath /s --cloud-config=/c --socket-mode 0660",
+        ] {
+            let cli = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert!(matches!(cli.command, Command::Serve(_)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_missing_flag_is_named() {
+        let error = parse("barbican-kms --socketpath /s").expect_err("no cloud-config");
+        assert!(error.to_string().contains("--cloud-config"), "{error}");
+    }
+
+    #[test]
+    fn a_mode_is_octal() {
+        assert_eq!(parse_mode("0660"), Ok(0o660));
+        for wrong in ["", "0800", "1777", "rw", "-1"] {
+            assert!(parse_mode(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,115 @@
+//! Why a configuration is refused.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use super::clouds_yaml::CloudsError;
+use super::gcfg::GcfgError;
+use super::place::Place;
+use super::refusal::Refusal;
+use super::toml_file::TomlError;
+use super::warning::Warning;
+
+/// A configuration that is refused, with what is known of it nevertheless.
+///
+/// Its `Display` is that of the error.
+#[derive(Debug)]
+pub struct LoadError {
+    /// Why.
+    pub error: Box<ConfigError>,
+    /// What had been noticed by then.
+    pub warnings: Vec<Warning>,
+    /// Every file that was read or looked for: a change of one of them is a
+    /// reason to try again.
+    pub files: Vec<PathBuf>,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Why a configuration is refused: the file, the place, the shape that is wanted
+/// and what to do, in one line and without any value of a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("{}{}: {error}", file.display(), origin(named_by.as_ref()))]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// The setting that names it.
+        named_by: Option<Place>,
+        /// Why not.
+        error: FileError,
+    },
+    /// A cloud-config is not valid gcfg.
+    #[error("{}:{error}", file.display())]
+    Gcfg {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        error: GcfgError,
+    },
+    /// A cloud-config whose name ends in `.toml` is not valid.
+    #[error("{}:{error}", file.display())]
+    Toml {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        error: TomlError,
+    },
+    /// clouds.yaml, or a file that belongs to it, is missing or not valid.
+    #[error(transparent)]
+    Clouds(#[from] CloudsError),
+    /// A setting has a value that it cannot have, at least beside the others.
+    #[error("{place}: {refusal}")]
+    Setting {
+        /// Which one.
+        place: Box<Place>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A setting is missing.
+    #[error("{}: {refusal}", file.display())]
+    Missing {
+        /// The cloud-config.
+        file: PathBuf,
+        /// Which one, and why it is needed.
+        refusal: Refusal,
+    },
+}
+
+fn origin(place: Option<&Place>) -> String {
+    place.map_or_else(String::new, |place| format!(" (named by {place})"))
+}
+
+/// Why a file cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// It does not exist.
+    #[error("there is no such file; create it or correct its name")]
+    Missing,
+    /// Its permissions do not allow it.
+    #[error("permission denied; let the user that this process runs as read it")]
+    Denied,
+    /// It is a directory.
+    #[error("it is a directory; name a file in it")]
+    Directory,
+    /// It is a FIFO, a device or a socket.
+    #[error("it is {0}; only regular files are read")]
+    NotRegular(&'static str),
+    /// It is longer than anything sensible.
+    #[error("it is longer than {limit} bytes; that cannot be the right file")]
+    TooLong {
+        /// The longest length that is read.
+        limit: usize,
+    },
+    /// Anything else.
+    #[error("reading it fails: {0}")]
+    Io(ErrorKind),
+}

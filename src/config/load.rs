@@ -1,0 +1,106 @@
+//! The front door: from the path of a cloud-config to [`Live`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::clouds_yaml;
+use super::error::{ConfigError, LoadError};
+use super::key::Key;
+use super::sources::{ReadFile, Sources};
+use super::warning::Warning;
+use super::{Live, Proxy, cloud_config, gcfg, toml_file};
+
+/// What is taken from the process's environment rather than from files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `OS_CLOUD`: the entry of clouds.yaml, unless the cloud-config names one.
+    pub cloud: Option<String>,
+    /// `OS_CLIENT_CONFIG_FILE`: clouds.yaml, unless the cloud-config names it.
+    pub client_config_file: Option<PathBuf>,
+    /// `OS_CLIENT_SECURE_FILE`: secure.yaml.
+    pub client_secure_file: Option<PathBuf>,
+    /// The user's home directory.
+    pub home: Option<PathBuf>,
+    /// What relative paths count from.
+    pub working_directory: PathBuf,
+    /// The proxies.
+    pub proxy: Proxy,
+}
+
+/// A configuration that can be used.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The configuration.
+    pub live: Arc<Live>,
+    /// What the operator should know about it.
+    pub warnings: Vec<Warning>,
+    /// Every file that was read or looked for: a change of one of them can change
+    /// the configuration.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads a cloud-config and every file that it names.
+///
+/// A name that ends in `.toml` makes it TOML, any other one the gcfg dialect.
+///
+/// # Errors
+/// On the first file that cannot be read and the first setting that cannot be
+/// used; with the list of files, so that the watcher knows what to wait for.
+pub fn load(
+    path: &Path,
+    environment: &Environment,
+    read: &ReadFile<'_>,
+) -> Result<Loaded, LoadError> {
+    let mut sources = Sources::new(read, &environment.working_directory);
+    let mut warnings = Vec::new();
+    let live = assemble(path, environment, &mut sources, &mut warnings);
+    let files = sources.into_files();
+    match live {
+        Ok(live) => Ok(Loaded {
+            live: Arc::new(live),
+            warnings,
+            files,
+        }),
+        Err(error) => Err(LoadError {
+            error: Box::new(error),
+            warnings,
+            files,
+        }),
+    }
+}
+
+fn assemble(
+    path: &Path,
+    environment: &Environment,
+    sources: &mut Sources<'_>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Live, ConfigError> {
+    let file = sources.absolute(path);
+    let content = sources.read(path).map_err(|error| ConfigError::File {
+        file: file.clone(),
+        named_by: None,
+        error,
+    })?;
+    let is_toml = path
+        .extension()
+        .is_some_and(|extension| extension == "toml");
+    let mut raw = if is_toml {
+        toml_file::read(&file, &content.bytes, warnings).map_err(|error| ConfigError::Toml {
+            file: file.clone(),
+            error,
+        })?
+    } else {
+        gcfg::read(&file, &content.bytes, warnings).map_err(|error| ConfigError::Gcfg {
+            file: file.clone(),
+            error,
+        })?
+    };
+    if raw.holds_secret() {
+        warnings.extend(sources.world_readable(&file, &content));
+    }
+    if raw.flag(Key::UseClouds) {
+        let entry = clouds_yaml::read(&raw, environment, sources, warnings)?;
+        raw.fill(entry);
+    }
+    cloud_config::decide(raw, environment.proxy.clone(), sources, warnings)
+}

@@ -1,0 +1,153 @@
+//! What is accepted and still deserves a word: for the log, and for `check`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::key::{Key, Section};
+use super::place::Place;
+use crate::key_id::KeyId;
+
+/// Something in the configuration that probably is not meant that way.
+///
+/// Its `Display` is one line that names the place, what happens, and what to do.
+/// Invariant: no value of a secret is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// `password=abc#def`: the value is `abc`.
+    CommentInValue(Place),
+    /// `password='abc'`: the quotes are part of the value.
+    SingleQuotes(Place),
+    /// A key that is ignored because there is none of that name.
+    UnknownKey {
+        /// The key.
+        place: Place,
+        /// What was probably meant.
+        meant: Option<Key>,
+    },
+    /// A section that is ignored and is called nearly like one of ours.
+    UnknownSection {
+        /// Its header.
+        place: Place,
+        /// What was probably meant.
+        meant: Section,
+    },
+    /// A setting that has no effect because of another one.
+    Ineffective {
+        /// The setting.
+        place: Place,
+        /// Why.
+        reason: Ineffective,
+    },
+    /// Certificates are not verified.
+    VerificationOff(Place),
+    /// `tls-insecure` is neither `true` nor a way to say no.
+    VerificationStaysOn(Place),
+    /// A key is named twice in the ring.
+    DuplicateKeyId {
+        /// Where.
+        place: Place,
+        /// Which one.
+        id: KeyId,
+    },
+    /// A file with credentials can be read by every user of the host.
+    WorldReadable {
+        /// The file.
+        file: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// Why a setting has no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ineffective {
+    /// `cloud` or `clouds-file` without `use-clouds`.
+    WithoutUseClouds,
+    /// A password beside an application credential.
+    CredentialWins,
+    /// A password or application credential beside a token.
+    TokenWins,
+    /// An application credential beside `trust-id`.
+    TrustWins,
+    /// `trustee-*` without `trust-id`.
+    WithoutTrust,
+    /// `cafilecontents` beside `ca-file`.
+    CaFileWins,
+    /// `cert-file` without `key-file` or the other way round.
+    WithoutPartner(Key),
+}
+
+impl fmt::Display for Ineffective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WithoutUseClouds => f.write_str("add `use-clouds = true` or remove it"),
+            Self::CredentialWins => {
+                f.write_str("the application credential is used; remove one of the two")
+            }
+            Self::TokenWins => f.write_str("`token` is used; remove one of the two"),
+            Self::TrustWins => f.write_str(
+                "a trust takes a password, not an application credential; remove one of the two",
+            ),
+            Self::WithoutTrust => f.write_str("it counts together with `trust-id` only"),
+            Self::CaFileWins => f.write_str("`ca-file` is used; remove one of the two"),
+            Self::WithoutPartner(partner) => {
+                write!(
+                    f,
+                    "no client certificate is used; set `{}` too",
+                    partner.name()
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommentInValue(place) => write!(
+                f,
+                "{place}: a comment begins within the value and cuts it off; put the value into \
+                 double quotes, or a blank before the comment"
+            ),
+            Self::SingleQuotes(place) => write!(
+                f,
+                "{place}: the single quotes are part of the value; write double quotes"
+            ),
+            Self::UnknownKey { place, meant } => {
+                write!(f, "{place}: there is no such key, it is ignored")?;
+                match meant {
+                    None => Ok(()),
+                    Some(key) => write!(f, "; did you mean {key}?"),
+                }
+            }
+            Self::UnknownSection { place, meant } => write!(
+                f,
+                "{place}: the section is ignored; did you mean [{}]?",
+                meant.name()
+            ),
+            Self::Ineffective { place, reason } => write!(f, "{place}: has no effect: {reason}"),
+            Self::VerificationOff(place) => write!(
+                f,
+                "{place}: CERTIFICATES ARE NOT VERIFIED: whoever can reach the network path can \
+                 take the credentials and the key; set ca-file instead"
+            ),
+            Self::VerificationStaysOn(place) => write!(
+                f,
+                "{place}: certificates are still verified; only the exact text `true` turns that \
+                 off"
+            ),
+            Self::DuplicateKeyId { place, id } => {
+                write!(
+                    f,
+                    "{place}: key {id} is named twice; one of them is ignored"
+                )
+            }
+            Self::WorldReadable { file, mode } => write!(
+                f,
+                "{}: every user of the host can read the credentials in it (mode {mode:04o}); run \
+                 `chmod 600` on it",
+                file.display()
+            ),
+        }
+    }
+}

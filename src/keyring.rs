@@ -1,0 +1,214 @@
+//! The keys in force: [`Keyring`] for its many readers, [`Refresher`] as the single
+//! writer.
+//!
+//! A reader clones an `Arc` out of the current snapshot and lets go. The only
+//! waiting is for a key that is configured and not loaded, and it is bounded.
+
+mod loader;
+mod refresh;
+mod reload;
+mod report;
+mod schedule;
+mod snapshot;
+
+use std::error::Error;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::envelope::{Untagged, WrappingKey};
+use crate::key_id::KeyId;
+use crate::secret::{Kek, KekLengthError};
+
+pub use refresh::{Proposal, Refresher};
+pub use report::{ReloadOutcome, Report};
+pub use snapshot::{Slot, Snapshot, Trouble};
+
+/// How long a call waits for a key that is being loaded: kube-apiserver gives up
+/// after 3 s by default, and should get an answer before that.
+pub const MISS_WAIT: Duration = Duration::from_millis(2500);
+
+/// Where keys come from. The one thing tests replace.
+pub trait KeySource: Send + Sync + 'static {
+    /// Downloads one key. Retries of single requests, logins and deadlines are
+    /// the source's business; when to try again later is the caller's.
+    fn fetch(&self, id: KeyId) -> impl Future<Output = Result<Kek, FetchError>> + Send;
+}
+
+/// Why a key could not be had; each variant is a different thing to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Nobody answered, or with a passing error: try again soon.
+    #[error("OpenStack cannot be reached")]
+    Unavailable(#[source] Cause),
+    /// Keystone refuses the credentials: try again rarely, repeated failures can
+    /// lock the account.
+    #[error("Keystone refuses the login")]
+    Login(#[source] Cause),
+    /// Barbican knows us and refuses this key (401 after a new login, or 403).
+    #[error("Barbican refuses access to the key")]
+    Denied(#[source] Cause),
+    /// Barbican has no such key: deleted, expired or never there (404).
+    #[error("Barbican has no such key")]
+    NotFound(#[source] Cause),
+    /// Barbican's answer is not an AES key.
+    #[error("Barbican holds something else than an AES key")]
+    NotAKey(#[from] KekLengthError),
+}
+
+/// The error of an edge, of which the core knows only the text.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+impl FetchError {
+    fn trouble(&self) -> Trouble {
+        match self {
+            Self::Unavailable(_) => Trouble::Unavailable,
+            Self::Login(_) => Trouble::Login,
+            Self::Denied(_) => Trouble::Denied,
+            Self::NotFound(_) => Trouble::NotFound,
+            Self::NotAKey(_) => Trouble::NotAKey,
+        }
+    }
+}
+
+/// Why a request gets no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The key id is neither `key-id` nor one of `decrypt-key-ids`. Nothing was asked
+    /// of Barbican: who can write to etcd must not choose what is read there.
+    #[error("the key id is not configured")]
+    NotInRing,
+    /// The key is configured, and could not be loaded in time.
+    #[error("the key-encryption key is not loaded: {0}")]
+    NotLoaded(Trouble),
+}
+
+/// The readers' side. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Keyring {
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<Order>,
+}
+
+/// The key that Encrypt uses, with the id that goes with it.
+#[derive(Clone, Debug)]
+pub struct WriteKey {
+    /// Its id.
+    pub id: KeyId,
+    /// The key.
+    pub key: Arc<WrappingKey>,
+}
+
+/// A key for Decrypt, with the policy that was in force with it.
+#[derive(Clone, Debug)]
+pub struct DecryptKey {
+    /// The key.
+    pub key: Arc<WrappingKey>,
+    /// What to do with data that carries no tag.
+    pub untagged: Untagged,
+}
+
+/// What the single writer publishes.
+#[derive(Debug)]
+struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    report: ArcSwap<Report>,
+}
+
+/// What readers ask of the writer.
+#[derive(Debug)]
+enum Order {
+    /// Load this key soon; drop the sender when an attempt has ended.
+    Load(KeyId, oneshot::Sender<()>),
+    /// Confirm every key now.
+    Revalidate,
+}
+
+impl Keyring {
+    /// The id of the write key if that key is held: the answer to Status. No waiting.
+    ///
+    /// # Errors
+    /// What keeps the write key from being held.
+    pub fn status(&self) -> Result<KeyId, KeyError> {
+        let snapshot = self.shared.snapshot.load();
+        held(&snapshot, &snapshot.write_id()).map(|_| snapshot.write_id())
+    }
+
+    /// The write key and its id, from one snapshot.
+    ///
+    /// # Errors
+    /// When the key is not held, and does not come within [`MISS_WAIT`].
+    pub async fn write_key(&self) -> Result<WriteKey, KeyError> {
+        self.with_patience(|snapshot| {
+            let id = snapshot.write_id();
+            held(snapshot, &id)
+                .map(|key| WriteKey { id, key })
+                .map_err(|error| (id, error))
+        })
+        .await
+    }
+
+    /// The key `id` for Decrypt.
+    ///
+    /// # Errors
+    /// When `id` is not of the ring, or its key is not held and does not come within
+    /// [`MISS_WAIT`].
+    pub async fn key(&self, id: &KeyId) -> Result<DecryptKey, KeyError> {
+        self.with_patience(|snapshot| {
+            held(snapshot, id)
+                .map(|key| DecryptKey {
+                    key,
+                    untagged: snapshot.untagged(),
+                })
+                .map_err(|error| (*id, error))
+        })
+        .await
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// What the writer has done so far.
+    pub fn report(&self) -> Arc<Report> {
+        self.shared.report.load_full()
+    }
+
+    /// Asks for every key to be confirmed now.
+    pub fn revalidate(&self) {
+        // A full queue means that the writer has much to do already.
+        let _ = self.orders.try_send(Order::Revalidate);
+    }
+
+    async fn with_patience<T>(
+        &self,
+        look: impl Fn(&Snapshot) -> Result<T, (KeyId, KeyError)>,
+    ) -> Result<T, KeyError> {
+        let missing = match look(&self.shared.snapshot.load()) {
+            Ok(found) => return Ok(found),
+            Err((id, KeyError::NotLoaded(_))) => id,
+            Err((_, refused)) => return Err(refused),
+        };
+        let (done, attempt) = oneshot::channel();
+        if self.orders.send(Order::Load(missing, done)).await.is_ok() {
+            // Either way the snapshot says what came of it.
+            let _ = tokio::time::timeout(MISS_WAIT, attempt).await;
+        }
+        look(&self.shared.snapshot.load()).map_err(|(_, error)| error)
+    }
+}
+
+fn held(snapshot: &Snapshot, id: &KeyId) -> Result<Arc<WrappingKey>, KeyError> {
+    let slot = snapshot.slot(id).ok_or(KeyError::NotInRing)?;
+    let trouble = || slot.trouble().unwrap_or(Trouble::Pending);
+    slot.key()
+        .cloned()
+        .ok_or_else(|| KeyError::NotLoaded(trouble()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,352 @@
+//! `Refresher`: the single writer of the keyring.
+//!
+//! One task. It downloads the keys of the ring, confirms them again and again, wipes
+//! what nobody confirms, answers readers that miss a key, and takes new
+//! configurations: connect and load first, then one swap. Invariant: whatever fails,
+//! what is in force stays in force, but for keys older than `max-cache-age`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use super::loader::{Fetched, Loader};
+use super::reload::{Candidate, staged};
+use super::report::ReloadOutcome;
+use super::schedule::Schedule;
+use super::{Cause, FetchError, KeySource, Keyring, Order, Report, Shared, Snapshot, Trouble};
+use crate::config::{Cloud, Live};
+use crate::envelope::WrappingKey;
+use crate::error_chain::ErrorChain;
+use crate::key_id::KeyId;
+use crate::secret::Kek;
+
+/// How many readers can wait for the writer's attention.
+const ORDERS: usize = 64;
+
+/// The newest state of the configuration files.
+#[derive(Clone, Debug)]
+pub enum Proposal {
+    /// They are valid.
+    Valid(Arc<Live>),
+    /// They are not; the text says which file and field, why, and what to do.
+    Invalid(Arc<str>),
+}
+
+/// The single writer. `connect` makes a source from cloud settings, without I/O.
+pub struct Refresher<S, C> {
+    pub(super) connect: C,
+    pub(super) live: Arc<Live>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) proposals: watch::Receiver<Proposal>,
+    pub(super) ring: Loader<S>,
+    pub(super) waiting: BTreeMap<KeyId, Vec<oneshot::Sender<()>>>,
+    pub(super) candidate: Option<Candidate<S>>,
+    pub(super) said: BTreeMap<KeyId, Said>,
+}
+
+/// What the log has last said about a key that fails: once, then summed up.
+pub(super) struct Said {
+    trouble: Trouble,
+    at: Instant,
+}
+
+/// A failure that goes on is repeated in the log this often.
+const REPEAT_AFTER: Duration = Duration::from_secs(600);
+
+impl Said {
+    /// Whether the log has said this a short while ago; notes that it says it now,
+    /// if not.
+    pub(super) fn again(
+        said: &mut BTreeMap<KeyId, Self>,
+        id: KeyId,
+        trouble: Trouble,
+        now: Instant,
+    ) -> bool {
+        let fresh = |said: &Self| said.trouble == trouble && now - said.at < REPEAT_AFTER;
+        if said.get(&id).is_some_and(fresh) {
+            return true;
+        }
+        said.insert(id, Self { trouble, at: now });
+        false
+    }
+}
+
+enum Event<S> {
+    Order(Order),
+    Proposal,
+    Fetched(Fetched),
+    Staged(Fetched),
+    Timer,
+    /// Nobody reads the keyring any more.
+    Done(std::marker::PhantomData<S>),
+}
+
+impl<S, C> fmt::Debug for Refresher<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refresher")
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, C> Refresher<S, C>
+where
+    S: KeySource,
+    C: Fn(&Cloud) -> Result<S, Cause>,
+{
+    /// A keyring of which nothing is loaded, and its writer.
+    ///
+    /// # Errors
+    /// What `connect` says of the first configuration.
+    pub fn new(
+        live: Arc<Live>,
+        connect: C,
+        proposals: watch::Receiver<Proposal>,
+    ) -> Result<(Keyring, Self), Cause> {
+        let source = Arc::new(connect(&live.cloud)?);
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(Snapshot::new(&live.ring)),
+            report: ArcSwap::from_pointee(Report::new(live.digest(), SystemTime::now())),
+        });
+        let (sender, orders) = mpsc::channel(ORDERS);
+        let keyring = Keyring {
+            shared: Arc::clone(&shared),
+            orders: sender,
+        };
+        let ring = Loader::new(source, live.ring.write, all_now(&live, Instant::now()));
+        let refresher = Self {
+            connect,
+            live,
+            shared,
+            orders,
+            proposals,
+            ring,
+            waiting: BTreeMap::new(),
+            candidate: None,
+            said: BTreeMap::new(),
+        };
+        Ok((keyring, refresher))
+    }
+
+    /// Runs until the last [`Keyring`] is dropped.
+    pub async fn run(mut self) {
+        let mut proposing = true;
+        loop {
+            match self.next_event(&mut proposing).await {
+                Event::Order(Order::Load(id, waiting)) => self.load(id, waiting),
+                Event::Order(Order::Revalidate) => {
+                    self.ring.schedule.hurry_all(Instant::now().into_std());
+                }
+                Event::Proposal => self.consider(),
+                Event::Fetched((id, outcome)) => self.settle(id, outcome),
+                Event::Staged((id, outcome)) => self.stage(id, outcome),
+                Event::Timer => self.expire(),
+                Event::Done(_) => return,
+            }
+        }
+    }
+
+    async fn next_event(&mut self, proposing: &mut bool) -> Event<S> {
+        let now = Instant::now().into_std();
+        self.ring.start_due(now);
+        if let Some(candidate) = &mut self.candidate {
+            candidate.loader.start_due(now);
+        }
+        let wake = self.next_wake();
+        tokio::select! {
+            order = self.orders.recv() => {
+                order.map_or(Event::Done(std::marker::PhantomData), Event::Order)
+            }
+            changed = self.proposals.changed(), if *proposing => {
+                // Without a proposer the ring goes on as it is.
+                *proposing = changed.is_ok();
+                if *proposing { Event::Proposal } else { Event::Timer }
+            }
+            fetched = self.ring.finished() => Event::Fetched(fetched),
+            staged = staged(self.candidate.as_mut()) => Event::Staged(staged),
+            () = sleep_until(wake) => Event::Timer,
+        }
+    }
+
+    fn next_wake(&self) -> Option<std::time::Instant> {
+        let candidate = self.candidate.as_ref();
+        let expiry = self
+            .live
+            .ring
+            .max_cache_age
+            .and_then(|age| self.shared.snapshot.load().next_expiry(age));
+        [
+            self.ring.next_start(),
+            candidate.and_then(|c| c.loader.next_start()),
+            expiry,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// A reader misses a key of the ring.
+    fn load(&mut self, id: KeyId, waiting: oneshot::Sender<()>) {
+        let snapshot = self.shared.snapshot.load();
+        // Dropping the sender answers: the reader looks again.
+        if snapshot.slot(&id).is_some_and(|slot| slot.key().is_none()) {
+            self.waiting.entry(id).or_default().push(waiting);
+            self.ring.schedule.hurry(&id, Instant::now().into_std());
+        }
+    }
+
+    /// A fetch for the ring in force has ended.
+    fn settle(&mut self, id: KeyId, outcome: Result<Kek, FetchError>) {
+        let now = Instant::now();
+        let snapshot = self.shared.snapshot.load_full();
+        let Some(slot) = snapshot.slot(&id) else {
+            return;
+        };
+        let held = slot.key().is_some();
+        self.note_contact(&outcome);
+        match outcome {
+            Ok(kek) => match slot.key_from(&kek) {
+                Ok(key) => {
+                    drop(kek);
+                    self.log_success(&id, !held, &key);
+                    let interval = self.live.ring.revalidate_interval;
+                    let now = now.into_std();
+                    self.ring.schedule.succeeded(&id, interval, now, fraction());
+                    self.publish(snapshot.loaded(&id, key, now));
+                }
+                Err(altered) => self.fail(id, Trouble::Altered, held, &altered),
+            },
+            Err(error) => self.fail(id, error.trouble(), held, &error),
+        }
+        self.note_plan();
+        self.waiting.remove(&id);
+    }
+
+    fn fail(
+        &mut self,
+        id: KeyId,
+        trouble: Trouble,
+        held: bool,
+        cause: &(dyn std::error::Error + 'static),
+    ) {
+        let now = Instant::now();
+        let (failures, delay) =
+            self.ring
+                .schedule
+                .failed(&id, trouble, held, now.into_std(), fraction());
+        self.publish(self.shared.snapshot.load().troubled(&id, trouble));
+        let cause = ErrorChain(cause);
+        let retry_seconds = delay.as_secs_f32();
+        if Said::again(&mut self.said, id, trouble, now) {
+            debug!(key_id = %id, failures, retry_seconds, "key fetch failed again: {cause}");
+            return;
+        }
+        match (held, trouble) {
+            (true, Trouble::Unavailable) => warn!(
+                key_id = %id, failures, retry_seconds,
+                "key not confirmed, the one that is held stays in use: {cause}"
+            ),
+            (true, _) => error!(
+                key_id = %id, failures, retry_seconds,
+                "key not confirmed, the one that is held stays in use: {cause}"
+            ),
+            (false, _) => {
+                error!(key_id = %id, failures, retry_seconds, "key not loaded: {cause}");
+            }
+        }
+    }
+
+    fn log_success(&mut self, id: &KeyId, first: bool, key: &WrappingKey) {
+        let failures = self.ring.schedule.failures(id);
+        let recovered = self.said.remove(id).is_some();
+        let memory = key.protection().as_str();
+        if first {
+            info!(key_id = %id, key_id_hash = id.sha256_label(), memory, failures, "key loaded");
+        } else if recovered {
+            info!(key_id = %id, failures, "key confirmed again");
+        } else {
+            debug!(key_id = %id, "key confirmed");
+        }
+    }
+
+    pub(super) fn note_contact(&self, outcome: &Result<Kek, FetchError>) {
+        self.update_report(|report| match outcome {
+            Ok(_) => {
+                report.last_contact = Some(SystemTime::now());
+                report.consecutive_failures = 0;
+            }
+            Err(_) => report.consecutive_failures += 1,
+        });
+    }
+
+    /// Notes when the ring in force is asked about next.
+    pub(super) fn note_plan(&self) {
+        let now = Instant::now().into_std();
+        let due = self.ring.schedule.next_due();
+        let next = due.map(|due| SystemTime::now() + due.saturating_duration_since(now));
+        self.update_report(|report| report.next_fetch = next);
+    }
+
+    /// Wipes what has gone unconfirmed for too long.
+    fn expire(&mut self) {
+        let Some(age) = self.live.ring.max_cache_age else {
+            return;
+        };
+        let now = Instant::now().into_std();
+        let Some((next, wiped)) = self.shared.snapshot.load().expired(age, now) else {
+            return;
+        };
+        self.publish(next);
+        for id in wiped {
+            error!(
+                key_id = %id,
+                max_cache_age_seconds = age.as_secs(),
+                "key wiped: Barbican has not confirmed it within max-cache-age"
+            );
+        }
+    }
+
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        self.shared.snapshot.store(Arc::new(snapshot));
+    }
+
+    pub(super) fn ended(&self, outcome: ReloadOutcome, message: String) {
+        self.update_report(|report| report.reloaded(outcome, message, SystemTime::now()));
+    }
+
+    pub(super) fn update_report(&self, change: impl FnOnce(&mut Report)) {
+        let mut report = Report::clone(&self.shared.report.load());
+        change(&mut report);
+        self.shared.report.store(Arc::new(report));
+    }
+}
+
+fn all_now(live: &Live, now: Instant) -> Schedule {
+    let mut schedule = Schedule::default();
+    for id in live.ring.ids() {
+        schedule.add(id, now.into_std());
+    }
+    schedule
+}
+
+async fn sleep_until(wake: Option<std::time::Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A random number in `0.0..1.0`; without randomness the middle, which only costs
+/// the spreading of requests over time.
+pub(super) fn fraction() -> f64 {
+    getrandom::u32().map_or(0.5, |random| {
+        f64::from(random) / (f64::from(u32::MAX) + 1.0)
+    })
+}

@@ -1,0 +1,252 @@
+//! The refresher's half that takes a new configuration: judge it, load its keys, swap.
+//!
+//! Invariant: nothing in force changes before [`Refresher::adopt`], which cannot fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+use tracing::{debug, error, info};
+
+use super::loader::{Fetched, Loader};
+use super::refresh::{Proposal, Refresher, Said, fraction};
+use super::report::ReloadOutcome;
+use super::schedule::{Schedule, revalidation_delay};
+use super::{Cause, FetchError, KeySource, Slot, Snapshot, Trouble};
+use crate::config::{Cloud, Live};
+use crate::error_chain::ErrorChain;
+use crate::key_id::KeyId;
+use crate::secret::Kek;
+
+/// A configuration whose keys are being loaded.
+pub(super) struct Candidate<S> {
+    pub(super) live: Arc<Live>,
+    pub(super) loader: Loader<S>,
+    missing: BTreeSet<KeyId>,
+    /// Confirmed again at the usual interval while others are missing.
+    staged: BTreeMap<KeyId, Slot>,
+    said: BTreeMap<KeyId, Said>,
+}
+
+/// What the log says about a reload that only another one can put right.
+const NEXT_TRY: &str = "when a file changes, or on SIGHUP";
+
+impl<S, C> Refresher<S, C>
+where
+    S: KeySource,
+    C: Fn(&Cloud) -> Result<S, Cause>,
+{
+    /// The files have changed.
+    pub(super) fn consider(&mut self) {
+        let proposal = self.proposals.borrow_and_update().clone();
+        let live = match proposal {
+            Proposal::Valid(live) => live,
+            Proposal::Invalid(message) => {
+                // An older proposal that is still loading is no longer what the files say.
+                self.candidate = None;
+                error!(
+                    next_try = NEXT_TRY,
+                    "configuration not reloaded, the one in force stays: {message}"
+                );
+                self.ended(ReloadOutcome::Invalid, message.to_string());
+                return;
+            }
+        };
+        if live == self.live {
+            self.candidate = None;
+            self.update_report(|report| report.unchanged(SystemTime::now()));
+            info!("the files say what is in force: nothing to reload");
+            return;
+        }
+        if self
+            .candidate
+            .as_ref()
+            .is_some_and(|candidate| candidate.live == live)
+        {
+            return;
+        }
+        self.candidate = None;
+        if let Err(refusal) = self.may_replace(&live) {
+            error!(
+                next_try = NEXT_TRY,
+                "configuration not reloaded, the one in force stays: {refusal}"
+            );
+            self.ended(ReloadOutcome::Refused, refusal.to_string());
+            return;
+        }
+        match self.prepare(live) {
+            Ok(candidate) if candidate.missing.is_empty() => self.adopt(candidate),
+            Ok(candidate) => self.candidate = Some(candidate),
+            Err(cause) => {
+                let cause = ErrorChain(&*cause).to_string();
+                error!(
+                    next_try = NEXT_TRY,
+                    "configuration not reloaded, the one in force stays: {cause}"
+                );
+                self.ended(ReloadOutcome::Invalid, cause);
+            }
+        }
+    }
+
+    /// The write key must not leave the ring in the step in which it stops being the
+    /// write key: other nodes, and this one's own data, still need it.
+    fn may_replace(&self, live: &Live) -> Result<(), WriteKeyWouldVanish> {
+        let old = self.live.ring.write;
+        if live.ring.ids().any(|id| id == old) {
+            return Ok(());
+        }
+        let snapshot = self.shared.snapshot.load();
+        // A key that Barbican never gave out has wrapped nothing: a mistyped id.
+        let never_usable = snapshot.slot(&old).is_some_and(|slot| {
+            slot.confirmed().is_none() && slot.trouble().is_some_and(Trouble::is_final)
+        });
+        if never_usable {
+            return Ok(());
+        }
+        let mut ring = live.ring.decrypt.clone();
+        ring.push(old);
+        Err(WriteKeyWouldVanish { old, decrypt: ring })
+    }
+
+    fn prepare(&self, live: Arc<Live>) -> Result<Candidate<S>, Cause> {
+        let snapshot = self.shared.snapshot.load();
+        let same_cloud = live.cloud == self.live.cloud;
+        let source = if same_cloud {
+            Arc::clone(&self.ring.source)
+        } else {
+            Arc::new((self.connect)(&live.cloud)?)
+        };
+        let held = |id: &KeyId| snapshot.slot(id).is_some_and(|slot| slot.key().is_some());
+        // With nothing in force there is nothing to protect: take the new settings at
+        // once. With new credentials every key is read once to prove them.
+        let missing: BTreeSet<KeyId> = if snapshot.holds_any() {
+            live.ring
+                .ids()
+                .filter(|id| !same_cloud || !held(id))
+                .collect()
+        } else {
+            BTreeSet::new()
+        };
+        let now = Instant::now().into_std();
+        let mut schedule = Schedule::default();
+        for id in &missing {
+            schedule.add(*id, now);
+        }
+        let loader = Loader::new(source, live.ring.write, schedule);
+        Ok(Candidate {
+            live,
+            loader,
+            missing,
+            staged: BTreeMap::new(),
+            said: BTreeMap::new(),
+        })
+    }
+
+    /// A fetch for the ring to come has ended.
+    pub(super) fn stage(&mut self, id: KeyId, outcome: Result<Kek, FetchError>) {
+        self.note_contact(&outcome);
+        let Some(candidate) = &mut self.candidate else {
+            return;
+        };
+        let now = Instant::now().into_std();
+        let snapshot = self.shared.snapshot.load();
+        let empty = Slot::EMPTY;
+        let staged = candidate.staged.get(&id);
+        let known = staged.or_else(|| snapshot.slot(&id)).unwrap_or(&empty);
+        let (trouble, cause) = match outcome {
+            Ok(kek) => match known.key_from(&kek) {
+                Err(altered) => (Trouble::Altered, altered.to_string()),
+                Ok(key) => {
+                    candidate.staged.insert(id, Snapshot::staged_slot(key, now));
+                    candidate.missing.remove(&id);
+                    candidate.said.remove(&id);
+                    let interval = candidate.live.ring.revalidate_interval;
+                    let schedule = &mut candidate.loader.schedule;
+                    schedule.succeeded(&id, interval, now, fraction());
+                    if candidate.missing.is_empty()
+                        && let Some(candidate) = self.candidate.take()
+                    {
+                        self.adopt(candidate);
+                    }
+                    return;
+                }
+            },
+            Err(error) => (error.trouble(), ErrorChain(&error).to_string()),
+        };
+        let schedule = &mut candidate.loader.schedule;
+        let (failures, delay) = schedule.failed(&id, trouble, false, now, fraction());
+        let retry_seconds = delay.as_secs_f32();
+        if Said::again(&mut candidate.said, id, trouble, now.into()) {
+            debug!(
+                key_id = %id, failures, retry_seconds,
+                "configuration still not reloaded: key not loaded: {cause}"
+            );
+        } else {
+            error!(
+                key_id = %id, failures, retry_seconds,
+                "configuration not reloaded, the one in force stays: key not loaded: {cause}"
+            );
+        }
+        self.ended(
+            ReloadOutcome::Failed,
+            format!("key {id} not loaded: {cause}"),
+        );
+    }
+
+    /// The swap.
+    fn adopt(&mut self, candidate: Candidate<S>) {
+        let Candidate {
+            live,
+            loader,
+            staged,
+            ..
+        } = candidate;
+        let snapshot = self.shared.snapshot.load().with_ring(&live.ring, staged);
+        let now = Instant::now().into_std();
+        let mut schedule = Schedule::default();
+        for (id, slot) in snapshot.slots() {
+            let due = match slot.key() {
+                Some(_) => now + revalidation_delay(live.ring.revalidate_interval, fraction()),
+                None => now,
+            };
+            schedule.add(*id, due);
+        }
+        self.ring = Loader::new(loader.source, live.ring.write, schedule);
+        // Their fetches have ended with the old loader: readers look again.
+        self.waiting.clear();
+        self.said.clear();
+        info!(
+            write_key_id = %live.ring.write,
+            write_key_id_hash = live.ring.write.sha256_label(),
+            keys = live.ring.ids().count(),
+            "configuration reloaded"
+        );
+        let digest = live.digest();
+        self.live = live;
+        self.publish(snapshot);
+        self.update_report(|report| report.configuration = digest);
+        self.note_plan();
+        self.ended(ReloadOutcome::Applied, String::new());
+    }
+}
+
+/// The end of a fetch for the ring to come; never, when there is none.
+pub(super) async fn staged<S: KeySource>(candidate: Option<&mut Candidate<S>>) -> Fetched {
+    match candidate {
+        Some(candidate) => candidate.loader.finished().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The reload would make data unreadable.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "key-id changes and the key in use until now, {old}, is missing from decrypt-key-ids; what it \
+     has wrapped could not be read. Add it: decrypt-key-ids = {}", 
+    decrypt.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+)]
+struct WriteKeyWouldVanish {
+    old: KeyId,
+    decrypt: Vec<KeyId>,
+}

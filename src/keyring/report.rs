@@ -1,0 +1,135 @@
+//! What the refresher has done, for `status` and metrics.
+
+use std::time::SystemTime;
+
+/// Published by the refresher, as a whole, after each event.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How many reloads ended in each way.
+    pub reloads: ReloadCounts,
+    /// The newest reload, but for one that changed nothing after one that went well.
+    pub last_reload: Option<LastReload>,
+    /// Since when the configuration in force is.
+    pub in_force_since: SystemTime,
+    /// When a key was last downloaded from Barbican.
+    pub last_contact: Option<SystemTime>,
+    /// When the next key is downloaded, as far as that is planned.
+    pub next_fetch: Option<SystemTime>,
+    /// [`crate::config::Live::digest`] of the configuration in force.
+    pub configuration: String,
+    /// Attempts to download a key that failed since the last one that did not.
+    pub consecutive_failures: u64,
+}
+
+/// How many reloads ended in each way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReloadCounts {
+    /// The new configuration is in force.
+    pub applied: u64,
+    /// The files say what is in force already.
+    pub unchanged: u64,
+    /// The files cannot be read or are not valid.
+    pub invalid: u64,
+    /// Valid, but applying it would lose data or change a key's bytes.
+    pub refused: u64,
+    /// Valid, and its keys cannot be loaded (yet).
+    pub failed: u64,
+}
+
+impl ReloadCounts {
+    /// Each outcome with its count.
+    pub fn by_outcome(&self) -> [(ReloadOutcome, u64); 5] {
+        [
+            (ReloadOutcome::Applied, self.applied),
+            (ReloadOutcome::Unchanged, self.unchanged),
+            (ReloadOutcome::Invalid, self.invalid),
+            (ReloadOutcome::Refused, self.refused),
+            (ReloadOutcome::Failed, self.failed),
+        ]
+    }
+}
+
+/// How one reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// The new configuration is in force.
+    Applied,
+    /// The files say what is in force already.
+    Unchanged,
+    /// The files cannot be read or are not valid.
+    Invalid,
+    /// Valid, but applying it would lose data or change a key's bytes.
+    Refused,
+    /// Valid, and its keys cannot be loaded yet; it is tried again.
+    Failed,
+}
+
+impl ReloadOutcome {
+    /// The word used in `status` and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The newest reload.
+#[derive(Clone, Debug)]
+pub struct LastReload {
+    /// When it ended.
+    pub at: SystemTime,
+    /// How it ended.
+    pub outcome: ReloadOutcome,
+    /// What was wrong and what to do, for an operator; empty when applied.
+    pub message: String,
+}
+
+impl Report {
+    /// Nothing has happened yet.
+    pub(super) fn new(configuration: String, now: SystemTime) -> Self {
+        Self {
+            next_fetch: None,
+            configuration,
+            reloads: ReloadCounts::default(),
+            last_reload: None,
+            in_force_since: now,
+            last_contact: None,
+            consecutive_failures: 0,
+        }
+    }
+
+    /// Notes that the files say what is in force: whatever was wrong with them has
+    /// been put right.
+    pub(super) fn unchanged(&mut self, now: SystemTime) {
+        let good = |last: &LastReload| last.outcome == ReloadOutcome::Applied;
+        if self.last_reload.as_ref().is_none_or(good) {
+            self.reloads.unchanged += 1;
+        } else {
+            self.reloaded(ReloadOutcome::Unchanged, String::new(), now);
+        }
+    }
+
+    /// Notes the end of a reload.
+    pub(super) fn reloaded(&mut self, outcome: ReloadOutcome, message: String, now: SystemTime) {
+        let count = match outcome {
+            ReloadOutcome::Applied => &mut self.reloads.applied,
+            ReloadOutcome::Unchanged => &mut self.reloads.unchanged,
+            ReloadOutcome::Invalid => &mut self.reloads.invalid,
+            ReloadOutcome::Refused => &mut self.reloads.refused,
+            ReloadOutcome::Failed => &mut self.reloads.failed,
+        };
+        *count += 1;
+        if outcome == ReloadOutcome::Applied {
+            self.in_force_since = now;
+        }
+        self.last_reload = Some(LastReload {
+            at: now,
+            outcome,
+            message,
+        });
+    }
+}

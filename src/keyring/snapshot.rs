@@ -1,0 +1,347 @@
+//! `Snapshot`: all that a request needs to know, immutable, swapped as a whole.
+//!
+//! Transitions are pure: they take the time as an argument and return the next
+//! snapshot. Only the refresher calls them. Invariant: the write key's slot exists.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::Ring;
+use crate::envelope::{Fingerprint, Untagged, WrappingKey};
+use crate::key_id::KeyId;
+use crate::secret::Kek;
+
+/// The ring at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    write: KeyId,
+    slots: BTreeMap<KeyId, Slot>,
+    untagged: Untagged,
+}
+
+/// One key of the ring.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    key: Option<Arc<WrappingKey>>,
+    /// Of the key that is held, or was until it was wiped.
+    fingerprint: Option<Fingerprint>,
+    confirmed: Option<Instant>,
+    trouble: Option<Trouble>,
+}
+
+/// Barbican payloads are written once, so this cannot happen in good order.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "Barbican's payload differs from the key that is or was held; it is never replaced under the \
+     same id. Find out who changed it, and rotate to a new key"
+)]
+pub(super) struct AlteredKey;
+
+/// What keeps a key from being loaded or confirmed. Each has one fixed text, which
+/// kube-apiserver may show to its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Not tried yet.
+    Pending,
+    /// OpenStack did not answer.
+    Unavailable,
+    /// Keystone refused the credentials.
+    Login,
+    /// Barbican refused access.
+    Denied,
+    /// Barbican has no such secret, or it has expired.
+    NotFound,
+    /// The payload is not an AES key.
+    NotAKey,
+    /// The payload differs from the one that is held.
+    Altered,
+    /// Wiped: unconfirmed for longer than `max-cache-age`.
+    Unconfirmed,
+}
+
+impl Trouble {
+    /// The word used in `status` and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Unavailable => "unavailable",
+            Self::Login => "login-refused",
+            Self::Denied => "access-denied",
+            Self::NotFound => "not-found",
+            Self::NotAKey => "not-a-key",
+            Self::Altered => "altered",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
+
+    /// Whether Barbican itself has said that there is no such key to be had.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Denied | Self::NotFound | Self::NotAKey)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "it is being loaded",
+            Self::Unavailable => "OpenStack cannot be reached",
+            Self::Login => "Keystone refuses the login",
+            Self::Denied => "Barbican refuses access to it",
+            Self::NotFound => "Barbican has no such secret",
+            Self::NotAKey => "the secret is not an AES key",
+            Self::Altered => "the secret has changed in Barbican",
+            Self::Unconfirmed => "Barbican has not confirmed it within max-cache-age",
+        })
+    }
+}
+
+impl Slot {
+    pub(super) const EMPTY: Self = Self {
+        key: None,
+        fingerprint: None,
+        confirmed: None,
+        trouble: Some(Trouble::Pending),
+    };
+
+    /// The key, when it is held.
+    pub fn key(&self) -> Option<&Arc<WrappingKey>> {
+        self.key.as_ref()
+    }
+
+    /// The key that a download comes to: the one that is held, when it says the same.
+    pub(super) fn key_from(&self, kek: &Kek) -> Result<Arc<WrappingKey>, AlteredKey> {
+        match &self.key {
+            Some(held) if held.is_made_from(kek) => Ok(Arc::clone(held)),
+            Some(_) => Err(AlteredKey),
+            None => {
+                let key = WrappingKey::new(kek);
+                let known = self.fingerprint;
+                if known.is_some_and(|known| known != key.fingerprint()) {
+                    return Err(AlteredKey);
+                }
+                Ok(Arc::new(key))
+            }
+        }
+    }
+
+    /// When Barbican last gave out this key's bytes. Stays when the key is wiped.
+    pub fn confirmed(&self) -> Option<Instant> {
+        self.confirmed
+    }
+
+    /// What has gone wrong since, if anything.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.trouble
+    }
+}
+
+impl Snapshot {
+    /// A ring of which nothing is loaded yet.
+    pub fn new(ring: &Ring) -> Self {
+        Self {
+            write: ring.write,
+            slots: ring.ids().map(|id| (id, Slot::EMPTY)).collect(),
+            untagged: untagged(ring),
+        }
+    }
+
+    /// The id of the key that Encrypt uses.
+    pub fn write_id(&self) -> KeyId {
+        self.write
+    }
+
+    /// The slot of `id`, unless `id` is not of this ring.
+    pub fn slot(&self, id: &KeyId) -> Option<&Slot> {
+        self.slots.get(id)
+    }
+
+    /// Every slot, by id.
+    pub fn slots(&self) -> impl Iterator<Item = (&KeyId, &Slot)> {
+        self.slots.iter()
+    }
+
+    /// What Decrypt does with data that carries no tag.
+    pub fn untagged(&self) -> Untagged {
+        self.untagged
+    }
+
+    /// Whether any key is held.
+    pub fn holds_any(&self) -> bool {
+        self.slots.values().any(|slot| slot.key.is_some())
+    }
+
+    /// With `id` loaded, or confirmed where it was loaded before.
+    #[must_use]
+    pub fn loaded(&self, id: &KeyId, key: Arc<WrappingKey>, now: Instant) -> Self {
+        self.with_slot(id, |_| Self::staged_slot(key, now))
+    }
+
+    /// With the failure of an attempt noted; a key that is held stays.
+    #[must_use]
+    pub fn troubled(&self, id: &KeyId, trouble: Trouble) -> Self {
+        self.with_slot(id, |slot| Slot {
+            trouble: Some(trouble),
+            ..slot.clone()
+        })
+    }
+
+    /// When the next key must be wiped, if nobody confirms it until then.
+    pub fn next_expiry(&self, max_age: Duration) -> Option<Instant> {
+        let held = self.slots.values().filter(|slot| slot.key.is_some());
+        held.filter_map(|slot| slot.confirmed?.checked_add(max_age))
+            .min()
+    }
+
+    /// Without the keys that are older than `max_age`, and which those were; `None`
+    /// when there are none.
+    pub fn expired(&self, max_age: Duration, now: Instant) -> Option<(Self, Vec<KeyId>)> {
+        let stale = |slot: &Slot| {
+            slot.key.is_some()
+                && slot
+                    .confirmed
+                    .is_none_or(|confirmed| now.saturating_duration_since(confirmed) >= max_age)
+        };
+        let ids: Vec<KeyId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| stale(slot))
+            .map(|(id, _)| *id)
+            .collect();
+        if ids.is_empty() {
+            return None;
+        }
+        let next = ids.iter().fold(self.clone(), |snapshot, id| {
+            snapshot.with_slot(id, |slot| Slot {
+                key: None,
+                trouble: Some(Trouble::Unconfirmed),
+                ..slot.clone()
+            })
+        });
+        Some((next, ids))
+    }
+
+    /// The snapshot of a new ring: keys in `staged` as they were just loaded, other
+    /// keys as they are here, unknown ones empty.
+    #[must_use]
+    pub fn with_ring(&self, ring: &Ring, mut staged: BTreeMap<KeyId, Slot>) -> Self {
+        let mut slot = |id: KeyId| {
+            let slot = staged.remove(&id).or_else(|| self.slots.get(&id).cloned());
+            (id, slot.unwrap_or(Slot::EMPTY))
+        };
+        Self {
+            write: ring.write,
+            slots: ring.ids().map(&mut slot).collect(),
+            untagged: untagged(ring),
+        }
+    }
+
+    /// A slot that holds `key`, as [`Snapshot::with_ring`] takes it.
+    pub fn staged_slot(key: Arc<WrappingKey>, now: Instant) -> Slot {
+        Slot {
+            fingerprint: Some(key.fingerprint()),
+            key: Some(key),
+            confirmed: Some(now),
+            trouble: None,
+        }
+    }
+
+    fn with_slot(&self, id: &KeyId, change: impl FnOnce(&Slot) -> Slot) -> Self {
+        let mut next = self.clone();
+        if let Some(slot) = next.slots.get_mut(id) {
+            *slot = change(slot);
+        }
+        next
+    }
+}
+
+fn untagged(ring: &Ring) -> Untagged {
+    if ring.require_authentication {
+        Untagged::Refuse
+    } else {
+        Untagged::Accept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::KekWriter;
+
+    fn id(last: u8) -> KeyId {
+        format!("b5309dfb-b326-4148-b0ad-e9cd1ec223{last:02x}")
+            .parse()
+            .expect("a UUID")
+    }
+
+    fn ring(write: u8, decrypt: &[u8]) -> Ring {
+        Ring {
+            write: id(write),
+            decrypt: decrypt.iter().map(|last| id(*last)).collect(),
+            require_authentication: false,
+            revalidate_interval: Duration::from_secs(300),
+            max_cache_age: None,
+        }
+    }
+
+    fn key(byte: u8) -> Arc<WrappingKey> {
+        let mut writer = KekWriter::new();
+        writer.push(&[byte; 32]);
+        Arc::new(WrappingKey::new(&writer.finish().expect("32 bytes")))
+    }
+
+    #[test]
+    fn a_new_ring_holds_nothing_and_says_it_is_being_loaded() {
+        let snapshot = Snapshot::new(&ring(1, &[2]));
+        assert!(!snapshot.holds_any());
+        let slot = snapshot.slot(&id(2)).expect("of the ring");
+        assert_eq!(slot.trouble(), Some(Trouble::Pending));
+        assert!(snapshot.slot(&id(3)).is_none());
+    }
+
+    #[test]
+    fn a_failed_confirmation_keeps_the_key() {
+        let now = Instant::now();
+        let snapshot = Snapshot::new(&ring(1, &[])).loaded(&id(1), key(1), now);
+        let snapshot = snapshot.troubled(&id(1), Trouble::NotFound);
+        let slot = snapshot.slot(&id(1)).expect("of the ring");
+        assert!(slot.key().is_some());
+        assert_eq!(slot.trouble(), Some(Trouble::NotFound));
+        assert_eq!(slot.confirmed(), Some(now));
+    }
+
+    #[test]
+    fn a_key_is_wiped_at_max_cache_age_and_not_a_nanosecond_earlier() {
+        let age = Duration::from_secs(600);
+        let now = Instant::now();
+        let nearly = age.saturating_sub(Duration::from_nanos(1));
+        let snapshot = Snapshot::new(&ring(1, &[2]))
+            .loaded(&id(1), key(1), now)
+            .loaded(&id(2), key(2), now + Duration::from_secs(1));
+        assert_eq!(snapshot.next_expiry(age), Some(now + age));
+        assert!(snapshot.expired(age, now + nearly).is_none());
+        let (next, wiped) = snapshot
+            .expired(age, now + age)
+            .expect("the first key is too old");
+        assert_eq!(wiped, [id(1)]);
+        let slot = next.slot(&id(1)).expect("of the ring");
+        assert!(slot.key().is_none());
+        assert_eq!(slot.trouble(), Some(Trouble::Unconfirmed));
+        assert!(next.slot(&id(2)).expect("of the ring").key().is_some());
+    }
+
+    #[test]
+    fn a_new_ring_keeps_held_keys_and_drops_those_it_does_not_name() {
+        let now = Instant::now();
+        let before = Snapshot::new(&ring(1, &[2]))
+            .loaded(&id(1), key(1), now)
+            .loaded(&id(2), key(2), now);
+        let staged = BTreeMap::from([(id(3), Snapshot::staged_slot(key(3), now))]);
+        let after = before.with_ring(&ring(3, &[1]), staged);
+        assert_eq!(after.write_id(), id(3));
+        assert!(after.slot(&id(3)).expect("of the ring").key().is_some());
+        assert!(after.slot(&id(1)).expect("of the ring").key().is_some());
+        assert!(after.slot(&id(2)).is_none());
+    }
+}

@@ -1,0 +1,566 @@
+//! The refresher with paused time and a source that does as it is told.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::*;
+use crate::config::{Cloud, Identity, Interface, Live, Proxy, Ring, Roots, Scope, Tls};
+use crate::secret::{KekWriter, Token};
+
+const INTERVAL: Duration = Duration::from_secs(300);
+
+/// What the fake source answers for one key.
+#[derive(Clone, Copy)]
+enum Answer {
+    Key(u8),
+    Unreachable,
+    Denied,
+    Missing,
+    /// The key, after this long.
+    Slow(u8, Duration),
+}
+
+#[derive(Clone, Default)]
+struct Fake(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    answers: BTreeMap<KeyId, Answer>,
+    fetches: Vec<(KeyId, Instant)>,
+    in_flight: usize,
+    most_in_flight: usize,
+}
+
+impl Fake {
+    fn set(&self, last: u8, answer: Answer) {
+        self.0
+            .lock()
+            .expect("not poisoned")
+            .answers
+            .insert(id(last), answer);
+    }
+
+    fn fetches(&self, last: u8) -> Vec<Instant> {
+        let state = self.0.lock().expect("not poisoned");
+        state
+            .fetches
+            .iter()
+            .filter(|(key, _)| *key == id(last))
+            .map(|(_, at)| *at)
+            .collect()
+    }
+}
+
+impl KeySource for Fake {
+    async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
+        let answer = {
+            let mut state = self.0.lock().expect("not poisoned");
+            state.fetches.push((id, Instant::now()));
+            state.in_flight += 1;
+            state.most_in_flight = state.most_in_flight.max(state.in_flight);
+            state.answers.get(&id).copied().unwrap_or(Answer::Missing)
+        };
+        if let Answer::Slow(_, delay) = answer {
+            tokio::time::sleep(delay).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+        self.0.lock().expect("not poisoned").in_flight -= 1;
+        match answer {
+            Answer::Key(byte) | Answer::Slow(byte, _) => {
+                let mut writer = KekWriter::new();
+                writer.push(&[byte; 32]);
+                Ok(writer.finish()?)
+            }
+            Answer::Unreachable => Err(FetchError::Unavailable("connection refused".into())),
+            Answer::Denied => Err(FetchError::Denied("403".into())),
+            Answer::Missing => Err(FetchError::NotFound("404".into())),
+        }
+    }
+}
+
+/// A running refresher; dropping it ends the task.
+struct Running {
+    keyring: Keyring,
+    fake: Fake,
+    proposals: watch::Sender<Proposal>,
+    _task: JoinSet<()>,
+}
+
+impl Running {
+    fn start(fake: &Fake, live: Live) -> Self {
+        let live = Arc::new(live);
+        let (proposals, receiver) = watch::channel(Proposal::Valid(Arc::clone(&live)));
+        let source = fake.clone();
+        let connect = move |_: &Cloud| Ok(source.clone());
+        let (keyring, refresher) =
+            Refresher::new(live, connect, receiver).expect("the fake always connects");
+        let mut task = JoinSet::new();
+        task.spawn(refresher.run());
+        Self {
+            keyring,
+            fake: fake.clone(),
+            proposals,
+            _task: task,
+        }
+    }
+
+    fn propose(&self, live: Live) {
+        self.proposals.send_replace(Proposal::Valid(Arc::new(live)));
+    }
+
+    fn trouble(&self, last: u8) -> Option<Trouble> {
+        self.keyring
+            .snapshot()
+            .slot(&id(last))
+            .expect("of the ring")
+            .trouble()
+    }
+}
+
+fn id(last: u8) -> KeyId {
+    format!("b5309dfb-b326-4148-b0ad-e9cd1ec223{last:02x}")
+        .parse()
+        .expect("a UUID")
+}
+
+fn live(write: u8, decrypt: &[u8]) -> Live {
+    live_as("token", write, decrypt)
+}
+
+fn live_as(token: &str, write: u8, decrypt: &[u8]) -> Live {
+    Live {
+        cloud: Cloud {
+            keystone: http::Uri::from_static("http://127.0.0.1:5000/v3"),
+            identity: Identity::Token(Token::new(token.to_owned())),
+            scope: Scope::ProjectId("p".to_owned()),
+            region: None,
+            interface: Interface::Public,
+            tls: Tls {
+                roots: Roots::Host,
+                client: None,
+                verify: true,
+            },
+            proxy: Proxy::default(),
+        },
+        ring: Ring {
+            write: id(write),
+            decrypt: decrypt.iter().map(|last| id(*last)).collect(),
+            require_authentication: false,
+            revalidate_interval: INTERVAL,
+            max_cache_age: None,
+        },
+    }
+}
+
+fn fake(answers: &[(u8, Answer)]) -> Fake {
+    let fake = Fake::default();
+    for (last, answer) in answers {
+        fake.set(*last, *answer);
+    }
+    fake
+}
+
+async fn seconds(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_key_of_the_ring_is_loaded_at_start() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Key(2))]);
+    let running = Running::start(&fake, live(1, &[2]));
+    assert_eq!(
+        running.keyring.status(),
+        Err(KeyError::NotLoaded(Trouble::Pending))
+    );
+    seconds(1).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    assert!(running.keyring.key(&id(2)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_outside_the_ring_is_refused_and_never_asked_for() {
+    let fake = fake(&[(1, Answer::Key(1)), (9, Answer::Key(9))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    assert_eq!(
+        running.keyring.key(&id(9)).await.err(),
+        Some(KeyError::NotInRing)
+    );
+    assert_eq!(fake.fetches(9), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_callers_that_miss_a_key_share_one_fetch() {
+    let fake = fake(&[(1, Answer::Slow(1, Duration::from_secs(2)))]);
+    let running = Running::start(&fake, live(1, &[]));
+    let mut callers = JoinSet::new();
+    for _ in 0..32 {
+        let keyring = running.keyring.clone();
+        callers.spawn(async move { keyring.key(&id(1)).await.is_ok() });
+    }
+    assert!(callers.join_all().await.into_iter().all(|served| served));
+    assert_eq!(fake.fetches(1).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_waits_no_longer_than_it_may_and_the_fetch_goes_on() {
+    let fake = fake(&[(1, Answer::Slow(1, Duration::from_secs(20)))]);
+    let running = Running::start(&fake, live(1, &[]));
+    let begin = Instant::now();
+    assert!(matches!(
+        running.keyring.write_key().await,
+        Err(KeyError::NotLoaded(_))
+    ));
+    assert_eq!(begin.elapsed(), MISS_WAIT);
+    seconds(20).await;
+    assert!(running.keyring.write_key().await.is_ok());
+    assert_eq!(fake.fetches(1).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovered_barbican_is_noticed_within_its_retry_bound() {
+    let fake = fake(&[(1, Answer::Unreachable)]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(600).await;
+    assert_eq!(
+        running.keyring.status(),
+        Err(KeyError::NotLoaded(Trouble::Unavailable))
+    );
+    let tries = fake.fetches(1);
+    assert!(
+        (40..=90).contains(&tries.len()),
+        "{} tries in 10 minutes",
+        tries.len()
+    );
+    fake.set(1, Answer::Key(1));
+    seconds(16).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_finds_a_recovered_barbican_at_once() {
+    let fake = fake(&[(1, Answer::Unreachable)]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(600).await;
+    fake.set(1, Answer::Key(1));
+    assert!(running.keyring.write_key().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_without_max_cache_age_fails_no_call() {
+    let fake = fake(&[(1, Answer::Key(1))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    fake.set(1, Answer::Unreachable);
+    seconds(7 * 24 * 3600).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    assert!(running.keyring.write_key().await.is_ok());
+    assert_eq!(running.trouble(1), Some(Trouble::Unavailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_confirmed_within_the_interval() {
+    let fake = fake(&[(1, Answer::Key(1))]);
+    let _running = Running::start(&fake, live(1, &[]));
+    seconds(24 * 3600).await;
+    let fetches = fake.fetches(1);
+    for pair in fetches.windows(2) {
+        let apart = pair[1] - pair[0];
+        assert!(apart <= INTERVAL + Duration::from_millis(10), "{apart:?}");
+        assert!(apart >= INTERVAL.mul_f64(0.7), "{apart:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_key_is_wiped_at_max_cache_age_to_the_second() {
+    for revoked in [
+        Answer::Denied,
+        Answer::Missing,
+        Answer::Unreachable,
+        Answer::Key(66),
+    ] {
+        let fake = fake(&[(1, Answer::Key(1))]);
+        let mut settings = live(1, &[]);
+        settings.ring.max_cache_age = Some(Duration::from_secs(3600));
+        let running = Running::start(&fake, settings);
+        seconds(1).await;
+        let confirmed = running
+            .keyring
+            .snapshot()
+            .slot(&id(1))
+            .and_then(Slot::confirmed)
+            .expect("held");
+        fake.set(1, revoked);
+        let wiped = Instant::from_std(confirmed) + Duration::from_secs(3600);
+        tokio::time::sleep_until(wiped - Duration::from_secs(1)).await;
+        assert_eq!(
+            running.keyring.status(),
+            Ok(id(1)),
+            "still held a second before"
+        );
+        tokio::time::sleep_until(wiped + Duration::from_millis(10)).await;
+        assert!(running.keyring.status().is_err(), "wiped");
+        seconds(24 * 3600).await;
+        assert!(
+            running.keyring.status().is_err(),
+            "other bytes never come in"
+        );
+        fake.set(1, Answer::Key(1));
+        seconds(121).await;
+        assert_eq!(running.keyring.status(), Ok(id(1)), "the same bytes do");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_waits_long_for_one_key_keeps_the_others_fresh() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Missing)]);
+    let with_age = |mut settings: Live| {
+        settings.ring.max_cache_age = Some(Duration::from_secs(600));
+        settings
+    };
+    let running = Running::start(&fake, with_age(live(1, &[])));
+    seconds(1).await;
+    running.propose(with_age(live_as("new", 1, &[2])));
+    seconds(3600).await;
+    assert_eq!(running.keyring.report().reloads.applied, 0);
+    fake.set(2, Answer::Key(2));
+    for _ in 0..600 {
+        seconds(1).await;
+        assert_eq!(running.keyring.status(), Ok(id(1)), "never too old");
+    }
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_put_back_is_reported_as_put_right() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Key(2))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    running.propose(live(2, &[]));
+    seconds(1).await;
+    let outcome = || {
+        let report = running.keyring.report();
+        report.last_reload.as_ref().map(|last| last.outcome)
+    };
+    assert_eq!(outcome(), Some(ReloadOutcome::Refused));
+    running.propose(live(1, &[]));
+    seconds(1).await;
+    assert_eq!(outcome(), Some(ReloadOutcome::Unchanged));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_altered_payload_is_never_taken() {
+    let fake = fake(&[(1, Answer::Key(1))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    let before = running.keyring.write_key().await.expect("held").key;
+    fake.set(1, Answer::Key(2));
+    seconds(400).await;
+    let after = running.keyring.write_key().await.expect("held").key;
+    assert!(Arc::ptr_eq(&before, &after));
+    assert_eq!(running.trouble(1), Some(Trouble::Altered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_ring_does_not_burst() {
+    let keys: Vec<u8> = (1..=50).collect();
+    let answers: Vec<_> = keys
+        .iter()
+        .map(|n| (*n, Answer::Slow(*n, Duration::from_millis(50))))
+        .collect();
+    let fake = fake(&answers);
+    let running = Running::start(&fake, live(1, &keys[1..]));
+    seconds(2).await;
+    assert!(keys.iter().all(|n| fake.fetches(*n).len() == 1));
+    assert_eq!(fake.0.lock().expect("not poisoned").most_in_flight, 4);
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_loads_every_new_key_before_it_takes_effect() {
+    let fake = fake(&[
+        (1, Answer::Key(1)),
+        (2, Answer::Key(2)),
+        (3, Answer::Unreachable),
+    ]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    running.propose(live(2, &[1, 3]));
+    seconds(60).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)), "the old one serves on");
+    let report = running.keyring.report();
+    let last = report.last_reload.as_ref().expect("an attempt");
+    assert_eq!(last.outcome, ReloadOutcome::Failed);
+    assert!(
+        last.message.contains("connection refused"),
+        "{}",
+        last.message
+    );
+    fake.set(3, Answer::Key(3));
+    seconds(16).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+    assert!(running.keyring.key(&id(1)).await.is_ok());
+    assert!(running.keyring.key(&id(3)).await.is_ok());
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_drops_the_write_key_is_refused_with_the_line_to_add() {
+    let fake = fake(&[
+        (1, Answer::Key(1)),
+        (2, Answer::Key(2)),
+        (3, Answer::Key(3)),
+    ]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    running.propose(live(2, &[3]));
+    seconds(60).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    let report = running.keyring.report();
+    let last = report.last_reload.as_ref().expect("an attempt");
+    assert_eq!(last.outcome, ReloadOutcome::Refused);
+    let line = format!("decrypt-key-ids = {},{}", id(3), id(1));
+    assert!(last.message.contains(&line), "{}", last.message);
+    assert_eq!(fake.fetches(2), [], "refused before any request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mistyped_key_id_can_be_corrected_without_keeping_it() {
+    let fake = fake(&[(1, Answer::Missing), (2, Answer::Key(2))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(10).await;
+    assert_eq!(
+        running.keyring.status(),
+        Err(KeyError::NotLoaded(Trouble::NotFound))
+    );
+    running.propose(live(2, &[]));
+    seconds(1).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_credentials_are_proved_by_reading_every_key() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Key(2))]);
+    let running = Running::start(&fake, live(1, &[2]));
+    seconds(1).await;
+    fake.set(2, Answer::Denied);
+    running.propose(live_as("new", 1, &[2]));
+    seconds(30).await;
+    assert_eq!(running.keyring.report().reloads.applied, 0);
+    assert!(running.keyring.report().reloads.failed > 0);
+    assert!(
+        running.keyring.key(&id(2)).await.is_ok(),
+        "the old key serves on"
+    );
+    fake.set(2, Answer::Key(2));
+    seconds(61).await;
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+    assert!(fake.fetches(1).len() >= 2, "the held key was read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_credentials_that_see_other_bytes_are_refused() {
+    let fake = fake(&[(1, Answer::Key(1))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    fake.set(1, Answer::Key(2));
+    running.propose(live_as("new", 1, &[]));
+    seconds(30).await;
+    assert_eq!(running.keyring.report().reloads.applied, 0);
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_key_from_the_ring_needs_no_barbican() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Key(2))]);
+    let running = Running::start(&fake, live(1, &[2]));
+    seconds(1).await;
+    fake.set(1, Answer::Unreachable);
+    fake.set(2, Answer::Unreachable);
+    running.propose(live(1, &[]));
+    seconds(1).await;
+    assert_eq!(
+        running.keyring.key(&id(2)).await.err(),
+        Some(KeyError::NotInRing)
+    );
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unchanged_configuration_asks_nobody() {
+    let fake = fake(&[(1, Answer::Key(1))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    for _ in 0..10 {
+        running.propose(live(1, &[]));
+        seconds(1).await;
+    }
+    assert_eq!(fake.fetches(1).len(), 1);
+    assert_eq!(running.keyring.report().reloads.unchanged, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalid_configuration_changes_nothing_and_is_reported() {
+    let fake = fake(&[(1, Answer::Key(1))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    running
+        .proposals
+        .send_replace(Proposal::Invalid("cloud.conf:3:1: nonsense".into()));
+    seconds(1).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    let report = running.keyring.report();
+    assert_eq!(report.reloads.invalid, 1);
+    let last = report.last_reload.as_ref().expect("an attempt");
+    assert_eq!(last.message, "cloud.conf:3:1: nonsense");
+    running.propose(live(1, &[]));
+    seconds(1).await;
+    assert_eq!(running.keyring.report().reloads.unchanged, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_correction_replaces_a_reload_that_cannot_succeed() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Key(2))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    running.propose(live(9, &[1]));
+    seconds(20).await;
+    running.propose(live(2, &[1]));
+    seconds(1).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn policy_comes_from_the_same_snapshot_as_the_key() {
+    let fake = fake(&[(1, Answer::Key(1))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    assert_eq!(
+        running.keyring.key(&id(1)).await.expect("held").untagged,
+        Untagged::Accept
+    );
+    let mut strict = live(1, &[]);
+    strict.ring.require_authentication = true;
+    running.propose(strict);
+    seconds(1).await;
+    assert_eq!(
+        running.keyring.key(&id(1)).await.expect("held").untagged,
+        Untagged::Refuse
+    );
+    assert_eq!(running.fake.fetches(1).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn revalidation_on_demand_asks_for_every_key() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Key(2))]);
+    let running = Running::start(&fake, live(1, &[2]));
+    seconds(1).await;
+    running.keyring.revalidate();
+    seconds(1).await;
+    assert_eq!((fake.fetches(1).len(), fake.fetches(2).len()), (2, 2));
+}

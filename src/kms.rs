@@ -1,0 +1,240 @@
+//! The three KMS v2 calls: message in, domain call, message out.
+//!
+//! The only place where an error becomes a gRPC status. Texts on the wire are fixed
+//! and short, because kube-apiserver shows them to its clients in `/readyz?verbose`.
+
+mod crowd;
+mod describe;
+pub mod server;
+pub mod socket;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tonic::{Code, Request, Response, Status};
+use tracing::debug;
+
+use crate::audit::{Entry, Trail};
+use crate::envelope::{self, BLOCK_BYTES, OpenError, PlaintextTooLong, TAG_ANNOTATION};
+use crate::instruments::{Format, Instruments, Operation, Refusal};
+use crate::key_id::{KeyId, KeyIdError};
+use crate::keyring::{KeyError, Keyring};
+use crate::proto::v2;
+use crate::proto::v2::key_management_service_server::KeyManagementService;
+
+/// The API version. It must never change while kube-apiserver lives
+/// (k8s.io/apiserver, encryptionconfig/config.go).
+const VERSION: &str = "v2";
+
+/// What kube-apiserver takes for healthy. Anything else beside a key id would make it
+/// go on writing with the old seed for ever, so an unhealthy answer is an error.
+const HEALTHY: &str = "ok";
+
+/// A caller's uid is logged up to this many bytes.
+const UID_LOGGED_BYTES: usize = 64;
+
+/// The KMS v2 service over a keyring.
+#[derive(Clone, Debug)]
+pub struct Kms {
+    keyring: Keyring,
+    instruments: Arc<Instruments>,
+    trail: Option<Trail>,
+}
+
+/// Why a call is answered with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum CallError {
+    #[error("the request's key id is malformed: {0}")]
+    KeyId(#[from] KeyIdError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    PlaintextTooLong(#[from] PlaintextTooLong),
+    #[error("the system gives no random numbers")]
+    NoRandomness,
+}
+
+impl Kms {
+    /// The service that answers from `keyring`, counts what it does, and notes it on
+    /// `trail`.
+    pub fn new(keyring: Keyring, instruments: Arc<Instruments>, trail: Option<Trail>) -> Self {
+        Self {
+            keyring,
+            instruments,
+            trail,
+        }
+    }
+
+    /// When a call began, if anybody wants to know.
+    fn begin(&self) -> Option<(&Trail, Instant)> {
+        self.trail.as_ref().map(|trail| (trail, Instant::now()))
+    }
+
+    async fn encrypt(&self, plaintext: &[u8]) -> Result<(KeyId, envelope::Sealed), CallError> {
+        let write = self.keyring.write_key().await?;
+        let mut iv = [0; BLOCK_BYTES];
+        getrandom::fill(&mut iv).map_err(|_| CallError::NoRandomness)?;
+        Ok((
+            write.id,
+            envelope::seal(&write.key, &write.id, plaintext, &iv)?,
+        ))
+    }
+
+    async fn decrypt(
+        &self,
+        id: Result<KeyId, KeyIdError>,
+        request: &v2::DecryptRequest,
+    ) -> Result<Vec<u8>, CallError> {
+        let id = id?;
+        let found = self.keyring.key(&id).await?;
+        let tag = request.annotations.get(TAG_ANNOTATION).map(Vec::as_slice);
+        Ok(envelope::open(
+            &found.key,
+            &id,
+            &request.ciphertext,
+            tag,
+            found.untagged,
+        )?)
+    }
+}
+
+#[tonic::async_trait]
+impl KeyManagementService for Kms {
+    async fn status(
+        &self,
+        _: Request<v2::StatusRequest>,
+    ) -> Result<Response<v2::StatusResponse>, Status> {
+        let key_id = self.keyring.status().map_err(CallError::from)?;
+        Ok(Response::new(v2::StatusResponse {
+            version: VERSION.to_owned(),
+            healthz: HEALTHY.to_owned(),
+            key_id: key_id.to_string(),
+        }))
+    }
+
+    async fn encrypt(
+        &self,
+        request: Request<v2::EncryptRequest>,
+    ) -> Result<Response<v2::EncryptResponse>, Status> {
+        let request = request.into_inner();
+        let begin = self.begin();
+        let outcome = self.encrypt(&request.plaintext).await;
+        log(
+            "encrypt",
+            &request.uid,
+            outcome.as_ref().map(|(id, _)| *id).ok(),
+            &outcome,
+        );
+        let id = outcome.as_ref().map(|(id, _)| *id).ok();
+        audit(begin, "Encrypt", request.uid, id, outcome.as_ref().err());
+        let (id, sealed) = outcome?;
+        self.instruments
+            .key_operation(Operation::Encrypt, Format::Tagged);
+        Ok(Response::new(v2::EncryptResponse {
+            ciphertext: sealed.ciphertext,
+            key_id: id.to_string(),
+            annotations: HashMap::from([(TAG_ANNOTATION.to_owned(), sealed.tag.to_vec())]),
+        }))
+    }
+
+    async fn decrypt(
+        &self,
+        request: Request<v2::DecryptRequest>,
+    ) -> Result<Response<v2::DecryptResponse>, Status> {
+        let request = request.into_inner();
+        let begin = self.begin();
+        let id = request.key_id.parse();
+        let outcome = self.decrypt(id, &request).await;
+        log("decrypt", &request.uid, id.ok(), &outcome);
+        match &outcome {
+            Ok(_) => self
+                .instruments
+                .key_operation(Operation::Decrypt, format(&request)),
+            Err(error) => {
+                if let Some(reason) = error.refusal() {
+                    self.instruments.decrypt_refused(reason);
+                }
+            }
+        }
+        let refused = outcome.as_ref().err();
+        audit(begin, "Decrypt", request.uid, id.ok(), refused);
+        Ok(Response::new(v2::DecryptResponse {
+            plaintext: outcome?,
+        }))
+    }
+}
+
+fn audit(
+    begin: Option<(&Trail, Instant)>,
+    call: &'static str,
+    uid: String,
+    key_id: Option<KeyId>,
+    refused: Option<&CallError>,
+) {
+    if let Some((trail, begin)) = begin {
+        trail.note(Entry {
+            at: SystemTime::now(),
+            call,
+            uid,
+            key_id,
+            refused: refused.map(ToString::to_string),
+            took: begin.elapsed(),
+        });
+    }
+}
+
+fn format(request: &v2::DecryptRequest) -> Format {
+    if request.annotations.contains_key(TAG_ANNOTATION) {
+        Format::Tagged
+    } else {
+        Format::Legacy
+    }
+}
+
+impl CallError {
+    /// As what a refused Decrypt is counted.
+    fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::KeyId(_) => Some(Refusal::MalformedKeyId),
+            Self::Key(KeyError::NotInRing) => Some(Refusal::NotInRing),
+            Self::Key(KeyError::NotLoaded(_)) => Some(Refusal::NotLoaded),
+            Self::Open(OpenError::Invalid) => Some(Refusal::Damaged),
+            Self::Open(OpenError::Unauthenticated) => Some(Refusal::Unauthenticated),
+            Self::PlaintextTooLong(_) | Self::NoRandomness => None,
+        }
+    }
+}
+
+/// One event a call, at debug: the uid to find it in kube-apiserver's log, the key id
+/// as kube-apiserver's metrics label it.
+fn log<T>(call: &'static str, uid: &str, id: Option<KeyId>, outcome: &Result<T, CallError>) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let uid = uid
+        .get(..uid.floor_char_boundary(UID_LOGGED_BYTES))
+        .unwrap_or_default();
+    let uid = uid.escape_debug().to_string();
+    let key_id_hash = id.map_or_else(|| "unknown".to_owned(), |id| id.sha256_label());
+    match outcome {
+        Ok(_) => debug!(call, uid, key_id_hash, "served"),
+        Err(error) => debug!(call, uid, key_id_hash, "refused: {error}"),
+    }
+}
+
+impl From<CallError> for Status {
+    fn from(error: CallError) -> Self {
+        let code = match error {
+            CallError::KeyId(_) | CallError::Open(_) | CallError::PlaintextTooLong(_) => {
+                Code::InvalidArgument
+            }
+            CallError::Key(KeyError::NotInRing) => Code::FailedPrecondition,
+            CallError::Key(KeyError::NotLoaded(_)) => Code::Unavailable,
+            CallError::NoRandomness => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}

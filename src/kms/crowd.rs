@@ -1,0 +1,139 @@
+//! The open connections, and which one goes when a new client finds no room.
+//!
+//! Used by `server`. Invariant: a new client never waits for an old one, however many
+//! connect and whatever they leave unsaid.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// kube-apiserver keeps one connection for each provider entry, two during a reload.
+const CONNECTIONS: usize = 128;
+
+/// A crowd that goes on is repeated in the log this often.
+const REPEAT_AFTER: Duration = Duration::from_secs(60);
+
+/// The open connections, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    members: Vec<(Usefulness, AbortHandle)>,
+    answers: Arc<AtomicU64>,
+    said: Option<Instant>,
+}
+
+/// How recently a connection has had an answer, by the count of all answers: 0 for
+/// one that has had none.
+#[derive(Clone, Debug)]
+pub(super) struct Usefulness {
+    last: Arc<AtomicU64>,
+    answers: Arc<AtomicU64>,
+}
+
+impl Usefulness {
+    /// A call of this connection has been answered.
+    pub(super) fn answered(&self) {
+        let number = self.answers.fetch_add(1, Ordering::Relaxed) + 1;
+        self.last.store(number, Ordering::Relaxed);
+    }
+}
+
+impl Crowd {
+    /// Makes room for a connection, if need be by closing the one that is missed the
+    /// least: the oldest of those that have never called, or else the one whose last
+    /// call is the longest ago.
+    pub(super) fn admit(&mut self) -> Usefulness {
+        self.members.retain(|(_, task)| !task.is_finished());
+        if self.members.len() >= CONNECTIONS {
+            let least = self
+                .members
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, (usefulness, _))| usefulness.last.load(Ordering::Relaxed));
+            if let Some((index, _)) = least {
+                self.members.remove(index).1.abort();
+            }
+            self.say();
+        }
+        Usefulness {
+            last: Arc::default(),
+            answers: Arc::clone(&self.answers),
+        }
+    }
+
+    /// The connection that was admitted is served by `task`.
+    pub(super) fn enter(&mut self, usefulness: Usefulness, task: AbortHandle) {
+        self.members.push((usefulness, task));
+    }
+
+    fn say(&mut self) {
+        let now = Instant::now();
+        if self.said.is_none_or(|said| now - said >= REPEAT_AFTER) {
+            self.said = Some(now);
+            warn!(
+                connections = CONNECTIONS,
+                "too many connections to the socket: those that call least are closed for new ones"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// Enters `count` connections that never end by themselves.
+    fn fill(crowd: &mut Crowd, tasks: &mut JoinSet<()>, count: usize) -> Vec<Usefulness> {
+        let mut enter = || {
+            let usefulness = crowd.admit();
+            let task = tasks.spawn(std::future::pending());
+            crowd.enter(usefulness.clone(), task);
+            usefulness
+        };
+        (0..count).map(|_| enter()).collect()
+    }
+
+    fn is_in(crowd: &Crowd, one: &Usefulness) -> bool {
+        let members = crowd.members.iter();
+        members
+            .map(|(usefulness, _)| &usefulness.last)
+            .any(|last| Arc::ptr_eq(last, &one.last))
+    }
+
+    #[tokio::test]
+    async fn the_oldest_that_never_called_goes_first() {
+        let (mut crowd, mut tasks) = (Crowd::default(), JoinSet::new());
+        let all = fill(&mut crowd, &mut tasks, CONNECTIONS);
+        all[0].answered();
+        fill(&mut crowd, &mut tasks, 1);
+        assert!(is_in(&crowd, &all[0]) && !is_in(&crowd, &all[1]) && is_in(&crowd, &all[2]));
+        assert_eq!(crowd.members.len(), CONNECTIONS);
+        assert!(tasks.join_next().await.is_some_and(|ended| ended.is_err()));
+    }
+
+    #[tokio::test]
+    async fn of_those_that_called_the_one_whose_last_call_is_the_longest_ago_goes() {
+        let (mut crowd, mut tasks) = (Crowd::default(), JoinSet::new());
+        let all = fill(&mut crowd, &mut tasks, CONNECTIONS);
+        all.iter().for_each(Usefulness::answered);
+        all[0].answered();
+        fill(&mut crowd, &mut tasks, 1);
+        assert!(is_in(&crowd, &all[0]) && !is_in(&crowd, &all[1]));
+    }
+
+    #[tokio::test]
+    async fn those_that_have_ended_take_no_room() {
+        let (mut crowd, mut tasks) = (Crowd::default(), JoinSet::new());
+        let all = fill(&mut crowd, &mut tasks, CONNECTIONS);
+        crowd.members[7].1.abort();
+        tasks.join_next().await;
+        fill(&mut crowd, &mut tasks, 1);
+        let stayed = all.iter().filter(|one| is_in(&crowd, one)).count();
+        assert_eq!(stayed, CONNECTIONS - 1);
+    }
+}

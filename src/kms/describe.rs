@@ -1,0 +1,99 @@
+//! The introspection service: what `barbican-kms status` shows.
+//!
+//! Answered from the snapshot and the report alone, so it works when nothing else does.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tonic::{Request, Response, Status};
+
+use crate::key_id::KeyId;
+use crate::keyring::{Keyring, Report, Slot, Snapshot};
+use crate::proto::introspection::introspection_server::Introspection;
+use crate::proto::introspection::{
+    Configuration, DescribeRequest, DescribeResponse, Key, LastReload,
+};
+use crate::secret;
+
+/// The service over a keyring.
+#[derive(Clone, Debug)]
+pub(super) struct Describe {
+    keyring: Keyring,
+}
+
+impl Describe {
+    pub(super) fn new(keyring: Keyring) -> Self {
+        Self { keyring }
+    }
+}
+
+#[tonic::async_trait]
+impl Introspection for Describe {
+    async fn describe(
+        &self,
+        _: Request<DescribeRequest>,
+    ) -> Result<Response<DescribeResponse>, Status> {
+        let snapshot = self.keyring.snapshot();
+        let report = self.keyring.report();
+        Ok(Response::new(DescribeResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: self.keyring.status().is_ok(),
+            keys: keys(&snapshot, Instant::now()),
+            configuration: Some(configuration(&report)),
+            last_contact_unix_ms: report.last_contact.map_or(0, unix_ms),
+            consecutive_failures: report.consecutive_failures,
+            key_memory: secret::protection().as_str().to_owned(),
+        }))
+    }
+}
+
+fn keys(snapshot: &Snapshot, now: Instant) -> Vec<Key> {
+    let write = snapshot.write_id();
+    let mut keys: Vec<Key> = snapshot
+        .slots()
+        .map(|(id, slot)| key(id, slot, *id == write, now))
+        .collect();
+    keys.sort_by_key(|key| !key.write);
+    keys
+}
+
+fn key(id: &KeyId, slot: &Slot, write: bool, now: Instant) -> Key {
+    let trouble = slot.trouble();
+    let confirmed = slot.confirmed().map(|at| now.saturating_duration_since(at));
+    Key {
+        id: id.to_string(),
+        id_hash: id.sha256_label(),
+        write,
+        held: slot.key().is_some(),
+        confirmed_ms_ago: confirmed.map(milliseconds),
+        trouble: trouble
+            .map(|trouble| trouble.as_str().to_owned())
+            .unwrap_or_default(),
+        trouble_text: trouble
+            .map(|trouble| trouble.to_string())
+            .unwrap_or_default(),
+    }
+}
+
+fn configuration(report: &Report) -> Configuration {
+    Configuration {
+        in_force_since_unix_ms: unix_ms(report.in_force_since),
+        applied: report.reloads.applied,
+        unchanged: report.reloads.unchanged,
+        invalid: report.reloads.invalid,
+        refused: report.reloads.refused,
+        failed: report.reloads.failed,
+        last_reload: report.last_reload.as_ref().map(|last| LastReload {
+            at_unix_ms: unix_ms(last.at),
+            outcome: last.outcome.as_str().to_owned(),
+            message: last.message.clone(),
+        }),
+    }
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, milliseconds)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,279 @@
+//! gRPC over HTTP/2 on the unix listener: accept, serve, drain.
+//!
+//! Directly on hyper, since tonic's server would bring a web framework along.
+//! Invariant: no client can hold up another. Connections, streams, header and message
+//! sizes are bounded; silent clients are cut off.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tonic::body::Body;
+use tonic::codegen::Service as _;
+use tracing::{debug, warn};
+
+use super::Kms;
+use super::crowd::{Crowd, Usefulness};
+use super::describe::Describe;
+use super::socket::Listener;
+use crate::error_chain::ErrorChain;
+use crate::instruments::{Instruments, Method};
+use crate::proto::introspection::introspection_server::IntrospectionServer;
+use crate::proto::v2::key_management_service_server::KeyManagementServiceServer;
+
+/// kube-apiserver has a cold start's decrypts in flight, a few dozen at most.
+const STREAMS_PER_CONNECTION: u32 = 256;
+
+/// A request carries at most 1 KiB of ciphertext, 1 KiB of key id and 32 KiB of
+/// annotations (k8s.io/apiserver, kmsv2/envelope.go); gRPC adds little.
+const MESSAGE_BYTES: usize = 64 * 1024;
+
+/// All headers of a request. kube-apiserver sends about 200 bytes.
+const HEADER_BYTES: u32 = 16 * 1024;
+
+/// How long a new connection may take for its HTTP/2 preface and settings.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that sends nothing for this long is asked for a sign of life.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// And is closed when the sign does not come.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one call may take from its first header to its answer. kube-apiserver
+/// gives up after 3 s; this ends calls whose body never arrives.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Paths of the service that is our own.
+const INTROSPECTION: &str = "/barbican_kms.v1.";
+
+/// Pause after `accept` fails, which is for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown`, then lets calls in flight finish for at most `drain`.
+///
+/// The socket's file is removed at the end.
+pub async fn serve(
+    listener: Listener,
+    kms: Kms,
+    shutdown: impl Future<Output = ()>,
+    drain: Duration,
+) {
+    let services = Services::new(kms);
+    let graceful = GracefulShutdown::new();
+    let mut crowd = Crowd::default();
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok(stream) => {
+                    let usefulness = crowd.admit();
+                    let services = services.clone();
+                    let serving = connection(stream, services, graceful.watcher(), usefulness.clone());
+                    crowd.enter(usefulness, connections.spawn(serving));
+                }
+                Err(error) => {
+                    warn!("cannot accept a connection, trying again: {}", ErrorChain(&error));
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    // Connections still in the backlog get nothing; their clients connect again.
+    if tokio::time::timeout(drain, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        warn!(
+            drain_seconds = drain.as_secs(),
+            "calls in flight were cut off"
+        );
+    }
+    drop(listener);
+}
+
+/// The services of the socket.
+#[derive(Clone)]
+struct Services {
+    kms: KeyManagementServiceServer<Kms>,
+    introspection: IntrospectionServer<Describe>,
+    instruments: Arc<Instruments>,
+}
+
+impl Services {
+    fn new(kms: Kms) -> Self {
+        let describe = Describe::new(kms.keyring.clone());
+        Self {
+            instruments: Arc::clone(&kms.instruments),
+            kms: KeyManagementServiceServer::new(kms)
+                .max_decoding_message_size(MESSAGE_BYTES)
+                .max_encoding_message_size(MESSAGE_BYTES),
+            introspection: IntrospectionServer::new(describe)
+                .max_decoding_message_size(MESSAGE_BYTES),
+        }
+    }
+
+    /// Each answers paths that it does not know with UNIMPLEMENTED.
+    async fn route(&mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        if request.uri().path().starts_with(INTROSPECTION) {
+            self.introspection.call(request).await
+        } else {
+            self.kms.call(request).await
+        }
+    }
+}
+
+async fn connection(
+    stream: UnixStream,
+    services: Services,
+    watcher: hyper_util::server::graceful::Watcher,
+    usefulness: Usefulness,
+) {
+    let instruments = Arc::clone(&services.instruments);
+    let _open = instruments.connections.enter();
+    let greeted = Arc::new(AtomicBool::new(false));
+    let io = TokioIo::new(Greeting {
+        stream,
+        received: 0,
+        greeted: Arc::clone(&greeted),
+    });
+    let handler = service_fn(move |request| call(services.clone(), usefulness.clone(), request));
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        // gRPC does not ask for one.
+        .auto_date_header(false)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_header_list_size(HEADER_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(io, handler);
+    tokio::select! {
+        ended = watcher.watch(connection) => if let Err(error) = ended {
+            debug!("connection ended: {}", ErrorChain(&error));
+        },
+        () = silence(&greeted) => debug!("connection closed: the client said nothing"),
+    }
+}
+
+async fn call(
+    mut services: Services,
+    usefulness: Usefulness,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let instruments = Arc::clone(&services.instruments);
+    let timer = instruments.call_began(method(request.uri().path()));
+    let answer = tokio::time::timeout(CALL_TIMEOUT, services.route(request)).await;
+    if answer.is_ok() {
+        usefulness.answered();
+    }
+    let answer = answer.unwrap_or_else(|_| {
+        Ok(tonic::Status::deadline_exceeded("the request did not arrive in time").into_http())
+    });
+    timer.answered(answer.as_ref().map_or(UNKNOWN, code));
+    answer
+}
+
+fn method(path: &str) -> Method {
+    match path {
+        "/v2.KeyManagementService/Status" => Method::Status,
+        "/v2.KeyManagementService/Encrypt" => Method::Encrypt,
+        "/v2.KeyManagementService/Decrypt" => Method::Decrypt,
+        "/barbican_kms.v1.Introspection/Describe" => Method::Describe,
+        _ => Method::Other,
+    }
+}
+
+/// An error stands in the head of the answer; without one the body says OK.
+fn code(answer: &Response<Body>) -> usize {
+    let status = answer.headers().get("grpc-status");
+    status.map_or(0, |status| {
+        let text = status.to_str().ok();
+        text.and_then(|text| text.parse().ok()).unwrap_or(UNKNOWN)
+    })
+}
+
+/// gRPC's code for what should not be.
+const UNKNOWN: usize = 2;
+
+async fn silence(greeted: &AtomicBool) {
+    tokio::time::sleep(HELLO_TIMEOUT).await;
+    if greeted.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Notes when the client's preface and the head of its first frame have arrived: from
+/// then on pings show whether it is alive.
+struct Greeting {
+    stream: UnixStream,
+    received: usize,
+    greeted: Arc<AtomicBool>,
+}
+
+/// The preface and one frame header (RFC 9113, sections 3.4 and 4.1).
+const HELLO_BYTES: usize = 24 + 9;
+
+impl AsyncRead for Greeting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if self.received < HELLO_BYTES {
+            self.received += buffer.filled().len() - before;
+            if self.received >= HELLO_BYTES {
+                self.greeted.store(true, Ordering::Relaxed);
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Greeting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

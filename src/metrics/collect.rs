@@ -1,0 +1,335 @@
+//! The families of `barbican_kms_*`: one function for each subject.
+
+use std::fmt;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::Source;
+use crate::instruments::{Format, Label, Method, Operation, Outcome, Reading, Refusal, Upstream};
+use crate::keyring::{ReloadOutcome, Trouble};
+use crate::secret::Protection;
+
+type Written = Result<(), fmt::Error>;
+
+/// gRPC's names of its codes, by number.
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// Codes that are shown before they happen, so that their first time is an increase.
+const EXPECTED_CODES: [usize; 7] = [0, 1, 3, 4, 9, 13, 14];
+
+impl Collector for Source {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Written {
+        let out = &mut encoder;
+        self.build(out)?;
+        self.keys(out)?;
+        self.calls(out)?;
+        self.operations(out)?;
+        self.upstream(out)?;
+        self.configuration(out)?;
+        self.audit(out)
+    }
+}
+
+impl Source {
+    fn build(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let mut info = family(out, "build", "The program that runs.", MetricType::Info)?;
+        info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        let help = "Whether a usable write key is held, so that Status is ok.";
+        let ready = self.keyring.status().is_ok();
+        gauge(out, "ready", help, i64::from(ready))?;
+        let help = "How the pages are protected that hold keys.";
+        let mut info = family(out, "key_memory", help, MetricType::Info)?;
+        info.encode_info(&[("protection", self.memory.as_str())])?;
+        let help = "Whether the pages that hold keys are kept out of swap.";
+        let locked = self.memory != Protection::Unlocked;
+        gauge(out, "key_memory_locked", help, i64::from(locked))
+    }
+
+    fn keys(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let snapshot = self.keyring.snapshot();
+        let now = Instant::now();
+        let keys: Vec<_> = snapshot
+            .slots()
+            .map(|(id, slot)| (id.sha256_label(), *id == snapshot.write_id(), slot))
+            .collect();
+
+        let help = "Whether the key is the one that Encrypt uses.";
+        let mut written = family(out, "key_write", help, MetricType::Gauge)?;
+        for (hash, write, _) in &keys {
+            labelled(&mut written, &key(hash), i64::from(*write))?;
+        }
+        let help = "Whether the key is held in memory.";
+        let mut written = family(out, "key_held", help, MetricType::Gauge)?;
+        for (hash, _, slot) in &keys {
+            labelled(&mut written, &key(hash), i64::from(slot.key().is_some()))?;
+        }
+        let help = "Time since Barbican last gave out the key; missing if it never did.";
+        let mut written = seconds(out, "key_confirmed_age", help)?;
+        for (hash, _, slot) in &keys {
+            if let Some(at) = slot.confirmed() {
+                let age = now.saturating_duration_since(at).as_secs_f64();
+                labelled_seconds(&mut written, &key(hash), age)?;
+            }
+        }
+        let help = "What keeps the key from being loaded or confirmed: 1 for what does.";
+        let mut written = family(out, "key_trouble", help, MetricType::Gauge)?;
+        for (hash, _, slot) in &keys {
+            for trouble in TROUBLES {
+                let labels = [
+                    ("key_id_hash", hash.as_str()),
+                    ("trouble", trouble.as_str()),
+                ];
+                let present = slot.trouble() == Some(trouble);
+                labelled(&mut written, &labels, i64::from(present))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn calls(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let instruments = &self.instruments;
+        let help = "Calls of the socket that have ended.";
+        let mut written = family(out, "requests", help, MetricType::Counter)?;
+        for method in Method::ALL {
+            let kms = !matches!(method, Method::Describe | Method::Other);
+            for (code, count) in instruments.calls(*method).codes() {
+                let name = CODES.get(code).copied().unwrap_or("UNKNOWN");
+                if count > 0 || (kms && EXPECTED_CODES.contains(&code)) {
+                    let labels = [("method", method.as_str()), ("code", name)];
+                    count_of(&mut written, &labels, count)?;
+                }
+            }
+        }
+        let help = "Time from the head of a request to the head of its answer.";
+        let mut written = durations(out, "request_duration", help)?;
+        for method in Method::ALL {
+            let reading = instruments.calls(*method).latency.read();
+            histogram(&mut written, &[("method", method.as_str())], &reading)?;
+        }
+        let help = "Calls of the socket under way.";
+        let mut written = family(out, "requests_in_flight", help, MetricType::Gauge)?;
+        for method in Method::ALL {
+            let count = instruments.calls(*method).in_flight();
+            labelled(&mut written, &[("method", method.as_str())], whole(count))?;
+        }
+        let help = "Open connections to the socket.";
+        let connections = &instruments.connections;
+        gauge(out, "connections", help, whole(connections.present()))?;
+        let help = "Connections to the socket so far.";
+        counter(out, "accepted_connections", help, connections.total.value())
+    }
+
+    fn operations(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let help = "Seeds wrapped and unwrapped, by the form in which they are stored.";
+        let mut written = family(out, "key_operations", help, MetricType::Counter)?;
+        for operation in Operation::ALL {
+            for format in Format::ALL {
+                let count = self.instruments.operations(*operation, *format).value();
+                let labels = [
+                    ("operation", operation.as_str()),
+                    ("format", format.as_str()),
+                ];
+                if *format == Format::Tagged || *operation == Operation::Decrypt {
+                    count_of(&mut written, &labels, count)?;
+                }
+            }
+        }
+        let help = "Decrypts that were refused.";
+        let mut written = family(out, "refused_decrypts", help, MetricType::Counter)?;
+        for reason in Refusal::ALL {
+            let count = self.instruments.refusals(*reason).value();
+            count_of(&mut written, &[("reason", reason.as_str())], count)?;
+        }
+        Ok(())
+    }
+
+    fn upstream(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let help = "Requests to Keystone and Barbican that have ended.";
+        let mut written = family(out, "openstack_requests", help, MetricType::Counter)?;
+        for request in Upstream::ALL {
+            let requests = self.instruments.requests(*request);
+            for outcome in Outcome::ALL {
+                let count = requests.outcome(*outcome).value();
+                let labels = [
+                    ("service", request.service()),
+                    ("operation", request.as_str()),
+                    ("outcome", outcome.as_str()),
+                ];
+                if count > 0 || *request != Upstream::Metadata {
+                    count_of(&mut written, &labels, count)?;
+                }
+            }
+        }
+        let help = "Time from the connection to the last byte of the answer.";
+        let mut written = durations(out, "openstack_request_duration", help)?;
+        for request in [Upstream::Login, Upstream::Payload] {
+            let labels = [
+                ("service", request.service()),
+                ("operation", request.as_str()),
+            ];
+            let reading = self.instruments.requests(request).latency.read();
+            histogram(&mut written, &labels, &reading)?;
+        }
+        if let Some(end) = self.instruments.token_end() {
+            let help = "When the newest Keystone token ends.";
+            let mut written = seconds(out, "token_expiry_timestamp", help)?;
+            written.encode_gauge(&end)?;
+        }
+        let report = self.keyring.report();
+        let help = "Attempts to download a key that failed since the last that did not.";
+        let failures = whole(report.consecutive_failures);
+        gauge(out, "consecutive_failures", help, failures)?;
+        let help = "When Barbican last gave out a key; missing if it never did.";
+        timestamp(out, "last_contact_timestamp", help, report.last_contact)?;
+        let help = "When a key is downloaded next; missing while one is being downloaded.";
+        timestamp(out, "next_fetch_timestamp", help, report.next_fetch)
+    }
+
+    fn configuration(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let report = self.keyring.report();
+        let help = "Changes of the configuration files, by what came of them.";
+        let mut written = family(out, "config_reloads", help, MetricType::Counter)?;
+        for (outcome, count) in report.reloads.by_outcome() {
+            count_of(&mut written, &[("outcome", outcome.as_str())], count)?;
+        }
+        let good = report.last_reload.as_ref().is_none_or(|last| {
+            matches!(
+                last.outcome,
+                ReloadOutcome::Applied | ReloadOutcome::Unchanged
+            )
+        });
+        let help = "Whether the files say what is in force.";
+        gauge(out, "config_last_reload_successful", help, i64::from(good))?;
+        let help = "Since when the configuration in force is.";
+        let since = Some(report.in_force_since);
+        timestamp(out, "config_last_success_timestamp", help, since)?;
+        let help = "The configuration in force: a hash of all settings but secrets.";
+        let mut info = family(out, "config", help, MetricType::Info)?;
+        info.encode_info(&[("hash", report.configuration.as_str())])
+    }
+
+    fn audit(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let help = "Lines of the audit log, by whether it took them.";
+        let mut written = family(out, "audit_lines", help, MetricType::Counter)?;
+        for (outcome, counter) in [
+            ("written", &self.instruments.audited),
+            ("dropped", &self.instruments.unaudited),
+        ] {
+            count_of(&mut written, &[("outcome", outcome)], counter.value())?;
+        }
+        Ok(())
+    }
+}
+
+const TROUBLES: [Trouble; 8] = [
+    Trouble::Pending,
+    Trouble::Unavailable,
+    Trouble::Login,
+    Trouble::Denied,
+    Trouble::NotFound,
+    Trouble::NotAKey,
+    Trouble::Altered,
+    Trouble::Unconfirmed,
+];
+
+fn key(hash: &str) -> [(&str, &str); 1] {
+    [("key_id_hash", hash)]
+}
+
+fn family<'a>(
+    out: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &str,
+    kind: MetricType,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
+    out.encode_descriptor(name, help, None, kind)
+}
+
+fn seconds<'a>(
+    out: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &str,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
+    out.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)
+}
+
+fn durations<'a>(
+    out: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &str,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
+    out.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)
+}
+
+fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> Written {
+    family(out, name, help, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Written {
+    let mut written = family(out, name, help, MetricType::Counter)?;
+    written.encode_counter::<NoLabelSet, u64, f64>(&value, None)
+}
+
+fn timestamp(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    at: Option<SystemTime>,
+) -> Written {
+    let Some(at) = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) else {
+        return Ok(());
+    };
+    seconds(out, name, help)?.encode_gauge(&at.as_secs_f64())
+}
+
+fn labelled(written: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: i64) -> Written {
+    written.encode_family(labels)?.encode_gauge(&value)
+}
+
+fn labelled_seconds(
+    written: &mut MetricEncoder<'_>,
+    labels: &impl EncodeLabelSet,
+    value: f64,
+) -> Written {
+    written.encode_family(labels)?.encode_gauge(&value)
+}
+
+fn count_of(written: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> Written {
+    let mut written = written.encode_family(labels)?;
+    written.encode_counter::<NoLabelSet, u64, f64>(&value, None)
+}
+
+fn histogram(
+    written: &mut MetricEncoder<'_>,
+    labels: &impl EncodeLabelSet,
+    reading: &Reading,
+) -> Written {
+    let mut written = written.encode_family(labels)?;
+    written.encode_histogram::<NoLabelSet>(reading.sum, reading.count, &reading.buckets, None)
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,277 @@
+//! The OpenStack client: credentials in, a key out.
+//!
+//! Called by the refresher through [`KeySource`], and step by step by `check`.
+//! Invariant: no operation takes longer than [`Timing::operation`], and nothing
+//! that is printed contains a secret.
+
+mod barbican;
+mod catalog;
+mod connect;
+mod error;
+mod excerpt;
+mod http;
+mod keystone;
+mod proxy;
+mod retry;
+mod session;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::http::{Method, StatusCode, Uri};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use tokio::time::Instant;
+
+pub use barbican::Metadata;
+pub use catalog::{Endpoint, EndpointError};
+pub use connect::Peer;
+pub use error::{Asked, Error, Problem, ReplyError, RequestError, TlsProblem};
+pub use excerpt::Excerpt;
+pub use keystone::{AccessRule, Account, ApplicationCredential, Session};
+pub use proxy::ProxyError;
+pub use retry::Timing;
+pub use tls::{TlsError, Trust};
+
+use crate::config::{Cloud, Identity, Interface};
+use crate::instruments::Instruments;
+use crate::key_id::KeyId;
+use crate::keyring::{FetchError, KeySource};
+use crate::secret::Kek;
+
+/// Why a client cannot be made of the settings.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SetupError {
+    /// Certificates or keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The proxy variables.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// Keystone's URL.
+    #[error("auth-url is not an http or https URL")]
+    Url,
+}
+
+/// A client of one cloud, as one user.
+#[derive(Debug)]
+pub struct OpenStack {
+    http: http::Http,
+    sessions: session::Sessions,
+    interface: Interface,
+    region: Option<String>,
+    timing: Timing,
+    trust: Trust,
+}
+
+impl OpenStack {
+    /// Prepares a client. Nothing is asked of anybody yet; the host's
+    /// certificate store is read if it is to be used.
+    ///
+    /// # Errors
+    /// When certificates, keys, proxies or the URL cannot be used.
+    pub fn new(cloud: &Cloud, timing: Timing) -> Result<Self, SetupError> {
+        Self::counted(cloud, timing, Arc::default())
+    }
+
+    /// The same, with its requests counted.
+    ///
+    /// # Errors
+    /// As those of [`OpenStack::new`].
+    pub fn counted(
+        cloud: &Cloud,
+        timing: Timing,
+        instruments: Arc<Instruments>,
+    ) -> Result<Self, SetupError> {
+        let (tls, trust) = tls::configure(&cloud.tls)?;
+        let proxies = Arc::new(proxy::Proxies::new(&cloud.proxy)?);
+        let own = match &cloud.identity {
+            Identity::Password { password: own, .. }
+            | Identity::ApplicationCredentialId { secret: own, .. }
+            | Identity::ApplicationCredentialName { secret: own, .. } => own.expose_text(),
+            Identity::Token(token) => token.expose_text(),
+        };
+        let redactor = excerpt::Redactor::new(proxies.secrets().chain([own]));
+        let connector = connect::Connector::new(tls, proxies, timing.connect);
+        let keystone = keystone::Keystone::new(cloud).ok_or(SetupError::Url)?;
+        Ok(Self {
+            http: http::Http::new(connector, redactor, &timing, instruments),
+            sessions: session::Sessions::new(keystone, timing.clone()),
+            interface: cloud.interface,
+            region: cloud.region.clone(),
+            timing,
+            trust,
+        })
+    }
+
+    /// Which authorities vouch for servers. [`Trust::Unverified`] deserves a
+    /// loud warning, once, from whoever owns the log.
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// The URL of Keystone's logins.
+    pub fn keystone(&self) -> &Uri {
+        self.sessions.keystone().url()
+    }
+
+    /// The proxy on the way to `url`, as host and port.
+    pub fn proxy(&self, url: &Uri) -> Option<&str> {
+        self.http.proxy(url)
+    }
+
+    /// The addresses of the first host on the way to `url`: the proxy's if there
+    /// is one, which then resolves the server's name.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn resolve(&self, url: &Uri) -> Result<Vec<SocketAddr>, Error> {
+        let secure = url.scheme_str() == Some("https");
+        let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let host = url.host().unwrap_or_default();
+        let first = match self.http.proxy(url) {
+            Some(proxy) => proxy.to_owned(),
+            None => format!("{host}:{port}"),
+        };
+        let limit = self.timing.connect;
+        let found = tokio::time::timeout(limit, addresses_of(&first)).await;
+        let problem = match found {
+            Ok(Ok(addresses)) => return Ok(addresses),
+            Ok(Err(cause)) => Problem::Name {
+                host: first,
+                cause: cause.to_string(),
+            },
+            Err(_) => Problem::ConnectTimeout { limit },
+        };
+        Err(Error::Unavailable(RequestError {
+            asked: Asked {
+                method: Method::CONNECT,
+                url: http::shown(url),
+            },
+            problem,
+        }))
+    }
+
+    /// Opens a connection to the server of `url`, proxy and TLS included, and
+    /// closes it again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn connect(&self, url: &Uri) -> Result<Peer, Error> {
+        self.http.connect(url).await.map_err(Error::Unavailable)
+    }
+
+    /// Logs in, unless there is a session in force.
+    ///
+    /// # Errors
+    /// [`Error::Login`] or [`Error::Unavailable`].
+    pub async fn login(&self) -> Result<Arc<Session>, Error> {
+        let deadline = self.deadline();
+        self.sessions.session(&self.http, None, deadline).await
+    }
+
+    /// Where Barbican is, by the catalog of `session`.
+    ///
+    /// # Errors
+    /// [`Error::Endpoint`].
+    pub fn endpoint(&self, session: &Session) -> Result<Endpoint, Error> {
+        catalog::endpoint(&session.catalog, self.interface, self.region.as_deref())
+            .map_err(Error::Endpoint)
+    }
+
+    /// What Barbican records about a key. A credential that is limited to
+    /// payloads is [`Error::Denied`] here; that is no reason to log in again.
+    ///
+    /// # Errors
+    /// Any but [`Error::Login`] and [`Error::NotAKey`].
+    pub async fn metadata(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        id: KeyId,
+    ) -> Result<Metadata, Error> {
+        let deadline = self.deadline();
+        barbican::metadata(&self.http, &self.timing, session, endpoint, id, deadline).await
+    }
+
+    /// Downloads a key with this very session.
+    ///
+    /// # Errors
+    /// Any but [`Error::Login`].
+    pub async fn payload(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        id: KeyId,
+    ) -> Result<Kek, Error> {
+        let deadline = self.deadline();
+        barbican::payload(&self.http, &self.timing, session, endpoint, id, deadline).await
+    }
+
+    /// Downloads a key: logs in if need be, and once more if the token is
+    /// refused.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn key(&self, id: KeyId) -> Result<Kek, Error> {
+        let deadline = self.deadline();
+        let session = self.sessions.session(&self.http, None, deadline).await?;
+        let refused = match self.read(&session, id, deadline).await {
+            Err(Error::Denied { refusal }) if is_unauthorized(&refusal) => Some(session),
+            other => return other,
+        };
+        let session = self
+            .sessions
+            .session(&self.http, refused.as_ref(), deadline)
+            .await?;
+        self.read(&session, id, deadline).await
+    }
+
+    async fn read(
+        &self,
+        session: &Arc<Session>,
+        id: KeyId,
+        deadline: Instant,
+    ) -> Result<Kek, Error> {
+        let endpoint = self.endpoint(session).inspect_err(|_| {
+            // The catalog comes with the token only: look again next time.
+            self.sessions.forget(session);
+        })?;
+        barbican::payload(&self.http, &self.timing, session, &endpoint, id, deadline).await
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.timing.operation
+    }
+}
+
+impl KeySource for OpenStack {
+    async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
+        Ok(self.key(id).await?)
+    }
+}
+
+async fn addresses_of(host: &str) -> std::io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host(host).await?.collect())
+}
+
+fn is_unauthorized(error: &RequestError) -> bool {
+    error.problem.status() == Some(StatusCode::UNAUTHORIZED)
+}
+
+/// For fields that can be done without: a value of another shape is `None`.
+fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Shape<T> {
+        Expected(T),
+        Other(IgnoredAny),
+    }
+    Ok(match Shape::deserialize(deserializer)? {
+        Shape::Expected(value) => Some(value),
+        Shape::Other(_) => None,
+    })
+}

@@ -1,0 +1,194 @@
+//! Barbican: a key's payload and what is recorded about it.
+//!
+//! Used by `openstack`. Invariant: the payload goes chunk by chunk from the
+//! connection's buffer into locked memory, and into nothing else.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{Method, StatusCode, Uri};
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::catalog::Endpoint;
+use super::error::{Asked, Error, Problem, RequestError};
+use super::http::{Call, Http, Wanted, shown};
+use super::keystone::{Session, clean};
+use super::lenient;
+use super::retry::{Timing, Tries};
+use crate::instruments::Upstream;
+use crate::key_id::KeyId;
+use crate::secret::{Kek, KekWriter};
+
+/// The longest payload that is read. A key has 32 bytes; the rest is room for
+/// saying how long a wrong one is.
+const PAYLOAD_BYTES: usize = 4 * 1024;
+
+/// The longest description of a secret.
+const METADATA_BYTES: usize = 64 * 1024;
+
+/// What Barbican records about a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// Its name.
+    pub name: Option<String>,
+    /// Such as `ACTIVE`.
+    pub status: Option<String>,
+    /// Such as `symmetric` or `opaque`.
+    pub secret_type: Option<String>,
+    /// Such as `aes`; a label, which nothing enforces.
+    pub algorithm: Option<String>,
+    /// A label as well.
+    pub bit_length: Option<u64>,
+    /// A label as well, such as `cbc`.
+    pub mode: Option<String>,
+    /// From then on Barbican answers 404.
+    pub expiration: Option<Timestamp>,
+    /// The payload's content type, under `default`.
+    pub content_types: BTreeMap<String, String>,
+}
+
+/// Downloads a key.
+pub(super) async fn payload(
+    http: &Http,
+    timing: &Timing,
+    session: &Session,
+    endpoint: &Endpoint,
+    id: KeyId,
+    deadline: Instant,
+) -> Result<Kek, Error> {
+    let url = secret_url(endpoint, id, "/payload")?;
+    let call = get(&url, session, Upstream::Payload);
+    let mut tries = Tries::new(timing, deadline);
+    loop {
+        // A new writer for every try: half a key is no beginning of a key.
+        let mut writer = KekWriter::new();
+        let mut keep = |chunk: &[u8]| writer.push(chunk);
+        match http.exchange(&call, deadline, &mut keep).await {
+            Ok(_) => return Ok(writer.finish()?),
+            Err(error) => tries.pause_after(error).await.map_err(refusal)?,
+        }
+    }
+}
+
+/// Reads what is recorded about a key. A credential limited to payloads gets
+/// 401 here, which says nothing about its token.
+pub(super) async fn metadata(
+    http: &Http,
+    timing: &Timing,
+    session: &Session,
+    endpoint: &Endpoint,
+    id: KeyId,
+    deadline: Instant,
+) -> Result<Metadata, Error> {
+    let url = secret_url(endpoint, id, "")?;
+    let call = get(&url, session, Upstream::Metadata);
+    let mut tries = Tries::new(timing, deadline);
+    loop {
+        let mut body = Vec::new();
+        let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
+        match http.exchange(&call, deadline, &mut keep).await {
+            Ok(_) => {
+                let reply: Reply = serde_json::from_slice(&body)
+                    .map_err(|error| unavailable(&url, Problem::Reply(error.into())))?;
+                return Ok(reply.into());
+            }
+            Err(error) => tries.pause_after(error).await.map_err(refusal)?,
+        }
+    }
+}
+
+fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
+    let (wanted, cap) = match counted {
+        Upstream::Payload => (Wanted::Bytes, PAYLOAD_BYTES),
+        Upstream::Metadata | Upstream::Login => (Wanted::Json, METADATA_BYTES),
+    };
+    Call {
+        counted,
+        method: Method::GET,
+        url,
+        token: Some(&session.token),
+        body: Bytes::new(),
+        wanted,
+        success: &[StatusCode::OK],
+        cap,
+    }
+}
+
+fn secret_url(endpoint: &Endpoint, id: KeyId, tail: &str) -> Result<Uri, Error> {
+    let base = endpoint.url();
+    let path = format!("{}/secrets/{}{tail}", base.path(), id.secret_uuid());
+    let mut parts = base.clone().into_parts();
+    parts.path_and_query = path.parse().ok();
+    Uri::from_parts(parts).map_err(|error| unavailable(base, Problem::Broken(error.to_string())))
+}
+
+fn unavailable(url: &Uri, problem: Problem) -> Error {
+    Error::Unavailable(RequestError {
+        asked: Asked {
+            method: Method::GET,
+            url: shown(url),
+        },
+        problem,
+    })
+}
+
+/// What a failed request for a secret means.
+fn refusal(error: RequestError) -> Error {
+    match error.problem {
+        Problem::Status { status, .. } => match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Denied { refusal: error },
+            StatusCode::NOT_FOUND | StatusCode::GONE => Error::NotFound(error),
+            _ => Error::Unavailable(error),
+        },
+        _ => Error::Unavailable(error),
+    }
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    #[serde(default, deserialize_with = "lenient")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    status: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    secret_type: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    algorithm: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    bit_length: Option<u64>,
+    #[serde(default, deserialize_with = "lenient")]
+    mode: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    expiration: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    content_types: Option<BTreeMap<String, String>>,
+}
+
+impl From<Reply> for Metadata {
+    fn from(reply: Reply) -> Self {
+        let content_types = reply.content_types.unwrap_or_default();
+        Self {
+            name: clean(reply.name.as_ref()),
+            status: clean(reply.status.as_ref()),
+            secret_type: clean(reply.secret_type.as_ref()),
+            algorithm: clean(reply.algorithm.as_ref()),
+            bit_length: reply.bit_length,
+            mode: clean(reply.mode.as_ref()),
+            expiration: reply.expiration.as_deref().and_then(utc),
+            content_types: content_types
+                .iter()
+                .filter_map(|(key, value)| Some((clean(Some(key))?, clean(Some(value))?)))
+                .collect(),
+        }
+    }
+}
+
+/// Barbican writes UTC without saying so.
+fn utc(text: &str) -> Option<Timestamp> {
+    text.parse().ok().or_else(|| {
+        let civil: jiff::civil::DateTime = text.parse().ok()?;
+        jiff::tz::Offset::UTC.to_timestamp(civil).ok()
+    })
+}

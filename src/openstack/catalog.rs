@@ -1,0 +1,300 @@
+//! Where Barbican is: choosing an endpoint out of Keystone's service catalog.
+//!
+//! Used by `openstack`. Pure. Invariant: what is returned is an `http` or
+//! `https` URL without user name and query, ending in `/v1`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use http::Uri;
+use serde::Deserialize;
+
+use super::excerpt::Excerpt;
+use super::lenient;
+use crate::config::Interface;
+
+/// Barbican's service type; there are no others (gophercloud knows none).
+pub(super) const SERVICE_TYPE: &str = "key-manager";
+
+/// One service of the catalog.
+#[derive(Debug, Deserialize)]
+pub(super) struct Service {
+    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    kind: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    endpoints: Option<Vec<CatalogEndpoint>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CatalogEndpoint {
+    #[serde(default, deserialize_with = "lenient")]
+    interface: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    region: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    region_id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    url: Option<String>,
+}
+
+impl CatalogEndpoint {
+    fn fits(&self, interface: Interface, region: Option<&str>) -> bool {
+        self.interface.as_deref() == Some(interface.as_str())
+            && region.is_none_or(|wanted| {
+                self.region.as_deref() == Some(wanted) || self.region_id.as_deref() == Some(wanted)
+            })
+    }
+}
+
+/// Barbican's base URL, up to and including `/v1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(Uri);
+
+impl Endpoint {
+    /// The URL.
+    pub fn url(&self) -> &Uri {
+        &self.0
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Why the catalog does not lead to Barbican.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// The token has no catalog: it is not scoped to a project.
+    #[error(
+        "the token has no service catalog, because it is not scoped to a project: set tenant-id \
+         or tenant-name, or use an application credential"
+    )]
+    NoCatalog,
+    /// The catalog has no Barbican.
+    #[error(
+        "the service catalog has no service of type {SERVICE_TYPE}; it has: {0}; is Barbican \
+         installed, and visible to this project?"
+    )]
+    NoService(Listed),
+    /// Barbican is there, but not with this interface in this region.
+    #[error(
+        "Barbican has no {interface} endpoint{} in the service catalog; it has: {found}; set \
+         region or os-endpoint-type accordingly",
+        in_region(.region.as_deref())
+    )]
+    NoEndpoint {
+        /// The interface that was looked for.
+        interface: &'static str,
+        /// The region that was looked for.
+        region: Option<String>,
+        /// The endpoints that there are.
+        found: Listed,
+    },
+    /// The endpoint's URL cannot be used.
+    #[error("Barbican's endpoint in the service catalog is not an http or https URL: {0}")]
+    Url(Listed),
+}
+
+fn in_region(region: Option<&str>) -> String {
+    region.map_or_else(String::new, |region| format!(" in region {region:?}"))
+}
+
+/// Words of a catalog, printable and not too many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed(String);
+
+impl Listed {
+    fn of(words: impl IntoIterator<Item = String>) -> Self {
+        let words: BTreeSet<String> = words.into_iter().collect();
+        let all = words.into_iter().collect::<Vec<_>>().join(", ");
+        Self(match Excerpt::of_text(&all) {
+            Some(shown) => shown.to_string(),
+            None => "nothing".to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The first endpoint of Barbican with this interface in this region, as
+/// gophercloud takes it.
+pub(super) fn endpoint(
+    catalog: &[Service],
+    interface: Interface,
+    region: Option<&str>,
+) -> Result<Endpoint, EndpointError> {
+    if catalog.is_empty() {
+        return Err(EndpointError::NoCatalog);
+    }
+    let barbicans = || {
+        let of_type = |service: &&Service| service.kind.as_deref() == Some(SERVICE_TYPE);
+        catalog.iter().filter(of_type)
+    };
+    if barbicans().next().is_none() {
+        let kinds = catalog.iter().filter_map(|service| service.kind.clone());
+        return Err(EndpointError::NoService(Listed::of(kinds)));
+    }
+    let endpoints = || barbicans().flat_map(|service| service.endpoints.iter().flatten());
+    let Some(chosen) = endpoints().find(|endpoint| endpoint.fits(interface, region)) else {
+        let shown = |endpoint: &CatalogEndpoint| {
+            let interface = endpoint.interface.as_deref().unwrap_or("(none)");
+            let region = endpoint.region.as_ref().or(endpoint.region_id.as_ref());
+            format!("{interface} in {:?}", region.map_or("", String::as_str))
+        };
+        // Where the region is the mistake, other interfaces would only bury the right one.
+        let near: Vec<_> = endpoints()
+            .filter(|endpoint| endpoint.fits(interface, None))
+            .collect();
+        let found = if near.is_empty() {
+            Listed::of(endpoints().map(shown))
+        } else {
+            Listed::of(near.into_iter().map(shown))
+        };
+        return Err(EndpointError::NoEndpoint {
+            interface: interface.as_str(),
+            region: region.map(str::to_owned),
+            found,
+        });
+    };
+    let url = chosen.url.as_deref().unwrap_or_default();
+    versioned(url).ok_or_else(|| EndpointError::Url(Listed::of([url_for_show(url)])))
+}
+
+/// `url` with `/v1` at its end, once.
+fn versioned(url: &str) -> Option<Endpoint> {
+    let uri: Uri = url.trim().parse().ok()?;
+    let scheme = uri.scheme_str()?;
+    if !matches!(scheme, "http" | "https") {
+        return None;
+    }
+    let authority = uri.authority()?;
+    if authority.host().is_empty() || authority.as_str().contains('@') {
+        return None;
+    }
+    let path = uri.path().trim_end_matches('/');
+    let path = path.strip_suffix("/v1").unwrap_or(path);
+    Uri::builder()
+        .scheme(scheme)
+        .authority(authority.clone())
+        .path_and_query(format!("{path}/v1"))
+        .build()
+        .ok()
+        .map(Endpoint)
+}
+
+/// Without what stands before an `@`, which would be a password.
+fn url_for_show(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, rest)) => format!("(user and password)@{rest}"),
+        None => format!("{url:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn catalog() -> Vec<Service> {
+        let endpoint = |interface: &str, region: &str, region_id: &str, url: &str| json!({"interface": interface, "region": region, "region_id": region_id, "url": url, "id": "x"});
+        serde_json::from_value(json!([
+            {"type": "identity", "name": "keystone", "endpoints": [
+                endpoint("public", "R1", "R1", "http://keystone")]},
+            {"type": "volumev3"},
+            {"type": "key-manager", "endpoints": [
+                endpoint("public", "R1", "R1", "http://b/km"),
+                endpoint("internal", "R1", "R1", "http://b/kmint/"),
+                endpoint("public", "R2", "R2id", "https://b:9311"),
+                endpoint("public", "R2", "R2", "http://b/second"),
+                {"interface": null, "region": 5, "url": ["x"]},
+            ]},
+        ]))
+        .expect("a catalog")
+    }
+
+    fn chosen(interface: Interface, region: Option<&str>) -> Result<String, EndpointError> {
+        endpoint(&catalog(), interface, region).map(|endpoint| endpoint.to_string())
+    }
+
+    #[test]
+    fn the_first_endpoint_that_fits_is_taken() {
+        let ok = |url: &str| Ok(url.to_owned());
+        assert_eq!(chosen(Interface::Public, None), ok("http://b/km/v1"));
+        assert_eq!(chosen(Interface::Public, Some("R1")), ok("http://b/km/v1"));
+        assert_eq!(chosen(Interface::Internal, None), ok("http://b/kmint/v1"));
+        assert_eq!(
+            chosen(Interface::Public, Some("R2")),
+            ok("https://b:9311/v1")
+        );
+        assert_eq!(
+            chosen(Interface::Public, Some("R2id")),
+            ok("https://b:9311/v1")
+        );
+    }
+
+    #[test]
+    fn a_region_that_is_not_there_is_answered_with_those_that_are() {
+        let error = chosen(Interface::Admin, Some("r1")).expect_err("no such endpoint");
+        assert_eq!(
+            error.to_string(),
+            "Barbican has no admin endpoint in region \"r1\" in the service catalog; it has: \
+             (none) in \"\", internal in \"R1\", public in \"R1\", public in \"R2\"; set region or \
+             os-endpoint-type accordingly"
+        );
+    }
+
+    #[test]
+    fn a_catalog_without_barbican_is_answered_with_what_it_has() {
+        let others: Vec<Service> = serde_json::from_value(json!([
+            {"type": "keymanager", "endpoints": []}, {"type": "identity"}, {}
+        ]))
+        .expect("a catalog");
+        let error = endpoint(&others, Interface::Public, None).expect_err("no Barbican");
+        assert!(
+            error.to_string().contains("it has: identity, keymanager;"),
+            "{error}"
+        );
+        assert_eq!(
+            endpoint(&[], Interface::Public, None),
+            Err(EndpointError::NoCatalog)
+        );
+    }
+
+    #[test]
+    fn the_version_is_appended_once() {
+        for (url, expected) in [
+            ("http://b", "http://b/v1"),
+            ("http://b/", "http://b/v1"),
+            ("http://b:9311/v1", "http://b:9311/v1"),
+            ("http://b/km/v1/", "http://b/km/v1"),
+            ("http://b/km/v10", "http://b/km/v10/v1"),
+            (
+                "https://[::1]:9311/key-manager",
+                "https://[::1]:9311/key-manager/v1",
+            ),
+            ("http://b/km?x=y", "http://b/km/v1"),
+        ] {
+            let url = versioned(url).map(|endpoint| endpoint.to_string());
+            assert_eq!(url.as_deref(), Some(expected));
+        }
+        for url in [
+            "",
+            "b/km",
+            "/km",
+            "ftp://b",
+            "http://",
+            "http://u:p@b/",
+            "http://b c/",
+        ] {
+            assert_eq!(versioned(url), None, "{url}");
+        }
+        assert!(!url_for_show("http://u:hunter22@b").contains("hunter22"));
+    }
+}

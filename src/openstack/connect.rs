@@ -1,0 +1,329 @@
+//! From a URL to an open connection: name, proxy, TCP, TLS, under one deadline.
+//!
+//! Used by `http`. Invariant: every way to a connection passes [`Connector`], so
+//! all of it together takes no longer than the connect timeout.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector, HttpInfo};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::error::Problem;
+use super::proxy::Proxies;
+use super::tls;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+/// Opens connections; the error is already a [`Problem`].
+#[derive(Clone)]
+pub(super) struct Connector {
+    inner: HttpsConnector<Routed>,
+    proxies: Arc<Proxies>,
+    limit: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(tls: ClientConfig, proxies: Arc<Proxies>, limit: Duration) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // Shared out among the addresses of a name, so that one dead address
+        // does not use up the time of all.
+        tcp.set_connect_timeout(Some(limit));
+        let tls = Arc::new(tls);
+        let routed = Routed {
+            to_proxy: HttpsConnector::from((tcp.clone(), Arc::clone(&tls))),
+            tcp,
+            proxies: Arc::clone(&proxies),
+        };
+        Self {
+            inner: HttpsConnector::from((routed, tls)),
+            proxies,
+            limit,
+        }
+    }
+
+    pub(super) fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<Stream>;
+    type Error = Problem;
+    type Future = BoxFuture<Self::Response, Problem>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Problem>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, url: Uri) -> Self::Future {
+        let proxy = self
+            .proxies
+            .for_url(&url)
+            .map(|proxy| proxy.shown().to_owned());
+        let limit = self.limit;
+        let connecting = self.inner.call(url);
+        Box::pin(async move {
+            match tokio::time::timeout(limit, connecting).await {
+                Ok(Ok(stream)) => Ok(stream),
+                Ok(Err(error)) if !timed_out(error.as_ref()) => {
+                    Err(problem(error.as_ref(), proxy.as_deref()))
+                }
+                _ => Err(Problem::ConnectTimeout { limit }),
+            }
+        })
+    }
+}
+
+/// The share of one address has run out, which ends at the same time as ours.
+fn timed_out(error: &(dyn StdError + 'static)) -> bool {
+    find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// What a failed connection means.
+fn problem(error: &(dyn StdError + 'static), proxy: Option<&str>) -> Problem {
+    if let Some(Unresolved { host, cause }) = find(error) {
+        return Problem::Name {
+            host: host.clone(),
+            cause: cause.to_string(),
+        };
+    }
+    if let (Some(NoTunnel(reason)), Some(proxy)) = (find(error), proxy) {
+        return Problem::Proxy {
+            proxy: proxy.to_owned(),
+            reason: reason.clone(),
+        };
+    }
+    if let Some(error) = find::<rustls::Error>(error) {
+        return Problem::Tls(tls::problem(error));
+    }
+    let cause = innermost(error);
+    Problem::Connect(match proxy {
+        Some(proxy) => format!("{cause} (through the proxy {proxy})"),
+        None => cause,
+    })
+}
+
+/// The first error of type `T` in the chain, also inside of `io::Error`s, whose
+/// `source` skips what they wrap.
+pub(super) fn find<'a, T: StdError + 'static>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// The text of the last error in the chain: the outer ones only say "error".
+pub(super) fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// A name without an address.
+#[derive(Debug, thiserror::Error)]
+#[error("{host}: {cause}")]
+struct Unresolved {
+    host: String,
+    cause: io::Error,
+}
+
+/// The proxy was reached and did not open a tunnel. hyper-util's error for that
+/// has no public name, only a text.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoTunnel(String);
+
+/// The system's resolver; its errors can be told from those of connecting.
+#[derive(Clone)]
+struct Resolver(GaiResolver);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Unresolved;
+    type Future = BoxFuture<Self::Response, Unresolved>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unresolved>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let host = name.as_str().to_owned();
+        let resolving = self.0.call(name);
+        Box::pin(async move {
+            match resolving.await {
+                Ok(addresses) => Ok(addresses.collect::<Vec<_>>().into_iter()),
+                Err(cause) => Err(Unresolved { host, cause }),
+            }
+        })
+    }
+}
+
+/// Directly, or through the proxy that the rules name.
+#[derive(Clone)]
+struct Routed {
+    tcp: HttpConnector<Resolver>,
+    /// A proxy may itself be reached by HTTPS.
+    to_proxy: HttpsConnector<HttpConnector<Resolver>>,
+    proxies: Arc<Proxies>,
+}
+
+impl Service<Uri> for Routed {
+    type Response = Stream;
+    type Error = BoxError;
+    type Future = BoxFuture<Stream, BoxError>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, url: Uri) -> Self::Future {
+        let Some(proxy) = self.proxies.for_url(&url) else {
+            let connecting = self.tcp.call(url);
+            return Box::pin(async move {
+                Ok(Stream {
+                    inner: MaybeHttpsStream::Http(connecting.await?),
+                    absolute: false,
+                })
+            });
+        };
+        if url.scheme() == Some(&Scheme::HTTPS) {
+            let mut tunnel = Tunnel::new(proxy.url.clone(), self.to_proxy.clone());
+            if let Some(authorization) = proxy.authorization() {
+                tunnel = tunnel.with_auth(authorization);
+            }
+            let connecting = tunnel.call(url);
+            return Box::pin(async move {
+                let inner = connecting.await.map_err(|error| match error.source() {
+                    Some(_) => error.into(),
+                    None => BoxError::from(NoTunnel(error.to_string())),
+                })?;
+                Ok(Stream {
+                    inner,
+                    absolute: false,
+                })
+            });
+        }
+        let connecting = self.to_proxy.call(proxy.url.clone());
+        Box::pin(async move {
+            Ok(Stream {
+                inner: connecting.await?,
+                absolute: true,
+            })
+        })
+    }
+}
+
+/// A connection to the server, or to a proxy on the way to it.
+pub(super) struct Stream {
+    inner: MaybeHttpsStream<TokioIo<TcpStream>>,
+    /// Whether a proxy reads the requests, which then name the whole URL.
+    absolute: bool,
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        self.inner.connected().proxy(self.absolute)
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+/// The other end of an open connection, for `check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address, or the proxy's.
+    pub address: Option<SocketAddr>,
+    /// The TLS version in use, if any, such as `TLSv1_3`.
+    pub tls: Option<String>,
+}
+
+impl Peer {
+    pub(super) fn of(stream: &MaybeHttpsStream<Stream>) -> Self {
+        let mut extensions = http::Extensions::new();
+        stream.connected().get_extras(&mut extensions);
+        let tls = match stream {
+            MaybeHttpsStream::Http(_) => None,
+            MaybeHttpsStream::Https(stream) => {
+                let (_, session) = stream.inner().get_ref();
+                session
+                    .protocol_version()
+                    .map(|version| format!("{version:?}"))
+            }
+        };
+        Self {
+            address: extensions.get::<HttpInfo>().map(HttpInfo::remote_addr),
+            tls,
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! What Keystone answers to a login: who we are, until when, and the catalog.
+//!
+//! Used by `keystone`. Invariant: no reply panics, and text that is kept to be
+//! shown is printable.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::openstack::catalog::Service;
+use crate::openstack::error::ReplyError;
+use crate::openstack::excerpt::Excerpt;
+use crate::openstack::lenient;
+use crate::secret::Token;
+
+/// A lifetime to assume when Keystone does not say one.
+const UNKNOWN_LIFETIME: Duration = Duration::from_secs(300);
+
+/// A token, and what Keystone says about it.
+#[derive(Debug)]
+pub struct Session {
+    pub(in crate::openstack) token: Token,
+    pub(in crate::openstack) catalog: Vec<Service>,
+    account: Account,
+    /// From here on a new login is due.
+    pub(in crate::openstack) renew_at: Instant,
+    /// From here on the token is worthless.
+    pub(in crate::openstack) ends_at: Instant,
+}
+
+/// As whom Keystone knows us, and what the token may be used for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The user's name.
+    pub user: Option<String>,
+    /// The user's domain.
+    pub user_domain: Option<String>,
+    /// The project's name; `None` without a project scope.
+    pub project: Option<String>,
+    /// The project's id.
+    pub project_id: Option<String>,
+    /// The project's domain.
+    pub project_domain: Option<String>,
+    /// The roles in that project.
+    pub roles: Vec<String>,
+    /// The application credential that was used, if one was.
+    pub application_credential: Option<ApplicationCredential>,
+    /// When the token ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// An application credential as Keystone describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplicationCredential {
+    /// Its name.
+    pub name: Option<String>,
+    /// Whether it may create further credentials; `None` when Keystone is silent.
+    pub restricted: Option<bool>,
+    /// The only requests that it allows; `None` when it allows whatever its
+    /// roles allow.
+    pub access_rules: Option<Vec<AccessRule>>,
+}
+
+/// One request that an application credential allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRule {
+    /// The service's type.
+    pub service: String,
+    /// The HTTP method.
+    pub method: String,
+    /// The path, with `*`, `**` and `{name}` as wildcards.
+    pub path: String,
+}
+
+impl Session {
+    /// As whom we are known.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Reads Keystone's reply to a login: the value of `X-Subject-Token` and the
+    /// body.
+    ///
+    /// # Errors
+    /// When there is no token, or the body is not what Keystone sends.
+    pub fn from_reply(token: Option<&str>, body: &[u8]) -> Result<Self, ReplyError> {
+        let token = token
+            .filter(|token| !token.is_empty())
+            .ok_or(ReplyError::NoToken)?;
+        let Reply { token: details } = serde_json::from_slice(body)?;
+        let lifetime = details.lifetime(Timestamp::now());
+        let now = Instant::now();
+        Ok(Self {
+            token: Token::new(token.to_owned()),
+            renew_at: now + lifetime.saturating_sub(margin(lifetime)),
+            ends_at: now + lifetime,
+            account: details.account(),
+            catalog: details.catalog.unwrap_or_default(),
+        })
+    }
+}
+
+/// How long before its end a token is renewed: a fifth of its life, and half a
+/// minute where it lives long enough for that.
+fn margin(lifetime: Duration) -> Duration {
+    (lifetime / 5).max(Duration::from_secs(30).min(lifetime / 2))
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    token: Details,
+}
+
+/// Unknown fields are ignored, and a known one of an unexpected shape counts as
+/// missing: only the token itself is essential.
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default, deserialize_with = "lenient")]
+    issued_at: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    expires_at: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    catalog: Option<Vec<Service>>,
+    #[serde(default, deserialize_with = "lenient")]
+    user: Option<Named>,
+    #[serde(default, deserialize_with = "lenient")]
+    project: Option<Named>,
+    #[serde(default, deserialize_with = "lenient")]
+    roles: Option<Vec<Named>>,
+    #[serde(default, deserialize_with = "lenient")]
+    application_credential: Option<CredentialReply>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default, deserialize_with = "lenient")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    domain: Option<Box<Named>>,
+}
+
+#[derive(Deserialize)]
+struct CredentialReply {
+    #[serde(default, deserialize_with = "lenient")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    restricted: Option<bool>,
+    #[serde(default, deserialize_with = "lenient")]
+    access_rules: Option<Vec<RuleReply>>,
+}
+
+#[derive(Deserialize)]
+struct RuleReply {
+    #[serde(default, deserialize_with = "lenient")]
+    service: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    method: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    path: Option<String>,
+}
+
+impl Details {
+    /// By Keystone's own clock where it says when the token was made: ours may
+    /// be wrong.
+    fn lifetime(&self, now: Timestamp) -> Duration {
+        let read = |text: &Option<String>| -> Option<Timestamp> { text.as_ref()?.parse().ok() };
+        let Some(end) = read(&self.expires_at) else {
+            return UNKNOWN_LIFETIME;
+        };
+        let start = read(&self.issued_at).unwrap_or(now);
+        Duration::try_from(end.duration_since(start))
+            .unwrap_or_default()
+            // A year is more than anybody means, and no `Instant` overflows.
+            .min(Duration::from_secs(365 * 24 * 3600))
+    }
+
+    fn account(&self) -> Account {
+        let domain = |named: &Option<Named>| {
+            let domain = named.as_ref()?.domain.as_ref()?;
+            clean(domain.name.as_ref().or(domain.id.as_ref()))
+        };
+        let name = |named: &Option<Named>| clean(named.as_ref()?.name.as_ref());
+        Account {
+            user: name(&self.user),
+            user_domain: domain(&self.user),
+            project: name(&self.project),
+            project_id: clean(
+                self.project
+                    .as_ref()
+                    .and_then(|project| project.id.as_ref()),
+            ),
+            project_domain: domain(&self.project),
+            roles: self
+                .roles
+                .iter()
+                .flatten()
+                .filter_map(|role| clean(role.name.as_ref()))
+                .collect(),
+            application_credential: self.application_credential.as_ref().map(|credential| {
+                ApplicationCredential {
+                    name: clean(credential.name.as_ref()),
+                    restricted: credential.restricted,
+                    access_rules: credential
+                        .access_rules
+                        .as_ref()
+                        .map(|rules| rules.iter().map(RuleReply::rule).collect()),
+                }
+            }),
+            expires_at: self.expires_at.as_ref().and_then(|text| text.parse().ok()),
+        }
+    }
+}
+
+impl RuleReply {
+    fn rule(&self) -> AccessRule {
+        let text = |field: &Option<String>| clean(field.as_ref()).unwrap_or_default();
+        AccessRule {
+            service: text(&self.service),
+            method: text(&self.method),
+            path: text(&self.path),
+        }
+    }
+}
+
+/// Text from a server, fit to be shown.
+pub(in crate::openstack) fn clean(text: Option<&String>) -> Option<String> {
+    Some(Excerpt::of_text(text?)?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_reply_says_who_we_are_and_what_we_may() {
+        let reply = json!({"token": {
+            "methods": ["application_credential"],
+            "issued_at": "2026-01-01T00:00:00.000000Z",
+            "expires_at": "2026-01-01T01:00:00.000000Z",
+            "user": {"id": "uid", "name": "kms", "domain": {"id": "default", "name": "Default"}},
+            "project": {"id": "pid", "name": "infra\u{1b}", "domain": {"id": "default"}},
+            "roles": [{"id": "r", "name": "member"}, {"id": "q"}, 7],
+            "catalog": null,
+            "application_credential": {"name": "ac", "restricted": true, "access_rules": [
+                {"service": "key-manager", "method": "GET", "path": "/v1/secrets/x/payload"}]},
+        }});
+        let session =
+            Session::from_reply(Some("tok"), reply.to_string().as_bytes()).expect("a session");
+        let account = session.account();
+        assert_eq!(account.user.as_deref(), Some("kms"));
+        assert_eq!(account.user_domain.as_deref(), Some("Default"));
+        assert_eq!(account.project.as_deref(), Some("infra\\u{1b}"));
+        assert_eq!(account.project_domain.as_deref(), Some("default"));
+        // One element of another shape spoils the list, but not the login.
+        assert!(account.roles.is_empty());
+        let credential = account.application_credential.as_ref().expect("one");
+        assert_eq!(credential.restricted, Some(true));
+        let rules = credential.access_rules.as_ref().expect("rules");
+        assert_eq!(rules[0].path, "/v1/secrets/x/payload");
+        assert!(!format!("{session:?}").contains("tok\""));
+    }
+
+    #[test]
+    fn a_token_is_renewed_in_time() {
+        for (lifetime, renewed_after) in [(3600, 2880), (100, 70), (60, 30), (10, 5), (0, 0)] {
+            let lifetime = Duration::from_secs(lifetime);
+            assert_eq!(
+                lifetime.saturating_sub(margin(lifetime)).as_secs(),
+                renewed_after
+            );
+        }
+    }
+
+    #[test]
+    fn the_lifetime_is_told_by_keystones_clock() {
+        let now: Timestamp = "2030-01-01T00:00:00Z".parse().expect("a time");
+        let lifetime = |token: Value| {
+            let details: Details = serde_json::from_value(token).expect("details");
+            details.lifetime(now).as_secs()
+        };
+        let start = "2026-01-01T00:00:00.000000Z";
+        let end = "2026-01-01T01:00:00.000000Z";
+        assert_eq!(
+            lifetime(json!({"issued_at": start, "expires_at": end})),
+            3600
+        );
+        assert_eq!(lifetime(json!({"expires_at": "2030-01-01T00:10:00Z"})), 600);
+        assert_eq!(lifetime(json!({"expires_at": end})), 0);
+        assert_eq!(lifetime(json!({"expires_at": "soon"})), 300);
+        assert_eq!(lifetime(json!({})), 300);
+        assert_eq!(
+            lifetime(json!({"issued_at": start, "expires_at": "9999-01-01T00:00:00Z"})),
+            365 * 24 * 3600
+        );
+    }
+
+    #[test]
+    fn a_reply_without_token_or_sense_is_refused() {
+        let read = |token, body: &str| Session::from_reply(token, body.as_bytes()).err();
+        assert_eq!(read(None, "{\"token\": {}}"), Some(ReplyError::NoToken));
+        assert_eq!(read(Some(""), "{\"token\": {}}"), Some(ReplyError::NoToken));
+        assert!(matches!(
+            read(Some("t"), "{"),
+            Some(ReplyError::Json { .. })
+        ));
+        assert!(matches!(
+            read(Some("t"), "[]"),
+            Some(ReplyError::Json { .. })
+        ));
+        let deep = format!("{{\"token\": {{\"catalog\": {}", "[".repeat(100_000));
+        assert!(matches!(
+            read(Some("t"), &deep),
+            Some(ReplyError::Json { .. })
+        ));
+        assert_eq!(read(Some("t"), "{\"token\": {}}"), None);
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,12}".prop_map(Value::from),
+            Just(json!("9999-99-99T99:99:99Z")),
+            Just(json!("2026-01-01T00:00:00.000000Z")),
+            Just(json!("-009999-01-02T00:00:00Z")),
+        ];
+        let key = prop_oneof![
+            "(catalog|roles|user|project|domain|name|id|issued_at|expires_at)",
+            "(endpoints|type|interface|region|url|application_credential|access_rules)",
+            "\\PC{0,6}",
+        ];
+        leaf.prop_recursive(4, 32, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::hash_map(key.clone(), inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_a_reply_or_is_refused(token in any_json()) {
+            let body = json!({"token": token}).to_string();
+            if let Ok(session) = Session::from_reply(Some("t"), body.as_bytes()) {
+                prop_assert!(session.renew_at <= session.ends_at);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_reply_or_are_refused(body: Vec<u8>) {
+            let _ = Session::from_reply(Some("t"), &body);
+        }
+    }
+}

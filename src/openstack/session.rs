@@ -1,0 +1,200 @@
+//! The token in force: renewed before it ends, and by one login at a time.
+//!
+//! Used by `openstack`. Invariant: however many callers wait, at most one login
+//! is under way, and none while Keystone's last refusal is still warm.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::StatusCode;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::error::{Asked, Error, Problem, RequestError};
+use super::http::{Http, shown};
+use super::keystone::{Keystone, Session};
+use super::retry::Timing;
+
+/// Gives out sessions.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    keystone: Keystone,
+    timing: Timing,
+    /// Whoever holds the permit may log in. Not a lock on the state: a caller
+    /// who finds a good session never waits for somebody's login.
+    turnstile: Semaphore,
+    /// Held for moments only, never across an await.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    session: Option<Arc<Session>>,
+    refused: Option<Refused>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    last: Arc<RequestError>,
+    until: Instant,
+    /// In a row.
+    count: u32,
+}
+
+impl Sessions {
+    pub(super) fn new(keystone: Keystone, timing: Timing) -> Self {
+        Self {
+            keystone,
+            timing,
+            turnstile: Semaphore::new(1),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn keystone(&self) -> &Keystone {
+        &self.keystone
+    }
+
+    /// A session other than `stale`, which a server has refused: the one in
+    /// force, or a new one.
+    pub(super) async fn session(
+        &self,
+        http: &Http,
+        stale: Option<&Arc<Session>>,
+        deadline: Instant,
+    ) -> Result<Arc<Session>, Error> {
+        match self.renewed(http, stale, deadline).await {
+            Ok(session) => Ok(session),
+            // A login that fails before the old token has ended harms nobody.
+            Err(error) => self.unended(stale).ok_or(error),
+        }
+    }
+
+    /// Makes the next caller log in again.
+    pub(super) fn forget(&self, session: &Arc<Session>) {
+        let mut state = self.state();
+        if state
+            .session
+            .as_ref()
+            .is_some_and(|held| Arc::ptr_eq(held, session))
+        {
+            state.session = None;
+        }
+    }
+
+    async fn renewed(
+        &self,
+        http: &Http,
+        stale: Option<&Arc<Session>>,
+        deadline: Instant,
+    ) -> Result<Arc<Session>, Error> {
+        if let Some(session) = self.held(stale)? {
+            return Ok(session);
+        }
+        let waiting = tokio::time::timeout_at(deadline, self.turnstile.acquire()).await;
+        let Ok(_permit) = waiting else {
+            return Err(Error::Unavailable(RequestError {
+                asked: Asked {
+                    method: http::Method::POST,
+                    url: shown(self.keystone.url()),
+                },
+                problem: Problem::Timeout {
+                    limit: self.timing.operation,
+                },
+            }));
+        };
+        // Somebody else may have logged in while we waited.
+        if let Some(session) = self.held(stale)? {
+            return Ok(session);
+        }
+        let deadline = match self.unended(stale) {
+            // Leave time for the request that this is about.
+            Some(_) => deadline.min(Instant::now() + self.timing.connect),
+            None => deadline,
+        };
+        let result = self.keystone.login(http, &self.timing, deadline).await;
+        if let Ok(session) = &result
+            && let Some(end) = session.account().expires_at
+        {
+            http.instruments().token_until(end.as_second());
+        }
+        self.note(result)
+    }
+
+    /// The session in force, if it needs no renewal; an error while Keystone is
+    /// to be left alone.
+    fn held(&self, stale: Option<&Arc<Session>>) -> Result<Option<Arc<Session>>, Error> {
+        let now = Instant::now();
+        let inner = self.state();
+        let fresh = inner
+            .session
+            .as_ref()
+            .filter(|session| now < session.renew_at && !is(stale, session));
+        if let Some(session) = fresh {
+            return Ok(Some(Arc::clone(session)));
+        }
+        match &inner.refused {
+            Some(refused) if now < refused.until => Err(Error::Login {
+                refusal: Arc::clone(&refused.last),
+                again_in: refused.until - now,
+            }),
+            _ => Ok(None),
+        }
+    }
+
+    /// The session in force, if its token has not ended.
+    fn unended(&self, stale: Option<&Arc<Session>>) -> Option<Arc<Session>> {
+        let now = Instant::now();
+        let inner = self.state();
+        let held = inner.session.as_ref();
+        held.filter(|session| now < session.ends_at && !is(stale, session))
+            .cloned()
+    }
+
+    fn note(&self, result: Result<Session, RequestError>) -> Result<Arc<Session>, Error> {
+        let mut state = self.state();
+        match result {
+            Ok(session) => {
+                let session = Arc::new(session);
+                state.session = Some(Arc::clone(&session));
+                state.refused = None;
+                Ok(session)
+            }
+            Err(error) if is_refusal(&error.problem) => {
+                let before = state.refused.as_ref().map_or(0, |refused| refused.count);
+                let count = before.saturating_add(1);
+                let again_in = self.timing.refused_for(count);
+                let refusal = Arc::new(error);
+                state.refused = Some(Refused {
+                    last: Arc::clone(&refusal),
+                    until: Instant::now() + again_in,
+                    count,
+                });
+                Err(Error::Login { refusal, again_in })
+            }
+            Err(error) => Err(Error::Unavailable(error)),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while holding it, and each state is whole by itself.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is(stale: Option<&Arc<Session>>, session: &Arc<Session>) -> bool {
+    stale.is_some_and(|stale| Arc::ptr_eq(stale, session))
+}
+
+/// Keystone itself says no: 400, 401, 403, 404 and their like.
+fn is_refusal(problem: &Problem) -> bool {
+    match problem {
+        Problem::Status { status, .. } => {
+            status.is_client_error()
+                && !matches!(
+                    *status,
+                    StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+                )
+        }
+        _ => false,
+    }
+}

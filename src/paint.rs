@@ -1,0 +1,109 @@
+//! Colours, symbols and line breaks for people at a terminal; plain text elsewhere.
+//!
+//! What is plain is also what scripts read, so it does not change with the terminal.
+
+use std::io::IsTerminal as _;
+
+/// Lines are broken before this column, on a terminal.
+const COLUMNS: usize = 80;
+
+/// How to show things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paint {
+    /// Text and nothing else.
+    Plain,
+    /// For a terminal.
+    Colours,
+}
+
+/// What a text means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// It works, and could be better.
+    Doubtful,
+    /// It does not work.
+    Bad,
+    /// Beside the point.
+    Quiet,
+}
+
+impl Paint {
+    /// Colours when standard output is a terminal that has them, and nobody has said
+    /// no (<https://no-color.org>).
+    pub fn for_stdout() -> Self {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb {
+            Self::Colours
+        } else {
+            Self::Plain
+        }
+    }
+
+    /// The text in the colour of what it means.
+    pub fn tone(self, tone: Tone, text: &str) -> String {
+        let code = match tone {
+            Tone::Good => "32",
+            Tone::Doubtful => "33",
+            Tone::Bad => "1;31",
+            Tone::Quiet => "2",
+        };
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Colours => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        }
+    }
+}
+
+/// Breaks a text into lines below 80 columns, each with this indentation. Words are
+/// never broken: they may be ids and URLs.
+pub fn wrapped(text: &str, indent: usize) -> String {
+    let blank = " ".repeat(indent);
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there always is one");
+        let columns = indent + line.chars().count() + 1 + word.chars().count();
+        if !line.is_empty() && columns > COLUMNS {
+            lines.push(word.to_owned());
+            continue;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    let lines: Vec<String> = lines.iter().map(|line| format!("{blank}{line}")).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_before_column_80_and_words_stay_whole() {
+        let long = "x".repeat(100);
+        let text = format!("{} {long} end", "word ".repeat(40));
+        let shown = wrapped(&text, 4);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines.iter().all(|line| line.starts_with("    ")));
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.len() <= 80 || line.trim() == long),
+            "{shown}"
+        );
+        assert_eq!(shown.split_whitespace().count(), 42);
+    }
+
+    #[test]
+    fn plain_text_has_no_escape_codes() {
+        assert_eq!(Paint::Plain.tone(Tone::Bad, "x"), "x");
+        assert_eq!(
+            Paint::Colours.tone(Tone::Bad, "x"),
+            "\u{1b}[1;31mx\u{1b}[0m"
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! `rotate`: the exact steps of a key rotation, made from the present configuration.
+//!
+//! Prints and changes nothing. Beside `app` and `check` it may name the configuration
+//! and its files; it asks nobody.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{self, Environment, Live, LoadError, files};
+use crate::key_id::KeyId;
+
+/// A plan for one cluster.
+#[derive(Debug)]
+pub struct Plan {
+    file: PathBuf,
+    socket: PathBuf,
+    live: Arc<Live>,
+    next: Option<KeyId>,
+    toml: bool,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The configuration cannot be read or is not valid.
+    #[error(transparent)]
+    Config(LoadError),
+    /// The new key is the present one.
+    #[error(
+        "{0} is the write key already; to go back to an earlier key, give it a new id with \
+         key-id-suffix, since Kubernetes forbids to use a key id again"
+    )]
+    Present(KeyId),
+}
+
+/// A plan to make `next` the write key of the clusters that `file` configures.
+///
+/// # Errors
+/// When the configuration cannot be used, or names `next` as the write key already.
+pub fn plan(file: &Path, socket: &Path, next: Option<KeyId>) -> Result<Plan, PlanError> {
+    let loaded = config::load(file, &Environment::from_process(), &files::read)
+        .map_err(PlanError::Config)?;
+    let live = loaded.live;
+    if let Some(next) = next
+        && next == live.ring.write
+    {
+        return Err(PlanError::Present(next));
+    }
+    let toml = file
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    Ok(Plan {
+        file: file.to_owned(),
+        socket: socket.to_owned(),
+        live,
+        next,
+        toml,
+    })
+}
+
+impl Plan {
+    fn next(&self) -> String {
+        self.next
+            .map_or_else(|| "NEW-KEY-ID".to_owned(), |id| id.to_string())
+    }
+
+    fn next_hash(&self) -> String {
+        self.next.map_or_else(
+            || "sha256:... (printf %s NEW-KEY-ID | sha256sum)".to_owned(),
+            |id| id.sha256_label(),
+        )
+    }
+
+    /// The `decrypt-key-ids` line with `more` beside what is there now, less `without`.
+    fn decrypt_line(&self, more: Option<&str>, without: &str) -> String {
+        let mut ids: Vec<String> = self
+            .live
+            .ring
+            .decrypt
+            .iter()
+            .map(ToString::to_string)
+            .filter(|id| id != without && Some(id.as_str()) != more)
+            .collect();
+        ids.extend(more.map(str::to_owned));
+        if self.toml {
+            let quoted: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
+            format!("decrypt-key-ids = [{}]", quoted.join(", "))
+        } else {
+            format!("decrypt-key-ids = \"{}\"", ids.join(","))
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let old = self.live.ring.write.to_string();
+        let old_hash = self.live.ring.write.sha256_label();
+        let (next, next_hash) = (self.next(), self.next_hash());
+        let file = self.file.display();
+        let status = format!("barbican-kms status --socketpath {}", self.socket.display());
+        writeln!(f, "Rotation from {old}\n           to {next}\n")?;
+        if self.next.is_none() {
+            writeln!(
+                f,
+                "0. Make the new key, and give the sidecars' credential access to it:\n   \
+                 openstack secret order create --name k8s_key --algorithm aes --mode cbc \\\n     \
+                 --bit-length 256 --payload-content-type=application/octet-stream key\n   \
+                 openstack secret order get ORDER-HREF      # NEW-KEY-ID ends the secret href\n   \
+                 Then run this command again with --new-key-id NEW-KEY-ID.\n"
+            )?;
+        }
+        writeln!(
+            f,
+            "1. On every control-plane node, in {file}, section [KeyManager]:\n       {}\n       {}\n   \
+             It is loaded within seconds, without a restart. On each node\n       {status}\n   \
+             must show `decrypt  held` for {next}.\n   \
+             Go on only when EVERY node shows it: from step 2 on any of them may meet its data.\n",
+            key_lines(&old),
+            self.decrypt_line(Some(&next), ""),
+        )?;
+        writeln!(
+            f,
+            "2. On every control-plane node, one after the other:\n       {}\n       {}\n   \
+             On each node {status}\n   must show `write    held` for {next}.\n   \
+             (A file without the old key is refused: it would make its data unreadable.)\n",
+            key_lines(&next),
+            self.decrypt_line(Some(&old), &next),
+        )?;
+        writeln!(
+            f,
+            "3. Wait until every kube-apiserver writes with the new key: a minute or so. In its metrics\n       \
+             apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds\n   \
+             has key_id_hash=\"{next_hash}\"\n   \
+             Kubernetes asks to wait 5 more minutes before the migration.\n"
+        )?;
+        writeln!(
+            f,
+            "4. Have everything written again, for each resource of the EncryptionConfiguration:\n       \
+             kubectl get secrets --all-namespaces -o json | kubectl replace -f -\n   \
+             (again after a conflict; or a StorageVersionMigration, Kubernetes 1.35 and later)\n"
+        )?;
+        writeln!(
+            f,
+            "5. Restart each kube-apiserver and read everything once:\n       \
+             kubectl get secrets --all-namespaces >/dev/null\n   \
+             apiserver_envelope_encryption_key_id_hash_total must not count\n   \
+             key_id_hash=\"{old_hash}\" any more.\n"
+        )?;
+        write!(
+            f,
+            "6. On every node drop the old key:\n       {}\n   \
+             Keep {old} in Barbican for as long as there are etcd backups\n   \
+             from before step 4: without it they cannot be read.",
+            self.decrypt_line(None, &next),
+        )
+    }
+}
+
+/// The `key-id` lines for a key.
+fn key_lines(id: &str) -> String {
+    match id.split_once('_') {
+        None => format!("key-id = \"{id}\"                # and no key-id-suffix"),
+        Some((uuid, suffix)) => {
+            format!("key-id = \"{uuid}\"\n       key-id-suffix = \"{suffix}\"")
+        }
+    }
+}

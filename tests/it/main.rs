@@ -1,0 +1,30 @@
+//! The integration tests: one binary, one module for each subject.
+#![cfg(test)]
+
+mod audit;
+mod check;
+mod cli;
+mod config;
+mod envelope;
+mod faults;
+mod foreign_client;
+mod fuzz;
+mod hostile;
+mod layers;
+mod live;
+mod metrics;
+mod openstack_client;
+mod openstack_faults;
+mod openstack_logs;
+mod openstack_proxy;
+mod openstack_replies;
+mod openstack_tls;
+mod openstack_vectors;
+mod outage;
+mod output;
+mod refused;
+mod ring;
+mod serve;
+mod silence;
+mod socket;
+mod support;

@@ -1,0 +1,4 @@
+//! Metrics against what really happened.
+
+mod listener;
+mod sequence;

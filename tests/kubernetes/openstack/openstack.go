@@ -1,0 +1,146 @@
+// Package openstack makes keys in the Keystone and Barbican of `scripts/openstack up`, and takes
+// the servers away and brings them back.
+package openstack
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Cloud is one running pair of servers.
+type Cloud struct {
+	dir, script string
+	global      string
+}
+
+// Servers of a cloud, as Down, Up and their like take them.
+const (
+	Keystone = "keystone"
+	Barbican = "barbican"
+)
+
+// Up starts a cloud of its own in the directory, or finds the one that runs there.
+func Up(ctx context.Context, dir string) (*Cloud, error) {
+	script, err := findScript()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, script, "up", dir)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("scripts/openstack up: %w", err)
+	}
+	return Open(dir)
+}
+
+// Down ends the servers of a directory.
+func (c *Cloud) Down() error {
+	cmd := exec.Command(c.script, "down", c.dir)
+	cmd.Stderr = os.Stderr
+	return cmd.Run()
+}
+
+// Open reads what `scripts/openstack up DIR` left in the directory.
+func Open(dir string) (*Cloud, error) {
+	script, err := findScript()
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "state.json"))
+	if err != nil {
+		return nil, fmt.Errorf("no running cloud: %w", err)
+	}
+	var state struct {
+		CloudConfigs map[string]string `json:"cloud_configs"`
+	}
+	if err := json.Unmarshal(text, &state); err != nil {
+		return nil, fmt.Errorf("%s/state.json: %w", dir, err)
+	}
+	config, err := os.ReadFile(state.CloudConfigs["application_credential_narrow"])
+	if err != nil {
+		return nil, err
+	}
+	global, _, ok := strings.Cut(string(config), "[KeyManager]")
+	if !ok {
+		return nil, errors.New("the cloud-config has no section KeyManager")
+	}
+	return &Cloud{dir: dir, script: script, global: global}, nil
+}
+
+// Global is the section of a cloud-config that reaches this cloud, with the recommended credential:
+// one that can only read payloads.
+func (c *Cloud) Global() string { return c.global }
+
+// NewSecret stores a key in Barbican and returns its id. One at a time, in all processes: Barbican
+// on SQLite answers 500 to those that lose the race for the database.
+func (c *Cloud) NewSecret(ctx context.Context, key []byte) (string, error) {
+	lock, err := os.Create(filepath.Join(c.dir, ".new-secret"))
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
+	out, err := c.ctl(ctx, "secret-create", "--hex", hex.EncodeToString(key), "--name", "kek",
+		"--secret-type", "symmetric", "--algorithm", "aes", "--mode", "cbc", "--bit-length", fmt.Sprint(8*len(key)))
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(out, &answer); err != nil || answer.ID == "" {
+		return "", fmt.Errorf("secret-create answered %q (%w)", out, err)
+	}
+	return answer.ID, nil
+}
+
+// Close makes a server refuse connections.
+func (c *Cloud) Close(ctx context.Context, server string) error {
+	_, err := c.ctl(ctx, "close", server)
+	return err
+}
+
+// Open ends Close and returns when the server answers.
+func (c *Cloud) Open(ctx context.Context, server string) error {
+	_, err := c.ctl(ctx, "open", server)
+	return err
+}
+
+func (c *Cloud) ctl(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, c.script, append([]string{"ctl", c.dir}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("scripts/openstack ctl %s: %w: %s", args[0], err, stderr.String())
+	}
+	return out, nil
+}
+
+// findScript looks for scripts/openstack from here upwards.
+func findScript() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		script := filepath.Join(dir, "scripts", "openstack")
+		if _, err := os.Stat(script); err == nil {
+			return script, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("scripts/openstack is in no directory above this one")
+		}
+	}
+}

@@ -1,0 +1,255 @@
+// Package sidecar starts the program under test: the real barbican-kms with keys in a real
+// Barbican, or, where neither is given, a stand-in with keys made up here.
+package sidecar
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"barbican-kms/tests/kubernetes/openstack"
+	"barbican-kms/tests/kubernetes/proc"
+)
+
+// Bench is where sidecars run.
+type Bench struct {
+	Bin string
+	// Cloud holds the keys; nil makes the program the stand-in.
+	Cloud *openstack.Cloud
+}
+
+// Key is a KEK.
+type Key struct {
+	ID    string
+	Bytes []byte
+}
+
+// Environment variables that choose the program and the cloud.
+const (
+	EnvBin       = "BARBICAN_KMS_BIN"       // the binary under test; unset: the stand-in
+	EnvOpenStack = "BARBICAN_KMS_OPENSTACK" // the directory that `scripts/openstack up` was given
+)
+
+// Open finds the program that the environment names; without one it is the stand-in, which is this
+// very executable (see ServeIfAsked).
+func Open() (*Bench, error) {
+	bin := os.Getenv(EnvBin)
+	if bin == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(os.Stderr, "%s is not set: testing the stand-in, with made-up keys\n", EnvBin)
+		return &Bench{Bin: self}, nil
+	}
+	if _, err := os.Stat(bin); err != nil {
+		return nil, fmt.Errorf("%s: %w", EnvBin, err)
+	}
+	cloudDir := os.Getenv(EnvOpenStack)
+	if cloudDir == "" {
+		return nil, fmt.Errorf("%s is set, so %s must name the directory of `scripts/openstack up`", EnvBin, EnvOpenStack)
+	}
+	cloud, err := openstack.Open(cloudDir)
+	if err != nil {
+		return nil, err
+	}
+	return &Bench{Bin: bin, Cloud: cloud}, nil
+}
+
+// StandIn says that the program is not the real one.
+func (b *Bench) StandIn() bool { return b.Cloud == nil }
+
+// NewKey makes a 256-bit AES key, in Barbican where there is one.
+func (b *Bench) NewKey(ctx context.Context) (Key, error) {
+	if b.Cloud == nil {
+		id := UUID()
+		return Key{ID: id, Bytes: StandInKey(id)}, nil
+	}
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return Key{}, err
+	}
+	id, err := b.Cloud.NewSecret(ctx, key)
+	return Key{ID: id, Bytes: key}, err
+}
+
+// MissingKey is the id of a key that does not exist.
+func (b *Bench) MissingKey() string { return standInMissing + UUID()[len(standInMissing):] }
+
+// standInMissing begins the ids that the stand-in has no key for.
+const standInMissing = "00000000"
+
+// StandInKey is the key that the stand-in holds under an id, nil for an id that it has not.
+func StandInKey(id string) []byte {
+	if strings.HasPrefix(id, standInMissing) {
+		return nil
+	}
+	sum := sha256.Sum256([]byte("stand-in " + id))
+	return sum[:]
+}
+
+// UUID makes a random identifier in the form of Barbican's.
+func UUID() string {
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		panic(err)
+	}
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// Settings are what a test changes in the cloud-config.
+type Settings struct {
+	Write      string
+	Decrypt    []string
+	Suffix     string
+	Revalidate time.Duration
+}
+
+// WriteConfig puts a cloud-config at the path, whole or not at all.
+func (b *Bench) WriteConfig(path string, s Settings) error {
+	var out strings.Builder
+	if b.Cloud != nil {
+		out.WriteString(b.Cloud.Global())
+	} else {
+		out.WriteString("[Global]\nauth-url = \"https://keystone.invalid/v3\"\n")
+	}
+	fmt.Fprintf(&out, "\n[KeyManager]\nkey-id = %q\n", s.Write)
+	if len(s.Decrypt) > 0 {
+		fmt.Fprintf(&out, "decrypt-key-ids = %q\n", strings.Join(s.Decrypt, ","))
+	}
+	if s.Suffix != "" {
+		fmt.Fprintf(&out, "key-id-suffix = %q\n", s.Suffix)
+	}
+	if s.Revalidate != 0 {
+		fmt.Fprintf(&out, "revalidate-interval = %q\n", s.Revalidate.String())
+	}
+	temporary := path + ".new"
+	if err := os.WriteFile(temporary, []byte(out.String()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+// Sidecar is one running program with its socket and config.
+type Sidecar struct {
+	*proc.Process
+	Socket string
+	Config string
+
+	bench   *Bench
+	options proc.Options
+}
+
+// New names a sidecar that is not running yet. Socket, config and log go to dir.
+func (b *Bench) New(dir, name string, s Settings) (*Sidecar, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	// The config has a directory of its own, as in the pod.
+	configs := filepath.Join(dir, name+".d")
+	if err := os.MkdirAll(configs, 0o700); err != nil {
+		return nil, err
+	}
+	c := &Sidecar{
+		Socket: filepath.Join(dir, name+".sock"),
+		Config: filepath.Join(configs, "cloud.conf"),
+		bench:  b,
+	}
+	if len(c.Socket) > 107 {
+		return nil, fmt.Errorf("the socket path %q is longer than a unix address", c.Socket)
+	}
+	c.options = proc.Options{
+		Name: name, Bin: b.Bin, Dir: dir,
+		Args: []string{"serve", "--socketpath", c.Socket, "--cloud-config", c.Config},
+	}
+	return c, b.WriteConfig(c.Config, s)
+}
+
+// Detach makes the next Start outlive this process.
+func (c *Sidecar) Detach() { c.options.Detach = true }
+
+// Start runs the program; it does not wait for anything.
+func (c *Sidecar) Start() error {
+	p, err := proc.Start(c.options)
+	if err != nil {
+		return err
+	}
+	c.Process = p
+	return nil
+}
+
+// Endpoint is the socket as an EncryptionConfiguration names it.
+func (c *Sidecar) Endpoint() string { return "unix://" + c.Socket }
+
+// Configure writes new settings and has them taken up.
+func (c *Sidecar) Configure(s Settings) error {
+	if err := c.bench.WriteConfig(c.Config, s); err != nil {
+		return err
+	}
+	if c.Process == nil || !c.Alive() {
+		return nil
+	}
+	return c.Signal(syscall.SIGHUP)
+}
+
+// Listening waits until somebody accepts on the socket.
+func (c *Sidecar) Listening(ctx context.Context) error {
+	for {
+		conn, err := net.Dial("unix", c.Socket)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-c.Done():
+			return fmt.Errorf("%s ended with code %d before it listened:\n%s", c.Name, c.ExitCode(), c.Tail())
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// ForTest starts a sidecar that ends with the test.
+func (b *Bench) ForTest(t testing.TB, dir, name string, s Settings) *Sidecar {
+	t.Helper()
+	c, err := b.New(dir, name, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.MustStart(t)
+	return c
+}
+
+// MustStart starts it and waits until it listens; the test's end stops it.
+func (c *Sidecar) MustStart(t testing.TB) {
+	t.Helper()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := c.Process
+	t.Cleanup(func() {
+		if err := p.Stop(10 * time.Second); err != nil {
+			t.Errorf("%v; its log ends:\n%s", err, p.Tail())
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := c.Listening(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the log of %s ends:\n%s", c.Name, p.Tail())
+		}
+	})
+}

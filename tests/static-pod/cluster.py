@@ -1,0 +1,122 @@
+"""What the tests on a node share: the images, and a node with an OpenStack on it."""
+
+import atexit
+import functools
+import json
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+import unittest
+
+from node import HERE, IMAGE, REPO, STATIC_POD, VERSION, Images, Node, kubeadm_config, programs, run, until
+
+def guide(section, number=1):
+    """The n-th block of commands in a section of static-pod/README.md."""
+    text = (STATIC_POD / "README.md").read_text()
+    body = re.search(rf"(?ms)^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text)[1]
+    return re.findall(r"(?ms)^```sh\n(.*?)^```", body)[number - 1]
+
+
+CONFIG = "/etc/kubernetes/barbican-kms/cloud.conf"
+ENCRYPTION = "/etc/kubernetes/encryption/encryption-config.yaml"
+SOCKET = "/run/barbican-kms/kms.sock"
+PREFIX = b"k8s:enc:kms:v2:barbican:"
+
+
+@functools.cache
+def images():
+    """Archives of all that a node runs: the sidecar's image is the one scripts/image makes."""
+    directory = tempfile.mkdtemp(prefix="barbican-kms-images-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    servers, own = programs()
+    store = Images(directory)
+    atexit.register(store.close)
+    listed = run(servers / "kubeadm", "config", "images", "list", "--kubernetes-version", VERSION).stdout.split()
+    etcd = next(name for name in listed if "/etcd:" in name)
+    archives = [
+        store.pack("localhost/pause:1", own / "pause", "/pause"),
+        store.pack(etcd, servers / "etcd", "/usr/local/bin/etcd"),
+        store.pack(f"registry.k8s.io/kube-apiserver:{VERSION}", servers / "kube-apiserver", "/usr/local/bin/kube-apiserver"),
+    ]
+    # kubeadm upgrades these too; nothing here needs what they do.
+    for idle in ("kube-controller-manager", "kube-scheduler"):
+        archives.append(store.pack(f"registry.k8s.io/{idle}:{VERSION}", own / "pause", f"/usr/local/bin/{idle}"))
+    sidecar = pathlib.Path(directory) / "sidecar.tar"
+    run(REPO / "scripts/image", "--tag", IMAGE, "--archive", sidecar,
+        *(["--binary", os.environ["BARBICAN_KMS_BIN"]] if os.environ.get("BARBICAN_KMS_BIN") else []), env=store.env)
+    return [*archives, sidecar]
+
+
+@unittest.skipUnless(os.geteuid() == 0, "a node needs root")
+class OnNode(unittest.TestCase):
+    """Boots one node for all tests of a class."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.mkdtemp(prefix="barbican-kms-node-")
+        cls.addClassCleanup(shutil.rmtree, cls.directory, ignore_errors=True)
+        cls.node = Node(cls.directory, images())
+        cls.addClassCleanup(cls.node.kill)
+        cls.node.boot()
+        cls.openstack("up", "--tls")
+        cls.state = json.loads(cls.node.read("/srv/openstack/state.json"))
+        cls.keys = [cls.state["secret_id"], *(k for k in cls.state["secret_ids"] if k != cls.state["secret_id"])]
+        cls.node.write("/etc/kubernetes/barbican-kms/ca.crt", cls.node.read(cls.state["ca_file"]))
+        cls.configure(cls.keys[0])
+
+    @classmethod
+    def openstack(cls, command, *arguments):
+        return cls.node.exec(REPO / "scripts/openstack", command, "/srv/openstack", *arguments).stdout
+
+    @classmethod
+    def configure(cls, key, *others):
+        """Writes the cloud-config of an operator: narrow credential, names instead of addresses."""
+        text = cls.node.read(cls.state["cloud_configs"]["application_credential_narrow"])
+        text = re.sub(r"(?m)^ca-file = .*", "ca-file = /etc/kubernetes/barbican-kms/ca.crt", text)
+        text = re.sub(r"(?m)^(auth-url = \"?https://)127\.0\.0\.1", r"\1localhost", text)
+        text = re.sub(r"(?m)^key-id = .*", f"key-id = {key}", text)
+        if others:
+            text += f"decrypt-key-ids = {','.join(others)}\n"
+        cls.node.write(CONFIG, text)
+
+    @classmethod
+    def patches(cls):
+        for file in (STATIC_POD / "kubeadm/patches").iterdir():
+            cls.node.write(f"/etc/kubernetes/patches/{file.name}", file.read_text())
+
+    @classmethod
+    def encryption(cls, name="encryption-config.yaml"):
+        cls.node.write(ENCRYPTION, (STATIC_POD / name).read_text())
+
+    def follow(self, section, number=1, **environment):
+        """Runs a block of the guide, as its reader would, and returns what it says."""
+        result = self.node.exec("env", *(f"{k}={v}" for k, v in environment.items()), "bash", "-euo", "pipefail", "-c",
+                                f"cd {REPO}\n{guide(section, number)}")
+        return result.stdout + result.stderr
+
+    def secret(self, name, value="value"):
+        self.node.kubectl("create", "secret", "generic", name, f"--from-literal=key={value}")
+        return self.node.etcd_value(f"/registry/secrets/default/{name}")
+
+    def get(self, name):
+        return self.node.kubectl("get", "secret", name, "-o", "go-template={{.data.key | base64decode}}")
+
+    def one(self, name):
+        """Process id of the only process of this name."""
+        found = [pid for pid, _ in self.node.processes(name)]
+        self.assertEqual(len(found), 1, (name, found))
+        return found[0]
+
+    def in_sidecar(self, *command, check=True):
+        """Runs a command in the sidecar's container, as an exec probe does."""
+        lines = self.node.exec("ctr", "-n", "k8s.io", "tasks", "ls").stdout.splitlines()
+        pid = str(self.one("barbican-kms"))
+        task = next(line.split()[0] for line in lines if line.split()[1] == pid)
+        return self.node.exec("ctr", "-n", "k8s.io", "tasks", "exec", "--exec-id", os.urandom(8).hex(), task,
+                              *command, check=check)
+
+    def kms_healthy(self, seconds=120):
+        until(lambda: "kms-providers is healthy\n" + self.node.report(),
+              lambda: self.node.ok("kubectl", "get", "--raw", "/readyz/kms-providers"), seconds)
