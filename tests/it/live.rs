@@ -17,6 +17,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use barbican_kms::probe::status::status;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::client::Client;
@@ -207,6 +208,13 @@ impl Scene {
         let text = self.next();
         act(&self.file(), &text);
         self.applied(what).await;
+    }
+
+    /// Waits until the watcher has done with the readings at start, which see a change
+    /// without saying that nothing has notified it: a SIGHUP is answered after them.
+    async fn settled(&mut self) {
+        self.sidecar.signal(Signal::HUP);
+        self.sidecar.logged("nothing to reload").await;
     }
 
     /// Waits for the next log event with this text.
