@@ -177,15 +177,12 @@ where
 
     fn next_wake(&self) -> Option<std::time::Instant> {
         let candidate = self.candidate.as_ref();
-        let expiry = self
-            .live
-            .ring
-            .max_cache_age
-            .and_then(|age| self.shared.snapshot.load().next_expiry(age));
+        let age = self.live.ring.max_cache_age;
         [
             self.ring.next_start(),
-            candidate.and_then(|c| c.loader.next_start()),
-            expiry,
+            age.and_then(|age| self.shared.snapshot.load().next_expiry(age)),
+            candidate.and_then(|candidate| candidate.loader.next_start()),
+            candidate.and_then(|candidate| candidate.next_expiry(age)),
         ]
         .into_iter()
         .flatten()
@@ -294,23 +291,27 @@ where
         self.update_report(|report| report.next_fetch = next);
     }
 
-    /// Wipes what has gone unconfirmed for too long.
+    /// Wipes what has gone unconfirmed for too long, in force or to come.
     fn expire(&mut self) {
-        let Some(age) = self.live.ring.max_cache_age else {
-            return;
-        };
+        let age = self.live.ring.max_cache_age;
         let now = Instant::now().into_std();
-        let Some((next, wiped)) = self.shared.snapshot.load().expired(age, now) else {
-            return;
-        };
-        self.publish(next);
-        for id in wiped {
-            error!(
-                key_id = %id,
-                max_cache_age_seconds = age.as_secs(),
-                "key wiped: Barbican has not confirmed it within max-cache-age"
-            );
+        let expired = age.and_then(|age| {
+            let expired = self.shared.snapshot.load().expired(age, now);
+            expired.map(|expired| (age, expired))
+        });
+        if let Some((age, (next, wiped))) = expired {
+            self.publish(next);
+            for id in wiped {
+                // Whatever is planned, this key is missing now.
+                self.ring.schedule.hurry(&id, now);
+                error!(
+                    key_id = %id,
+                    max_cache_age_seconds = age.as_secs(),
+                    "key wiped: Barbican has not confirmed it within max-cache-age"
+                );
+            }
         }
+        self.recount(now);
     }
 
     pub(super) fn publish(&self, snapshot: Snapshot) {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tracing::{debug, error, info};
@@ -23,10 +23,48 @@ use crate::secret::Kek;
 pub(super) struct Candidate<S> {
     pub(super) live: Arc<Live>,
     pub(super) loader: Loader<S>,
+    /// Whether every key has to be read with the new settings, held or not.
+    proves_all: bool,
     missing: BTreeSet<KeyId>,
     /// Confirmed again at the usual interval while others are missing.
     staged: BTreeMap<KeyId, Slot>,
     said: BTreeMap<KeyId, Said>,
+}
+
+impl<S: KeySource> Candidate<S> {
+    /// When the next key that waits here must be wiped; `in_force` is the age of the
+    /// configuration that it is to replace.
+    pub(super) fn next_expiry(&self, in_force: Option<Duration>) -> Option<std::time::Instant> {
+        let age = self.max_age(in_force)?;
+        let slots = self.staged.values();
+        slots.filter_map(|slot| slot.expiry(age)).min()
+    }
+
+    /// Whoever sets a limit means all copies, so the smaller one counts.
+    fn max_age(&self, in_force: Option<Duration>) -> Option<Duration> {
+        let ages = [in_force, self.live.ring.max_cache_age];
+        ages.into_iter().flatten().min()
+    }
+
+    /// Finds out anew what is missing: keys that were there when this began may have
+    /// been wiped since, here or in the ring in force.
+    fn recount(&mut self, ring: &Snapshot, in_force: Option<Duration>, now: std::time::Instant) {
+        if let Some(age) = self.max_age(in_force) {
+            self.staged.retain(|_, slot| !slot.is_stale(age, now));
+        }
+        for id in self.live.ring.ids() {
+            let there = self.staged.contains_key(&id) || (!self.proves_all && ring.holds(&id));
+            if there {
+                self.missing.remove(&id);
+            } else if self.missing.insert(id) {
+                if self.loader.schedule.knows(&id) {
+                    self.loader.schedule.hurry(&id, now);
+                } else {
+                    self.loader.schedule.add(id, now);
+                }
+            }
+        }
+    }
 }
 
 /// What the log says about a reload that only another one can put right.
@@ -57,13 +95,20 @@ where
             self.candidate = None;
             self.update_report(|report| report.unchanged(SystemTime::now()));
             info!("the files say what is in force: nothing to reload");
+            self.hurry_the_troubled();
             return;
         }
-        if self
-            .candidate
-            .as_ref()
-            .is_some_and(|candidate| candidate.live == live)
+        if let Some(candidate) = &mut self.candidate
+            && candidate.live == live
         {
+            info!(
+                missing = %list(&candidate.missing),
+                "the files say what is being loaded already: trying again at once"
+            );
+            candidate
+                .loader
+                .schedule
+                .hurry_all(Instant::now().into_std());
             return;
         }
         self.candidate = None;
@@ -97,7 +142,8 @@ where
             return Ok(());
         }
         let snapshot = self.shared.snapshot.load();
-        // A key that Barbican never gave out has wrapped nothing: a mistyped id.
+        // A mistyped id: this process has never had such a key, and Barbican says that
+        // there is none. Nothing is lost for good, as the id can be added later.
         let never_usable = snapshot.slot(&old).is_some_and(|slot| {
             slot.confirmed().is_none() && slot.trouble().is_some_and(Trouble::is_final)
         });
@@ -117,13 +163,12 @@ where
         } else {
             Arc::new((self.connect)(&live.cloud)?)
         };
-        let held = |id: &KeyId| snapshot.slot(id).is_some_and(|slot| slot.key().is_some());
         // With nothing in force there is nothing to protect: take the new settings at
         // once. With new credentials every key is read once to prove them.
         let missing: BTreeSet<KeyId> = if snapshot.holds_any() {
             live.ring
                 .ids()
-                .filter(|id| !same_cloud || !held(id))
+                .filter(|id| !same_cloud || !snapshot.holds(id))
                 .collect()
         } else {
             BTreeSet::new()
@@ -137,6 +182,7 @@ where
         Ok(Candidate {
             live,
             loader,
+            proves_all: !same_cloud,
             missing,
             staged: BTreeMap::new(),
             said: BTreeMap::new(),
@@ -159,16 +205,11 @@ where
                 Err(altered) => (Trouble::Altered, altered.to_string()),
                 Ok(key) => {
                     candidate.staged.insert(id, Snapshot::staged_slot(key, now));
-                    candidate.missing.remove(&id);
                     candidate.said.remove(&id);
                     let interval = candidate.live.ring.revalidate_interval;
                     let schedule = &mut candidate.loader.schedule;
                     schedule.succeeded(&id, interval, now, fraction());
-                    if candidate.missing.is_empty()
-                        && let Some(candidate) = self.candidate.take()
-                    {
-                        self.adopt(candidate);
-                    }
+                    self.recount(now);
                     return;
                 }
             },
@@ -194,6 +235,31 @@ where
         );
     }
 
+    /// Adopts the configuration that is waiting when nothing is missing any more, or when
+    /// nothing is left in force that could be lost.
+    pub(super) fn recount(&mut self, now: std::time::Instant) {
+        let Some(mut candidate) = self.candidate.take() else {
+            return;
+        };
+        let snapshot = self.shared.snapshot.load_full();
+        candidate.recount(&snapshot, self.live.ring.max_cache_age, now);
+        if candidate.missing.is_empty() || !snapshot.holds_any() {
+            self.adopt(candidate);
+        } else {
+            self.candidate = Some(candidate);
+        }
+    }
+
+    /// Somebody who asks for a reload that changes nothing may have mended something else.
+    fn hurry_the_troubled(&mut self) {
+        let now = Instant::now().into_std();
+        for (id, slot) in self.shared.snapshot.load().slots() {
+            if slot.trouble().is_some() {
+                self.ring.schedule.hurry(id, now);
+            }
+        }
+    }
+
     /// The swap.
     fn adopt(&mut self, candidate: Candidate<S>) {
         let Candidate {
@@ -202,15 +268,24 @@ where
             staged,
             ..
         } = candidate;
+        let proved: BTreeSet<KeyId> = staged.keys().copied().collect();
         let snapshot = self.shared.snapshot.load().with_ring(&live.ring, staged);
         let now = Instant::now().into_std();
         let mut schedule = Schedule::default();
         for (id, slot) in snapshot.slots() {
-            let due = match slot.key() {
-                Some(_) => now + revalidation_delay(live.ring.revalidate_interval, fraction()),
-                None => now,
-            };
-            schedule.add(*id, due);
+            let interval = revalidation_delay(live.ring.revalidate_interval, fraction());
+            match slot.confirmed().filter(|_| slot.key().is_some()) {
+                None => schedule.add(*id, now),
+                Some(confirmed) if proved.contains(id) => schedule.add(*id, confirmed + interval),
+                // A reload puts off neither a confirmation nor the next try of one.
+                Some(confirmed) => {
+                    let latest = match slot.trouble() {
+                        None => now.max(confirmed + interval),
+                        Some(_) => now + interval,
+                    };
+                    schedule.take_over(*id, &self.ring.schedule, latest, now);
+                }
+            }
         }
         self.ring = Loader::new(loader.source, live.ring.write, schedule);
         // Their fetches have ended with the old loader: readers look again.
@@ -243,10 +318,15 @@ pub(super) async fn staged<S: KeySource>(candidate: Option<&mut Candidate<S>>) -
 #[derive(Debug, thiserror::Error)]
 #[error(
     "key-id changes and the key in use until now, {old}, is missing from decrypt-key-ids; what it \
-     has wrapped could not be read. Add it: decrypt-key-ids = {}", 
-    decrypt.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+     has wrapped could not be read. Add it: decrypt-key-ids = {}",
+    list(decrypt)
 )]
 struct WriteKeyWouldVanish {
     old: KeyId,
     decrypt: Vec<KeyId>,
+}
+
+fn list<'a>(ids: impl IntoIterator<Item = &'a KeyId>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(ToString::to_string).collect();
+    ids.join(",")
 }

@@ -45,6 +45,26 @@ impl Schedule {
         );
     }
 
+    /// Adds a key with the plan that `old` has for it, due at `latest` at the latest, and
+    /// by `now` where it was being fetched: that fetch has ended with the old plan.
+    pub(super) fn take_over(&mut self, id: KeyId, old: &Self, latest: Instant, now: Instant) {
+        let plan = old.plans.get(&id);
+        let due = plan.map_or(latest, |plan| plan.due.unwrap_or(now));
+        self.plans.insert(
+            id,
+            Plan {
+                due: Some(due.min(latest)),
+                last_start: plan.and_then(|plan| plan.last_start),
+                failures: plan.map_or(0, |plan| plan.failures),
+            },
+        );
+    }
+
+    /// Whether there is a plan for `id`.
+    pub(super) fn knows(&self, id: &KeyId) -> bool {
+        self.plans.contains_key(id)
+    }
+
     /// The key that has been due the longest, marked as being fetched.
     /// `first` goes before all others.
     pub(super) fn start_next(&mut self, first: Option<KeyId>, now: Instant) -> Option<KeyId> {

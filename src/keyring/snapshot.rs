@@ -78,7 +78,7 @@ impl Trouble {
 
     /// Whether Barbican itself has said that there is no such key to be had.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Denied | Self::NotFound | Self::NotAKey)
+        matches!(self, Self::NotFound | Self::NotAKey)
     }
 }
 
@@ -126,6 +126,18 @@ impl Slot {
         }
     }
 
+    /// Whether it holds a key that must be wiped, as nobody has confirmed it for `max_age`.
+    pub(super) fn is_stale(&self, max_age: Duration, now: Instant) -> bool {
+        let fresh = |confirmed| now.saturating_duration_since(confirmed) < max_age;
+        self.key.is_some() && !self.confirmed.is_some_and(fresh)
+    }
+
+    /// When the key that it holds becomes stale.
+    pub(super) fn expiry(&self, max_age: Duration) -> Option<Instant> {
+        self.key.as_ref()?;
+        self.confirmed?.checked_add(max_age)
+    }
+
     /// When Barbican last gave out this key's bytes. Stays when the key is wiped.
     pub fn confirmed(&self) -> Option<Instant> {
         self.confirmed
@@ -167,6 +179,11 @@ impl Snapshot {
         self.untagged
     }
 
+    /// Whether the key of `id` is held.
+    pub fn holds(&self, id: &KeyId) -> bool {
+        self.slots.get(id).is_some_and(|slot| slot.key.is_some())
+    }
+
     /// Whether any key is held.
     pub fn holds_any(&self) -> bool {
         self.slots.values().any(|slot| slot.key.is_some())
@@ -189,24 +206,17 @@ impl Snapshot {
 
     /// When the next key must be wiped, if nobody confirms it until then.
     pub fn next_expiry(&self, max_age: Duration) -> Option<Instant> {
-        let held = self.slots.values().filter(|slot| slot.key.is_some());
-        held.filter_map(|slot| slot.confirmed?.checked_add(max_age))
-            .min()
+        let slots = self.slots.values();
+        slots.filter_map(|slot| slot.expiry(max_age)).min()
     }
 
     /// Without the keys that are older than `max_age`, and which those were; `None`
     /// when there are none.
     pub fn expired(&self, max_age: Duration, now: Instant) -> Option<(Self, Vec<KeyId>)> {
-        let stale = |slot: &Slot| {
-            slot.key.is_some()
-                && slot
-                    .confirmed
-                    .is_none_or(|confirmed| now.saturating_duration_since(confirmed) >= max_age)
-        };
         let ids: Vec<KeyId> = self
             .slots
             .iter()
-            .filter(|(_, slot)| stale(slot))
+            .filter(|(_, slot)| slot.is_stale(max_age, now))
             .map(|(id, _)| *id)
             .collect();
         if ids.is_empty() {
