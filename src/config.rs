@@ -29,7 +29,7 @@ pub use clouds_yaml::{CloudsError, YamlProblem};
 pub use error::{ConfigError, FileError, LoadError};
 pub use gcfg::{GcfgError, Problem as GcfgProblem};
 pub use key::{Key, Section};
-pub use load::{Environment, Loaded, load};
+pub use load::{Environment, Loaded, is_toml, load};
 pub use place::{Place, Position};
 pub use refusal::Refusal;
 pub use sources::{Content, ReadFile};

@@ -47,15 +47,12 @@ pub fn plan(file: &Path, socket: &Path, next: Option<KeyId>) -> Result<Plan, Pla
     {
         return Err(PlanError::Present(next));
     }
-    let toml = file
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     Ok(Plan {
         file: file.to_owned(),
         socket: socket.to_owned(),
         live,
         next,
-        toml,
+        toml: config::is_toml(file),
     })
 }
 

@@ -39,9 +39,14 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
+/// Whether a cloud-config of this name is TOML: when it ends in `.toml`, to the letter. Any
+/// other one is in the gcfg dialect.
+pub fn is_toml(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "toml")
+}
+
 /// Reads a cloud-config and every file that it names.
-///
-/// A name that ends in `.toml` makes it TOML, any other one the gcfg dialect.
 ///
 /// # Errors
 /// On the first file that cannot be read and the first setting that cannot be
@@ -81,10 +86,7 @@ fn assemble(
         named_by: None,
         error,
     })?;
-    let is_toml = path
-        .extension()
-        .is_some_and(|extension| extension == "toml");
-    let mut raw = if is_toml {
+    let mut raw = if is_toml(path) {
         toml_file::read(&file, &content.bytes, warnings).map_err(|error| ConfigError::Toml {
             file: file.clone(),
             error,

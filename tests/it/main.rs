@@ -5,6 +5,7 @@ mod audit;
 mod check;
 mod cli;
 mod config;
+mod ends;
 mod envelope;
 mod faults;
 mod foreign_client;
