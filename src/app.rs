@@ -17,6 +17,7 @@ use crate::config::files;
 use crate::config::watch::Watcher;
 use crate::config::{Cloud, Environment, LoadError};
 use crate::error_chain::ErrorChain;
+use crate::hardening;
 use crate::instruments::Instruments;
 use crate::keyring::{Cause, Keyring, Proposal, Refresher};
 use crate::kms::Kms;
@@ -24,7 +25,7 @@ use crate::kms::server;
 use crate::kms::socket::{Listener, SocketError, SocketOptions};
 use crate::metrics::{self, Metrics};
 use crate::openstack::{OpenStack, Timing};
-use crate::{hardening, secret};
+use crate::secret::{self, Protection};
 
 /// How long calls in flight may take to finish after SIGTERM. kube-apiserver gives up
 /// on a call after 3 s; the kubelet kills after 30 s by default.
@@ -109,6 +110,12 @@ impl App {
             memory = secret::protection().as_str(),
             "listening; loading keys"
         );
+        if secret::protection() == Protection::Unlocked {
+            warn!(
+                "keys are held in plain memory, which can be swapped out and dumped: neither \
+                 memfd_secret nor mlock works for this process; raise RLIMIT_MEMLOCK to 8 MiB"
+            );
+        }
         let instruments = Arc::new(Instruments::default());
         let audit = match boot.audit_log {
             Some(path) => Some(start_audit(path, &instruments)?),

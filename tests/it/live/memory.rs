@@ -20,11 +20,13 @@ use crate::support::sidecar::{BINARY, Place, Sidecar};
 enum Mode {
     SecretMemory,
     Locked,
+    Unlocked,
 }
 
-/// Runs a program without `memfd_secret`: ENOSYS, as on an older kernel.
+/// Runs a program without `memfd_secret`: ENOSYS, as on an older kernel. With `unlocked`
+/// it may lock no memory either.
 const WITHOUT_SECRET_MEMORY: &str = r"
-import ctypes, os, struct, sys
+import ctypes, os, resource, struct, sys
 rules = b''.join(struct.pack('HBBI', *rule) for rule in [
     (0x20, 0, 0, 0),            # load the number of the system call
     (0x15, 0, 1, 447),          # memfd_secret?
@@ -38,15 +40,24 @@ program = Program(len(rules) // 8, ctypes.addressof(buffer))
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(program), 0, 0):
     sys.exit('no seccomp: ' + os.strerror(ctypes.get_errno()))
-os.execv(sys.argv[1], sys.argv[1:])
+if sys.argv[1] == 'unlocked':
+    CAP_IPC_LOCK = 14
+    libc.prctl(24, CAP_IPC_LOCK, 0, 0, 0)  # not even as root, from exec on
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+os.execv(sys.argv[2], sys.argv[2:])
 ";
 
 async fn start(place: &Place, mode: Mode) -> (Sidecar, Client) {
     let mut command = match mode {
         Mode::SecretMemory => Command::new(BINARY),
-        Mode::Locked => {
+        Mode::Locked | Mode::Unlocked => {
+            let how = if mode == Mode::Locked {
+                "locked"
+            } else {
+                "unlocked"
+            };
             let mut command = Command::new("python3");
-            command.args(["-c", WITHOUT_SECRET_MEMORY, BINARY]);
+            command.args(["-c", WITHOUT_SECRET_MEMORY, how, BINARY]);
             command
         }
     };
@@ -67,6 +78,7 @@ async fn start(place: &Place, mode: Mode) -> (Sidecar, Client) {
     let wanted = match mode {
         Mode::SecretMemory => "memfd_secret",
         Mode::Locked => "mlock",
+        Mode::Unlocked => "unlocked",
     };
     assert_eq!(memory, Some(wanted), "this kernel gives something else");
     (sidecar, client)
@@ -123,7 +135,7 @@ async fn keys_leave_no_trace(openstack: &'static OpenStack, mode: Mode) {
         Mode::SecretMemory => {
             comes_to(&sidecar, &all, "held", nowhere).await;
         }
-        Mode::Locked => {
+        Mode::Locked | Mode::Unlocked => {
             let found = comes_to(&sidecar, &all, "held", only_in_locked_pages).await;
             // Else nothing here would prove anything.
             for name in ["encryption round 7", "decryption round 7", "tag key"] {
@@ -138,7 +150,9 @@ async fn keys_leave_no_trace(openstack: &'static OpenStack, mode: Mode) {
         let found = scan(sidecar.pid(), &all);
         match mode {
             Mode::SecretMemory => assert_eq!(found, [], "in use"),
-            Mode::Locked => assert!(only_in_locked_pages(&found), "in use: {found:#?}"),
+            Mode::Locked | Mode::Unlocked => {
+                assert!(only_in_locked_pages(&found), "in use: {found:#?}")
+            }
         }
     }
     // The rotation: the second key writes, then the first one is dropped.
@@ -209,4 +223,14 @@ async fn root_finds_no_password_credential_or_token_at_rest() {
         replace(place.config(), &format!("{}\n", openstack.config(kind)));
         comes_to(&sidecar, &needles, kind, nowhere).await;
     }
+}
+
+#[tokio::test]
+async fn without_any_protection_it_serves_and_warns_at_once() {
+    let openstack = openstack::plain();
+    let place = Place::new(&openstack.config("application_credential_narrow"));
+    let (sidecar, client) = start(&place, Mode::Unlocked).await;
+    client.round_trip().await;
+    let warning = "keys are held in plain memory";
+    assert!(sidecar.errors().contains(warning), "{}", sidecar.errors());
 }
