@@ -18,9 +18,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
@@ -77,6 +78,8 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     let mut crowd = Crowd::default();
     let mut connections = JoinSet::new();
+    // Dropped when no more is accepted.
+    let (open, closing) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
@@ -85,7 +88,8 @@ pub async fn serve(
                 Ok(stream) => {
                     let usefulness = crowd.admit();
                     let services = services.clone();
-                    let serving = connection(stream, services, graceful.watcher(), usefulness.clone());
+                    let ends = Ends { drain: graceful.watcher(), closing: closing.clone() };
+                    let serving = connection(stream, services, ends, usefulness.clone());
                     crowd.enter(usefulness, connections.spawn(serving));
                 }
                 Err(error) => {
@@ -96,7 +100,9 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
         }
     }
-    // Connections still in the backlog get nothing; their clients connect again.
+    // Connections still in the backlog, or without a first frame, get nothing; their
+    // clients connect again.
+    drop(open);
     if tokio::time::timeout(drain, graceful.shutdown())
         .await
         .is_err()
@@ -140,12 +146,14 @@ impl Services {
     }
 }
 
-async fn connection(
-    stream: UnixStream,
-    services: Services,
-    watcher: hyper_util::server::graceful::Watcher,
-    usefulness: Usefulness,
-) {
+/// How a connection learns that the end has come.
+struct Ends {
+    /// Lets the calls of a connection finish.
+    drain: Watcher,
+    closing: watch::Receiver<()>,
+}
+
+async fn connection(stream: UnixStream, services: Services, ends: Ends, usefulness: Usefulness) {
     let instruments = Arc::clone(&services.instruments);
     let _open = instruments.connections.enter();
     let greeted = Arc::new(AtomicBool::new(false));
@@ -165,10 +173,10 @@ async fn connection(
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(io, handler);
     tokio::select! {
-        ended = watcher.watch(connection) => if let Err(error) = ended {
+        ended = ends.drain.watch(connection) => if let Err(error) = ended {
             debug!("connection ended: {}", ErrorChain(&error));
         },
-        () = silence(&greeted) => debug!("connection closed: the client said nothing"),
+        () = silence(&greeted, ends.closing) => debug!("connection closed: the client said nothing"),
     }
 }
 
@@ -212,8 +220,9 @@ fn code(answer: &Response<Body>) -> usize {
 /// gRPC's code for what should not be.
 const UNKNOWN: usize = 2;
 
-async fn silence(greeted: &AtomicBool) {
-    tokio::time::sleep(HELLO_TIMEOUT).await;
+/// Ends when the client has said nothing in time, or before the socket closes.
+async fn silence(greeted: &AtomicBool, mut closing: watch::Receiver<()>) {
+    let _ = tokio::time::timeout(HELLO_TIMEOUT, closing.changed()).await;
     if greeted.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
