@@ -213,8 +213,10 @@ impl Scene {
     /// Waits until the watcher has done with the readings at start, which see a change
     /// without saying that nothing has notified it: a SIGHUP is answered after them.
     async fn settled(&mut self) {
+        let unchanged = "nothing to reload";
+        let before = self.count_of(unchanged);
         self.sidecar.signal(Signal::HUP);
-        self.sidecar.logged("nothing to reload").await;
+        self.sidecar.logged_times(unchanged, before + 1).await;
     }
 
     /// Waits for the next log event with this text.

@@ -183,7 +183,8 @@ async fn a_file_that_is_mounted_by_itself_is_warned_about_and_its_replacement_no
     let before = scene.client.status().await.expect("ready").key_id;
     let text = scene.next();
     replace(&scene.file(), &text);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Read again, and found the same.
+    scene.settled().await;
     let after = scene.client.status().await.expect("ready").key_id;
     assert_eq!(
         after, before,
