@@ -387,21 +387,33 @@ next:
 	return sum
 }
 
-// Errors are the samples that count a failed encryption, decryption or call of a plugin.
-func Errors(samples []Sample) (bad []Sample) {
+// Operations counts what the samples say of storage and plugin: those that went well of each metric,
+// and the failures. Where a metric is missing, so is its count of good ones: it was renamed.
+func Operations(samples []Sample) (good map[string]float64, bad []Sample) {
+	good = map[string]float64{}
 	for _, s := range samples {
 		failed := false
 		switch s.Name {
-		case "apiserver_storage_transformation_operations_total":
+		case Transformations:
 			failed = s.Labels["status"] != "OK"
-		case "apiserver_envelope_encryption_kms_operations_latency_seconds_count":
+		case Calls:
 			failed = s.Labels["grpc_status_code"] != "OK"
 		case "apiserver_envelope_encryption_invalid_key_id_from_status_total":
 			failed = true
+		default:
+			continue
 		}
-		if failed && s.Value > 0 {
+		if !failed {
+			good[s.Name] += s.Value
+		} else if s.Value > 0 {
 			bad = append(bad, s)
 		}
 	}
-	return bad
+	return good, bad
 }
+
+// Metrics of the API server that count what goes through its storage and to its plugin.
+const (
+	Transformations = "apiserver_storage_transformation_operations_total"
+	Calls           = "apiserver_envelope_encryption_kms_operations_latency_seconds_count"
+)

@@ -272,8 +272,14 @@ func (w *world) noErrors(a *cluster.APIServer) {
 	w.t.Helper()
 	samples, err := a.Metrics(w.soon(time.Minute))
 	check(w.t, err)
-	if bad := cluster.Errors(samples); len(bad) > 0 {
+	good, bad := cluster.Operations(samples)
+	if len(bad) > 0 {
 		w.t.Errorf("%s counts errors that nothing here should cause: %v", a.Name, bad)
+	}
+	for _, name := range []string{cluster.Transformations, cluster.Calls} {
+		if good[name] == 0 {
+			w.t.Errorf("%s has counted nothing in %s", a.Name, name)
+		}
 	}
 }
 

@@ -32,12 +32,9 @@ func TestTheSidecarMayStartLaterThanKubeAPIServer(t *testing.T) {
 			c := sub.newSidecar(name, sidecar.Settings{Write: key.ID})
 			a := sub.newAPIServer(cluster.Options{Name: "apiserver-" + name, Prefix: "/late"}, kms(c))
 			m := sub.observe(a)
-			timer := time.AfterFunc(late, func() {
-				m.came()
-				c.MustStart(t)
-			})
-			defer timer.Stop()
+			started := c.StartLater(t, late, m.came)
 			m.untilWhole(late + 3*time.Minute)
+			started()
 			m.record()
 		})
 	}

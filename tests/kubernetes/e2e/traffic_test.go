@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"k8s.io/apiserver/pkg/storage/value/encrypt/envelope/kmsv2"
 	kmsservice "k8s.io/kms/pkg/service"
 
@@ -137,7 +139,10 @@ func (w *world) holds(c *sidecar.Sidecar, all []sidecar.Key, held ...sidecar.Key
 		request := sealedWith(w.t, key)
 		eventually(w.t, fmt.Sprintf("%s holds %s: %v", c.Name, key.ID, want), 30*time.Second, func() bool {
 			_, err := service.Decrypt(w.t.Context(), "uid", request)
-			return (err == nil) == want
+			if want {
+				return err == nil
+			}
+			return status.Code(err) == codes.FailedPrecondition
 		})
 	}
 }

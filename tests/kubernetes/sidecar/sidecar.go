@@ -233,23 +233,56 @@ func (b *Bench) ForTest(t testing.TB, dir, name string, s Settings) *Sidecar {
 // MustStart starts it and waits until it listens; the test's end stops it.
 func (c *Sidecar) MustStart(t testing.TB) {
 	t.Helper()
-	if err := c.Start(); err != nil {
+	t.Cleanup(func() { c.end(t) })
+	if err := c.startListening(); err != nil {
 		t.Fatal(err)
 	}
-	p := c.Process
-	t.Cleanup(func() {
-		if err := p.Stop(10 * time.Second); err != nil {
-			t.Errorf("%v; its log ends:\n%s", err, p.Tail())
+}
+
+// StartLater calls at and starts it after a while; the test's end stops it. The function that it
+// returns waits until it listens, and fails the test where it does not.
+func (c *Sidecar) StartLater(t testing.TB, after time.Duration, at func()) (started func()) {
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-t.Context().Done():
+		case <-time.After(after):
+			at()
+			err = c.startListening()
 		}
+	}()
+	t.Cleanup(func() {
+		<-done
+		c.end(t)
 	})
+	return func() {
+		t.Helper()
+		<-done
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (c *Sidecar) startListening() error {
+	if err := c.Start(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := c.Listening(ctx); err != nil {
-		t.Fatal(err)
+	return c.Listening(ctx)
+}
+
+func (c *Sidecar) end(t testing.TB) {
+	if c.Process == nil {
+		return
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the log of %s ends:\n%s", c.Name, p.Tail())
-		}
-	})
+	if t.Failed() {
+		t.Logf("the log of %s ends:\n%s", c.Name, c.Tail())
+	}
+	if err := c.Stop(10 * time.Second); err != nil {
+		t.Errorf("%v; its log ends:\n%s", err, c.Tail())
+	}
 }
