@@ -4,9 +4,12 @@ package client
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -161,6 +164,49 @@ func TestAfterAKeyChangeOldDataIsStaleUntilItIsWrittenAgainWithANewSeed(t *testi
 	fresh.becomesHealthy(t)
 	fresh.mustRead(t, path, old, "hunter2")
 	fresh.mustRead(t, path, rewritten, "hunter2")
+}
+
+// T10: until 1.28 the plugin wrapped the very key of the data, which had a nonce of its own.
+func TestObjectsOfTheTimeBeforeSeedsAreReadAndStale(t *testing.T) {
+	t.Parallel()
+	const path = "/registry/secrets/default/a"
+	key := newKey(t)
+	kms := start(t, sidecar.Settings{Write: key.ID})
+	api := load(t, provider{name: "t10", endpoint: kms.Endpoint()})
+	api.becomesHealthy(t)
+
+	dek := make([]byte, 32)
+	if _, err := rand.Read(dek); err != nil {
+		t.Fatal(err)
+	}
+	block, err := aes.NewCipher(dek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := aestransformer.NewGCMTransformer(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := gcm.TransformToStorage(t.Context(), []byte("hunter2"), value.DefaultContext(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := plugin.Seal(key.Bytes, dek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := stored.Object{Data: data, KeyID: key.ID, Seed: wrapped, SeedType: stored.AESGCMKey}
+
+	if !api.mustRead(t, path, old.Bytes("t10"), "hunter2") {
+		t.Error("it is not stale, so a migration would leave it as it is")
+	}
+	now := parse(t, "t10", api.mustWrite(t, path, "hunter2"))
+	if now.SeedType != stored.HKDFSeed {
+		t.Errorf("written again it has a seed of type %d, not %d", now.SeedType, stored.HKDFSeed)
+	}
+	if again := parse(t, "t10", now.Bytes("t10")); !reflect.DeepEqual(again, now) {
+		t.Errorf("what this test writes is not what the API server writes: %+v, %+v", again, now)
+	}
 }
 
 // T6

@@ -24,8 +24,28 @@ type Object struct {
 	SeedType    uint64            // 5: 0 AES-GCM key, 1 HKDF seed
 }
 
-// HKDFSeed is the only seed type that current API servers write.
-const HKDFSeed = 1
+// Seed types. HKDFSeed is the only one that current API servers write.
+const (
+	AESGCMKey = 0
+	HKDFSeed  = 1
+)
+
+// Bytes writes the object as the KMS v2 provider of this name would.
+func (o *Object) Bytes(provider string) []byte {
+	field := func(to []byte, number protowire.Number, value []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(to, number, protowire.BytesType), value)
+	}
+	out := field([]byte(Prefix(provider)), 1, o.Data)
+	out = field(out, 2, []byte(o.KeyID))
+	out = field(out, 3, o.Seed)
+	for key, value := range o.Annotations {
+		out = field(out, 4, field(field(nil, 1, []byte(key)), 2, value))
+	}
+	if o.SeedType != 0 {
+		out = protowire.AppendVarint(protowire.AppendTag(out, 5, protowire.VarintType), o.SeedType)
+	}
+	return out
+}
 
 // Parse reads a value with its prefix.
 func Parse(provider string, value []byte) (*Object, error) {
