@@ -56,14 +56,7 @@ func outage(t *testing.T, name string, tenMinutes func(*world, *cluster.APIServe
 
 	// So has one that takes up a new encryption config.
 	seed := string(w.object(a, "old").Seed)
-	check(t, a.SetEncryption(kms(c), cluster.Identity))
-	began := time.Now()
-	eventually(t, "kube-apiserver reloads its encryption config", 3*time.Minute, func() bool {
-		samples, err := a.Metrics(t.Context())
-		check(t, err)
-		return cluster.Sum(samples, "apiserver_encryption_config_controller_automatic_reloads_total", "status", "success") > 0
-	})
-	report.note(t, "reload of the encryption config noticed after", time.Since(began))
+	w.reload(a, kms(c), cluster.Identity)
 	w.create(a, "after-reload", "hunter2")
 	if string(w.object(a, "after-reload").Seed) == seed {
 		t.Error("the reload brought no new seed: it did not ask the sidecar")
@@ -76,6 +69,20 @@ func outage(t *testing.T, name string, tenMinutes func(*world, *cluster.APIServe
 		check(t, cloud.Open(w.soon(time.Minute), server))
 	}
 	w.reads(a, "old", "hunter2")
+}
+
+// reload has a running API server take up these providers.
+func (w *world) reload(a *cluster.APIServer, providers ...cluster.Provider) {
+	w.t.Helper()
+	reloads := func() float64 {
+		samples, err := a.Metrics(w.soon(time.Minute))
+		check(w.t, err)
+		return cluster.Sum(samples, "apiserver_encryption_config_controller_automatic_reloads_total", "status", "success")
+	}
+	before, began := reloads(), time.Now()
+	check(w.t, a.SetEncryption(providers...))
+	eventually(w.t, "kube-apiserver reloads its encryption config", 3*time.Minute, func() bool { return reloads() > before })
+	report.note(w.t, "reload of the encryption config noticed after", time.Since(began))
 }
 
 // goodAnswers counts the answers to Status.
