@@ -38,7 +38,12 @@ fn tail(decrypt: &[&str], more: &str) -> String {
 
 /// A cloud-config with this ring.
 fn ring(openstack: &OpenStack, write: &str, decrypt: &[&str]) -> String {
-    openstack.config_for("password", write) + &tail(decrypt, "")
+    ring_of("password", openstack, write, decrypt)
+}
+
+/// The same with another way to log in.
+fn ring_of(login: &str, openstack: &OpenStack, write: &str, decrypt: &[&str]) -> String {
+    openstack.config_for(login, write) + &tail(decrypt, "")
 }
 
 /// What `status` shows.
@@ -103,6 +108,7 @@ struct Scene {
     /// Dropped after the sidecar, whose log is in it.
     place: Place,
     swapped: bool,
+    login: &'static str,
 }
 
 impl Scene {
@@ -164,6 +170,7 @@ impl Scene {
             sidecar,
             client,
             swapped: false,
+            login: "password",
         }
     }
 
@@ -175,7 +182,15 @@ impl Scene {
     fn next(&mut self) -> String {
         self.swapped = !self.swapped;
         let (write, decrypt) = self.keys();
-        ring(self.openstack, write, &[decrypt])
+        ring_of(self.login, self.openstack, write, &[decrypt])
+    }
+
+    /// From the next text on, it logs in in another way.
+    fn swap_credentials(&mut self) {
+        self.login = match self.login {
+            "password" => "application_credential",
+            _ => "password",
+        };
     }
 
     fn keys(&self) -> (&'static str, &'static str) {

@@ -11,7 +11,15 @@ async fn serves(openstack: &OpenStack, kind: &str) {
     } else {
         "cloud.conf"
     };
-    let place = Place::with_file(name, &openstack.config(kind));
+    serves_as(
+        openstack,
+        kind,
+        Place::with_file(name, &openstack.config(kind)),
+    )
+    .await;
+}
+
+async fn serves_as(openstack: &OpenStack, kind: &str, place: Place) {
     let mut sidecar = place.start();
     let client = sidecar.ready().await;
     let status = client.status().await.expect("ready");
@@ -47,4 +55,14 @@ async fn every_way_to_log_in_serves_over_https_with_an_own_authority() {
 #[tokio::test]
 async fn every_way_to_log_in_serves_with_a_client_certificate() {
     at_once(LOGINS.iter().map(|kind| serves(openstack::mtls(), kind))).await;
+}
+
+#[tokio::test]
+async fn a_ready_token_serves_over_http_and_https() {
+    for openstack in [openstack::plain(), openstack::tls(), openstack::mtls()] {
+        let token = openstack.ctl(&["token"]).await;
+        let token = token["token"].as_str().expect("a token");
+        let place = Place::new(&openstack.config_of_token(token));
+        serves_as(openstack, "token", place).await;
+    }
 }

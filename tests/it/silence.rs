@@ -106,14 +106,6 @@ async fn setting(name: &str) -> Setting {
 const GCFG: &str = "cloud.conf";
 const TOML: &str = "cloud.toml";
 
-/// With a token in place of user name and password.
-fn by_token(cloud: &OpenStack, token: &str) -> String {
-    let user = format!("username = \"{}\"", cloud.text("/user/username"));
-    let password = format!("password = \"{}\"\n", cloud.text("/user/password"));
-    let config = cloud.config("password").replace(&password, "");
-    config.replace(&user, &format!("token = \"{token}\""))
-}
-
 fn accepted(cloud: &OpenStack, token: &str) -> Vec<Case> {
     vec![
         ("password", GCFG, cloud.config("password")),
@@ -123,14 +115,16 @@ fn accepted(cloud: &OpenStack, token: &str) -> Vec<Case> {
             cloud.config("application_credential_narrow"),
         ),
         ("toml", TOML, cloud.config("toml")),
-        ("token", GCFG, by_token(cloud, token)),
+        ("token", GCFG, cloud.config_of_token(token)),
     ]
 }
 
 fn refused(cloud: &OpenStack, token: &str) -> Vec<Case> {
     let password = cloud.config("password");
     let (user, project) = (cloud.text("/user/username"), cloud.text("/project/name"));
-    let other_token = by_token(cloud, token).replace(&token[5..12], "0000000");
+    let other_token = cloud
+        .config_of_token(token)
+        .replace(&token[5..12], "0000000");
     let other_key = password.replace(&cloud.key(0)[..8], "00000000");
     let nobody = password.replace(cloud.text("/auth_url"), "http://127.0.0.1:9");
     vec![
@@ -202,7 +196,7 @@ async fn echoes(cloud: &OpenStack, token: &str, name: &str) -> (Vec<Case>, Vec<J
         (
             "echo of a token",
             GCFG,
-            at_keystone(&by_token(cloud, token)),
+            at_keystone(&cloud.config_of_token(token)),
         ),
     ];
     for (case, address) in [("echo as Barbican", barbican), ("echo as payload", broken)] {
@@ -212,7 +206,7 @@ async fn echoes(cloud: &OpenStack, token: &str, name: &str) -> (Vec<Case>, Vec<J
         cloud
             .ctl(&["endpoint-create", "--region", &region, "--url", &url])
             .await;
-        let config = by_token(cloud, token).replace("RegionOne", &region);
+        let config = cloud.config_of_token(token).replace("RegionOne", &region);
         cases.push((case, GCFG, config));
     }
     (cases, vec![first, second, third])

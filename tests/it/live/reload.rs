@@ -20,6 +20,12 @@ const WARM_UP: u64 = 60;
 
 const LEAK_KIB: u64 = 1024;
 
+/// So often the credentials change as well: a new client, a login, every key read again.
+const LOGIN_EVERY: u64 = 10;
+
+/// So often the new settings lead nowhere, which takes a while to find out.
+const DEAD_EVERY: u64 = 64;
+
 #[tokio::test]
 async fn five_hundred_reloads_under_load_fail_no_call_and_leak_nothing() {
     let mut scene = Scene::start(openstack::plain(), View::Host, &[]).await;
@@ -38,6 +44,9 @@ async fn five_hundred_reloads_under_load_fail_no_call_and_leak_nothing() {
             before = Some((scene.sidecar.resident_kib(), at_rest(&scene).await));
         }
         if number % 2 == 0 {
+            if number % LOGIN_EVERY == 0 {
+                scene.swap_credentials();
+            }
             scene.change("reload", replace).await;
         } else {
             refused(&scene, &socket, number).await;
@@ -68,8 +77,10 @@ async fn five_hundred_reloads_under_load_fail_no_call_and_leak_nothing() {
     })
     .await;
     assert_eq!(reloads(&socket, "applied").await, RELOADS / 2);
+    let dead = RELOADS.div_ceil(DEAD_EVERY);
     let turned_down = reloads(&socket, "invalid").await + reloads(&socket, "refused").await;
-    assert_eq!(turned_down, RELOADS / 2);
+    assert_eq!(turned_down, RELOADS / 2 - dead, "{dead} led nowhere");
+    assert!(reloads(&socket, "failed").await >= dead);
 }
 
 async fn call(client: Client, number: u32, stop: Arc<AtomicBool>, calls: Arc<AtomicU64>) {
@@ -98,9 +109,22 @@ async fn call(client: Client, number: u32, stop: Arc<AtomicBool>, calls: Arc<Ato
 /// A reload that does not take effect, each time for another reason.
 async fn refused(scene: &Scene, socket: &Path, number: u64) {
     let (write, decrypt) = scene.keys();
-    let counted = async || reloads(socket, "invalid").await + reloads(socket, "refused").await;
+    let counted = async || {
+        let mut sum = 0;
+        for outcome in ["invalid", "refused", "failed"] {
+            sum += reloads(socket, outcome).await;
+        }
+        sum
+    };
     let before = counted().await;
     let text = match number % 8 {
+        7 if number % DEAD_EVERY == 7 => {
+            // Nobody listens on the port for sorting out ports.
+            let dead = ring(scene.openstack, write, &[decrypt]);
+            let (_, rest) = dead.split_once("auth-url").expect("it is there");
+            let (_, rest) = rest.split_once('\n').expect("a line");
+            format!("[Global]\nauth-url = http://127.0.0.1:1/v3\n{rest}")
+        }
         1 => format!("[KeyManager\nkey-id = {write} # {number}\n"),
         3 => ring(scene.openstack, &format!("no-uuid-{number}"), &[decrypt]),
         // Would lose the write key.

@@ -44,6 +44,7 @@ async fn start(limit: &str, value: &str, slow_check: &str) -> Scene {
         sidecar,
         client,
         swapped: false,
+        login: "password",
     }
 }
 

@@ -157,6 +157,14 @@ impl OpenStack {
             .replace(self.text("/user/password"), password)
     }
 
+    /// With a token in place of user name and password.
+    pub(crate) fn config_of_token(&self, token: &str) -> String {
+        let user = format!("username = \"{}\"", self.text("/user/username"));
+        let password = format!("password = \"{}\"\n", self.text("/user/password"));
+        let config = self.config("password").replace(&password, "");
+        config.replace(&user, &format!("token = \"{token}\""))
+    }
+
     pub(crate) fn config_of_credential(&self, id: &str, secret: &str) -> String {
         let narrow = "/application_credentials/narrow";
         self.config("application_credential_narrow")
