@@ -20,6 +20,7 @@ mod raw;
 mod refusal;
 mod sources;
 mod toml_file;
+mod url;
 mod warning;
 pub mod watch;
 

@@ -15,7 +15,7 @@ use super::raw::{Raw, Setting, Text, Value};
 use super::refusal::Refusal;
 use super::sources::Sources;
 use super::warning::{Ineffective, Warning};
-use super::{Cloud, Interface, Live, Proxy, Ring, Roots, Tls};
+use super::{Cloud, Interface, Live, Proxy, Ring, Roots, Tls, url};
 use crate::key_id::KeyId;
 
 /// Decides what the settings mean.
@@ -57,57 +57,7 @@ fn keystone(raw: &mut Raw) -> Result<http::Uri, ConfigError> {
     let Some(url) = raw.take_text(Key::AuthUrl) else {
         return Err(raw.refused(None, Refusal::NoAuthUrl));
     };
-    parse_auth_url(&url.text).map_err(|refusal| url.refused(refusal))
-}
-
-/// Keystone's base with `/v3` at its end, whatever version the file names.
-///
-/// The Go plugin asks Keystone for its versions when none is named, and then goes
-/// where the answer points, which is wrong behind many a TLS proxy.
-fn parse_auth_url(text: &str) -> Result<http::Uri, Refusal> {
-    if !["http://", "https://"].iter().any(|scheme| {
-        text.get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    }) {
-        return Err(Refusal::AuthUrlScheme);
-    }
-    if text.contains(['?', '#']) {
-        return Err(Refusal::AuthUrlQuery);
-    }
-    let uri: http::Uri = text.parse().map_err(|_| Refusal::AuthUrl)?;
-    let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-        return Err(Refusal::AuthUrl);
-    };
-    if authority.as_str().contains('@') {
-        return Err(Refusal::AuthUrlUser);
-    }
-    if authority.host().is_empty() {
-        return Err(Refusal::AuthUrl);
-    }
-    let path = uri.path().trim_end_matches('/');
-    if path.ends_with("/v2.0") {
-        return Err(Refusal::AuthUrlVersion2);
-    }
-    let base = match path.strip_suffix("/v3") {
-        Some(base) => base.to_owned(),
-        None => path
-            .split('/')
-            .take_while(|element| !is_version(element))
-            .collect::<Vec<_>>()
-            .join("/"),
-    };
-    format!("{scheme}://{authority}{base}/v3")
-        .parse()
-        .map_err(|_| Refusal::AuthUrl)
-}
-
-fn is_version(element: &str) -> bool {
-    element.strip_prefix('v').is_some_and(|number| {
-        !number.is_empty()
-            && number
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || byte == b'.')
-    })
+    url::keystone(&url.text).map_err(|refusal| url.refused(refusal))
 }
 
 /// Ours: the Go plugin wants the lower-case words and nothing else.

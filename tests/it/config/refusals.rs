@@ -25,6 +25,9 @@ fn an_auth_url_always_ends_in_v3() {
         ("https://k/dev1/identity", "https://k/dev1/identity/v3"),
         ("HTTPS://K/v3", "https://K/v3"),
         ("http://[::1]:5000/v3", "http://[::1]:5000/v3"),
+        ("https://k/v3 ", "https://k/v3"),
+        ("https://k/a \u{e9}|/v3", "https://k/a%20%C3%A9%7C/v3"),
+        ("https://k/a%20b/v3", "https://k/a%20b/v3"),
     ] {
         let text = conf(&format!("auth-url=\"{url}\""), "");
         let loaded = Directory::new().load_text(&text).expect(url);

@@ -1,0 +1,86 @@
+//! URLs as people write them.
+
+use std::fmt::Write as _;
+
+use super::refusal::Refusal;
+
+/// Keystone's base with `/v3` at its end, whatever version the file names.
+///
+/// The Go plugin asks Keystone for its versions when none is named, and then goes
+/// where the answer points, which is wrong behind many a TLS proxy.
+pub(super) fn keystone(text: &str) -> Result<http::Uri, Refusal> {
+    let text = text.trim();
+    if !["http://", "https://"].iter().any(|scheme| {
+        text.get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    }) {
+        return Err(Refusal::AuthUrlScheme);
+    }
+    if text.contains(['?', '#']) {
+        return Err(Refusal::AuthUrlQuery);
+    }
+    let uri: http::Uri = escaped(text).parse().map_err(|_| Refusal::AuthUrl)?;
+    let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+        return Err(Refusal::AuthUrl);
+    };
+    if authority.as_str().contains('@') {
+        return Err(Refusal::AuthUrlUser);
+    }
+    if authority.host().is_empty() {
+        return Err(Refusal::AuthUrl);
+    }
+    let path = uri.path().trim_end_matches('/');
+    if path.ends_with("/v2.0") {
+        return Err(Refusal::AuthUrlVersion2);
+    }
+    let base = match path.strip_suffix("/v3") {
+        Some(base) => base.to_owned(),
+        None => path
+            .split('/')
+            .take_while(|element| !is_version(element))
+            .collect::<Vec<_>>()
+            .join("/"),
+    };
+    format!("{scheme}://{authority}{base}/v3")
+        .parse()
+        .map_err(|_| Refusal::AuthUrl)
+}
+
+fn is_version(element: &str) -> bool {
+    element.strip_prefix('v').is_some_and(|number| {
+        !number.is_empty()
+            && number
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    })
+}
+
+/// With everything percent-encoded that may not stand in a URL as it is: bytes beyond
+/// ASCII, blanks, and the marks that Go's `URL.EscapedPath` encodes too. Percent signs
+/// are taken for part of an encoding.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        let stays = byte.is_ascii_graphic() && !br#""<>\^`{|}"#.contains(&byte);
+        if stays {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a `String` cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_url_may_not_hold_is_encoded_once() {
+        assert_eq!(escaped("http://h/\u{e9} {b}"), "http://h/%C3%A9%20%7Bb%7D");
+        assert_eq!(escaped("http://h/%C3%A9"), "http://h/%C3%A9");
+        let plain = "https://[::1]:5000/~u/a-b_c.d;e=f,(g)!*'$&+@:";
+        assert_eq!(escaped(plain), plain);
+    }
+}
