@@ -10,14 +10,7 @@ import shutil
 import tempfile
 import unittest
 
-from node import HERE, IMAGE, REPO, STATIC_POD, VERSION, Images, Node, kubeadm_config, programs, run, until
-
-def guide(section, number=1):
-    """The n-th block of commands in a section of static-pod/README.md."""
-    text = (STATIC_POD / "README.md").read_text()
-    body = re.search(rf"(?ms)^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text)[1]
-    return re.findall(r"(?ms)^```sh\n(.*?)^```", body)[number - 1]
-
+from node import IMAGE, REPO, STATIC_POD, VERSION, Images, Node, guide, programs, run, until
 
 CONFIG = "/etc/kubernetes/barbican-kms/cloud.conf"
 ENCRYPTION = "/etc/kubernetes/encryption/encryption-config.yaml"

@@ -50,6 +50,13 @@ def until(what, check, seconds=120, every=0.2):
         time.sleep(every)
 
 
+def guide(section, number=1, language="sh"):
+    """The n-th block of commands, or of something else, in a section of static-pod/README.md."""
+    text = (STATIC_POD / "README.md").read_text()
+    body = re.search(rf"(?ms)^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text)[1]
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", body)[number - 1]
+
+
 def decode(*paths, text=None):
     """The documents of YAML files, as their consumers' types decode them, strictly."""
     _, own = programs()

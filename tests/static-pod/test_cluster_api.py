@@ -4,12 +4,12 @@ import base64
 import json
 import os
 import pathlib
+import re
 import shutil
-import subprocess
 import tempfile
 import unittest
 
-from node import HERE, STATIC_POD, decode, programs, run
+from node import HERE, STATIC_POD, decode, guide, programs, run
 
 VARIABLES = {
     "CLUSTER_NAME": "c1", "KUBERNETES_VERSION": "v1.37.2", "CONTROL_PLANE_MACHINE_COUNT": "3", "WORKER_MACHINE_COUNT": "1",
@@ -35,22 +35,29 @@ def of_kind(objects, kind):
     return next(o for o in objects if o["kind"] == kind)
 
 
+def own_secret(objects):
+    return next(o for o in objects if o["metadata"]["name"].startswith("barbican-kms-"))
+
+
 class ClusterAPI(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.templates = templates()
 
-    def build(self, template, edit=lambda text: text):
-        """kustomize's output over a template, as in an operator's own directory."""
+    def build(self, template, edit=lambda text: text, after="", component=STATIC_POD):
+        """kustomize's output over a template, by the guide's own kustomization.yaml."""
         directory = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, directory)
-        (directory / "template.yaml").write_text(edit((self.templates / template).read_text()))
-        component = os.path.relpath(STATIC_POD, os.path.realpath(directory))
-        (directory / "kustomization.yaml").write_text(f"resources: [template.yaml]\ncomponents: ['{component}']\n")
+        (directory / "cluster-template.yaml").write_text(edit((self.templates / template).read_text()))
+        component = os.path.relpath(component, os.path.realpath(directory))
+        here_document = re.search(r"(?s)^cat .*?\nEND\n", guide("Cluster API"))[0]
+        run("sh", "-euc", here_document.replace("../barbican-kms/static-pod", component), cwd=directory)
+        with open(directory / "kustomization.yaml", "a") as file:
+            file.write(after)
         return run(programs()[0] / "kubectl", "kustomize", directory).stdout
 
-    def control_plane(self, template):
-        objects = decode(text=substitute(self.build(template)))
+    def control_plane(self, template, **options):
+        objects = decode(text=substitute(self.build(template, **options)))
         return objects, of_kind(objects, "KubeadmControlPlane")["spec"]["kubeadmConfigSpec"]
 
     def test_both_api_versions_get_the_sidecar(self):
@@ -75,7 +82,7 @@ class ClusterAPI(unittest.TestCase):
             had = of_kind(before, "KubeadmControlPlane")["spec"]["kubeadmConfigSpec"]
             self.assertEqual(had.pop("files", []), [])
             after = decode(text=substitute(self.build(template)))
-            after = [o for o in after if o["metadata"]["name"] != "barbican-kms"]
+            after.remove(own_secret(after))
             spec = of_kind(after, "KubeadmControlPlane")["spec"]["kubeadmConfigSpec"]
             del spec["files"], spec["preKubeadmCommands"], spec["clusterConfiguration"]["apiServer"]
             del spec["initConfiguration"]["patches"], spec["joinConfiguration"]["patches"]
@@ -84,7 +91,7 @@ class ClusterAPI(unittest.TestCase):
 
     def test_the_files_on_the_nodes_are_those_of_this_directory(self):
         objects, spec = self.control_plane("cluster-template.yaml")
-        secret = next(o for o in objects if o["metadata"]["name"] == "barbican-kms")
+        secret = own_secret(objects)
         self.assertEqual(secret["metadata"]["labels"], {"clusterctl.cluster.x-k8s.io/move": "true"})
         files = {f["path"]: f["contentFrom"]["secret"] for f in spec["files"]}
         for path, source in (
@@ -92,7 +99,7 @@ class ClusterAPI(unittest.TestCase):
              "kubeadm/patches/kube-apiserver-barbican-kms+strategic.yaml"),
             ("/etc/kubernetes/encryption/encryption-config.yaml", "encryption-config.yaml"),
         ):
-            self.assertEqual(files[path]["name"], "barbican-kms")
+            self.assertEqual(files[path]["name"], secret["metadata"]["name"])
             content = base64.b64decode(secret["data"][files[path]["key"]])
             self.assertEqual(content, (STATIC_POD / source).read_bytes())
         self.assertEqual(files["/etc/kubernetes/barbican-kms/cloud.conf"], {"name": "c1-barbican-kms", "key": "cloud.conf"})
@@ -118,15 +125,64 @@ class ClusterAPI(unittest.TestCase):
         for field in ("files", "preKubeadmCommands"):
             self.assertEqual(new[field], old[field])
 
-    def test_a_template_with_files_of_its_own_is_refused_not_overwritten(self):
-        with self.assertRaisesRegex(AssertionError, "test failed|testing (value|path)"):
-            self.build("cluster-template.yaml", lambda text: text.replace(
-                "  kubeadmConfigSpec:\n", "  kubeadmConfigSpec:\n    files: [{path: /etc/mine, content: mine}]\n"))
+    def test_a_changed_file_changes_the_spec_and_so_replaces_the_nodes(self):
+        changed = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, changed)
+        shutil.copytree(STATIC_POD, changed / "static-pod")
+        with open(changed / "static-pod/encryption-config.yaml", "a") as file:
+            file.write("# changed\n")
+        for template in ("cluster-template.yaml", "cluster-template-capi-v1beta1.yaml"):
+            before = self.control_plane(template)[1]
+            objects, after = self.control_plane(template, component=changed / "static-pod")
+            self.assertEqual(self.control_plane(template)[1], before)
+            names = [{f["contentFrom"]["secret"]["name"] for f in spec["files"][:2]} for spec in (before, after)]
+            self.assertNotEqual(names[0], names[1])
+            self.assertEqual(names[1], {own_secret(objects)["metadata"]["name"]})
+        self.assertNotEqual(*(self.class_template({"image": "x"}, component=c) for c in (STATIC_POD, changed / "static-pod")))
+
+    def test_a_cluster_that_runs_starts_with_the_read_config(self):
+        for template in ("cluster-template.yaml", "cluster-template-capi-v1beta1.yaml"):
+            objects, spec = self.control_plane(template, after=guide("Cluster API", language="yaml"))
+            self.assert_read_config(objects, spec)
+        image = {"image": "x", "readOnly": True}
+        objects = decode(text=substitute(self.build("clusterclass-dev-test.yaml")))
+        self.assert_read_config(objects, self.class_template(image))
+
+    def assert_read_config(self, objects, spec):
+        file = next(f for f in spec["files"] if f["path"] == "/etc/kubernetes/encryption/encryption-config.yaml")
+        source = file["contentFrom"]["secret"]
+        secret = own_secret(objects)
+        self.assertEqual(source["name"], secret["metadata"]["name"])
+        self.assertEqual(base64.b64decode(secret["data"][source["key"]]), (STATIC_POD / "encryption-config-read.yaml").read_bytes())
+
+    def test_a_template_with_lists_of_its_own_is_refused_not_overwritten(self):
+        lists = {
+            "files": lambda spec: spec.__setitem__("files", [{"path": "/etc/mine", "content": "mine"}]),
+            "preKubeadmCommands": lambda spec: spec.__setitem__("preKubeadmCommands", ["true"]),
+            "apiServer": lambda spec: spec["clusterConfiguration"].__setitem__("apiServer", {"certSANs": ["mine"]}),
+        }
+        for template in ("cluster-template.yaml", "cluster-template-capi-v1beta1.yaml", "clusterclass-dev-test.yaml"):
+            for field, put in lists.items():
+                with self.subTest(template=template, field=field):
+                    with self.assertRaisesRegex(AssertionError, f"(?i)test(ing)?.*{field}"):
+                        self.build(template, lambda text: self.edited(text, put))
+
+    def edited(self, text, put):
+        """A template with a change in its control plane's spec; other documents stay as they are."""
+        documents = re.split(r"(?m)^---\n", text)
+        for i, document in enumerate(documents):
+            if re.search(r"(?m)^kind: KubeadmControlPlane(Template)?$", document):
+                control_plane = json.loads(run(programs()[0] / "kubectl", "patch", "--local", "-f", "-", "--type", "json",
+                                               "-p", "[]", "-o", "json", input=document).stdout)
+                spec = control_plane["spec"]
+                put(spec.get("template", {}).get("spec", spec)["kubeadmConfigSpec"])
+                documents[i] = json.dumps(control_plane) + "\n"
+        return "---\n".join(documents)
 
     # -- ClusterClass
 
-    def class_template(self, value, template="clusterclass-dev-test.yaml"):
-        text = substitute(self.build(template))
+    def class_template(self, value, template="clusterclass-dev-test.yaml", **options):
+        text = substitute(self.build(template, **options))
         self.assertTrue(decode(text=text))
         directory = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, directory)
