@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -164,7 +165,9 @@ class Node:
         with open(self.log / "init.log", "w") as err:
             self.holder = subprocess.Popen(command + binds, stdout=subprocess.PIPE, stderr=err, text=True,
                                            preexec_fn=die_with_parent)
-        if self.holder.stdout.readline() != "up\n":
+        said, _, _ = select.select([self.holder.stdout], [], [], 60)
+        if not said or self.holder.stdout.readline() != "up\n":
+            self.holder.kill()
             raise AssertionError("the node does not boot: " + (self.log / "init.log").read_text())
         children = pathlib.Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children").read_text().split()
         self.init = int(children[0])

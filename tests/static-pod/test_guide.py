@@ -1,12 +1,18 @@
 """static-pod/README.md: its blocks are valid, and what they name is there.
 
-Most blocks are run as well, by test_pod and test_install.
+The block for OpenStack is run here; those for nodes by test_pod and test_install, those for
+Cluster API by test_cluster_api and test_pod.
 """
 
+import json
+import os
+import pathlib
 import re
+import shutil
+import tempfile
 import unittest
 
-from node import REPO, STATIC_POD, run
+from node import REPO, STATIC_POD, guide, run
 
 TEXT = (STATIC_POD / "README.md").read_text()
 BLOCKS = re.findall(r"(?ms)^```sh\n(.*?)^```", TEXT)
@@ -26,16 +32,63 @@ class Guide(unittest.TestCase):
         for path in re.findall(r"`([\w-]+\.yaml)`", TEXT):
             self.assertTrue((STATIC_POD / path).exists() or path in ("kustomization.yaml",), path)
 
+    def options(self, tool):
+        """The labels of the `case` that reads the command line."""
+        case = re.search(r"(?ms)^ *case \$1 in\n(.*?)^ *esac", (REPO / "scripts" / tool).read_text())[1]
+        return {option for labels in re.findall(r"(?m)^ *(--[^)]*)\)", case) for option in labels.split(" | ")}
+
     def test_every_option_of_the_tools_exists(self):
         for tool in ("install-sidecar", "image"):
-            help_text = (REPO / "scripts" / tool).read_text()
-            for line in re.findall(rf"(?m)^scripts/{tool} (.*)", "\n".join(BLOCKS)):
-                for option in re.findall(r"--[\w-]+", line):
-                    self.assertIn(f"{option}", help_text)
+            options = self.options(tool)
+            for line in re.findall(rf"scripts/{tool}\b([^|\n`#]*)", TEXT):
+                self.assertLessEqual(set(re.findall(r"--[\w-]+", line)), options, line)
+        lone = set(re.findall(r"`(--[\w-]+)`", TEXT)) - {"--patches"}
+        self.assertLessEqual(lone, self.options("install-sidecar"))
+
+    def test_the_help_names_every_option_and_no_other(self):
+        result = run(REPO / "scripts/install-sidecar", "--help", check=False)
+        self.assertEqual(result.returncode, 64)
+        self.assertEqual(set(re.findall(r"(?m)^  (--[\w-]+)", result.stderr)), self.options("install-sidecar"))
 
     def test_the_sections_that_the_tool_points_to_exist(self):
-        for section in ("An existing kubeadm cluster", "Rollback"):
+        tool = (REPO / "scripts/install-sidecar").read_text() + (STATIC_POD / "install-checks.bash").read_text()
+        sections = set(re.findall(r"static-pod/README\.md, ([A-Z][\w ]*\w)", tool))
+        self.assertGreaterEqual(len(sections), 3)
+        for section in sections:
             self.assertIn(f"\n## {section}\n", TEXT)
+
+
+class OpenStack(unittest.TestCase):
+    def test_key_credential_and_file_of_the_guide_work(self):
+        directory = pathlib.Path(tempfile.mkdtemp(prefix="barbican-kms-guide-"))
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        self.addCleanup(run, REPO / "scripts/openstack", "down", directory, check=False)
+        state = json.loads(run(REPO / "scripts/openstack", "up", directory, "--tls").stdout)
+        # The client is where the servers are.
+        server = pathlib.Path(f"/proc/{state['keystone_pid']}/cmdline").read_text().split("\0")[0]
+        user = {
+            "HOME": str(directory), "PATH": f"{os.path.dirname(server)}:{os.environ['PATH']}",
+            "OS_AUTH_URL": state["auth_url"], "OS_CACERT": state["ca_file"], "OS_IDENTITY_API_VERSION": "3", "OS_USERNAME": state["user"]["username"], "OS_PASSWORD": state["user"]["password"],
+            "OS_USER_DOMAIN_NAME": state["domain"]["name"], "OS_PROJECT_ID": state["project"]["id"], "OS_REGION_NAME": state["region"],
+        }
+
+        def client(command):
+            return json.loads(run("bash", "-euc", command.strip() + " -f json", env=user).stdout)
+
+        order, credential = re.split(r"(?m)^(?=openstack application)", guide("Before: key, credential, files"))
+        href = client(order)["Order href"]
+        key = client(f"openstack secret order get {href}")["Secret href"].rpartition("/")[2]
+        made = client(credential.replace("KEY-ID", key))
+        text = guide("Before: key, credential, files", language="ini")
+        for name, value in (("auth-url", state["auth_url"]), ("application-credential-id", made["ID"]),
+                            ("application-credential-secret", made["Secret"]), ("ca-file", state["ca_file"]), ("key-id", key)):
+            text, n = re.subn(rf"(?m)^{name} = .*", f'{name} = "{value}"', text)
+            self.assertEqual(n, 1, name)
+        (directory / "cloud.conf").write_text(text)
+        said = run(os.environ["BARBICAN_KMS_BIN"], "check", "--cloud-config", directory / "cloud.conf").stdout
+        # The credential reads this payload, and nothing else.
+        self.assertIn(f"{key}: an AES key of 256 bits", said)
+        self.assertIn("not readable with this credential, which is as recommended", said)
 
 
 if __name__ == "__main__":
