@@ -23,10 +23,10 @@ mod toml_file;
 mod url;
 mod warning;
 pub mod watch;
+mod yaml;
 
 pub use certificates::CertificateError;
-pub(crate) use clouds_yaml::parse as parse_yaml;
-pub use clouds_yaml::{CloudsError, YamlProblem};
+pub use clouds_yaml::CloudsError;
 pub use error::{ConfigError, FileError, LoadError};
 pub use gcfg::{GcfgError, Problem as GcfgProblem};
 pub use key::{Key, Section};
@@ -36,6 +36,8 @@ pub use refusal::Refusal;
 pub use sources::{Content, ReadFile};
 pub use toml_file::{TomlError, TomlProblem};
 pub use warning::{Ineffective, Warning};
+pub use yaml::YamlProblem;
+pub(crate) use yaml::parse_json as parse_yaml;
 
 use std::fmt;
 use std::time::Duration;

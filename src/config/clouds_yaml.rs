@@ -6,9 +6,6 @@
 //! and secure.yaml counts for an entry that was not named as well.
 
 mod entry;
-mod yaml;
-
-pub(crate) use yaml::parse;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +19,7 @@ use super::place::{Place, Position};
 use super::raw::{Raw, Setting, Value};
 use super::sources::{Content, Sources};
 use super::warning::Warning;
+use super::yaml::YamlProblem;
 
 /// Why no entry could be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,35 +82,6 @@ pub enum CloudsError {
         /// The entry.
         name: String,
     },
-}
-
-/// What is wrong with a YAML file. None of it quotes the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum YamlProblem {
-    /// Not YAML.
-    #[error(
-        "not valid YAML; indent with blanks, put texts with special characters into quotes, and \
-         close every quote and bracket"
-    )]
-    Syntax,
-    /// Not UTF-8.
-    #[error("illegal UTF-8 encoding; save the file as UTF-8")]
-    NotUtf8,
-    /// A key twice in one mapping.
-    #[error("a key stands twice in one mapping; remove one of them")]
-    DuplicateKey,
-    /// More than one document.
-    #[error("the file has several documents; keep one and remove the `---` between them")]
-    SeveralDocuments,
-    /// Another type than expected.
-    #[error("a value of another kind is wanted here ({0})")]
-    Shape(&'static str),
-    /// Not a boolean.
-    #[error("true or false is wanted here, without quotes")]
-    Boolean,
-    /// Deeper, longer or more often referenced than any real file.
-    #[error("the file is nested too deeply or expands to too much")]
-    TooLarge,
 }
 
 fn list<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> String {

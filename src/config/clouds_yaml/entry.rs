@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_saphyr::Spanned;
-
-use super::{YamlProblem, yaml};
 use crate::config::key::Key;
 use crate::config::place::{Place, Position};
 use crate::config::raw::{Setting, Value};
+use crate::config::yaml::{self, Mapping, Node, YamlError, YamlProblem};
 
 /// The entries of one file.
 pub(super) struct Document {
@@ -19,39 +16,24 @@ pub(super) struct Document {
 
 impl Document {
     /// Reads a file whose entries stand below the key `top`.
-    pub(super) fn parse(
-        file: &Path,
-        bytes: &[u8],
-        top: &'static str,
-    ) -> Result<Self, (Position, YamlProblem)> {
+    pub(super) fn parse(file: &Path, bytes: &[u8], top: &'static str) -> Result<Self, YamlError> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
             let text = std::str::from_utf8(valid).unwrap_or_default();
             let at = Position::of_offset(text, text.len());
             (at, YamlProblem::NotUtf8)
         })?;
-        let written: Option<WrittenFile> = yaml::parse(text)?;
-        let written = written.unwrap_or_default();
-        let written = match top {
-            "clouds" => written.clouds,
-            _ => written.public_clouds,
-        };
-        let entries = written
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(name, entry)| {
-                let context = Context {
-                    file,
-                    text,
-                    path: format!("{top}.{name}"),
-                };
-                let entry = context.entry(entry.unwrap_or_default())?;
-                Ok((name, entry))
-            })
-            .collect::<Result<_, _>>()?;
+        let mut written = yaml::parse(text)?.into_mapping()?.unwrap_or_default();
+        let entries = mapping(&mut written, top)?.unwrap_or_default();
+        let entries = entries.into_iter().map(|(name, entry)| {
+            let path = format!("{top}.{name}");
+            let context = Context { file, path };
+            let entry = context.entry(entry.into_mapping()?.unwrap_or_default())?;
+            Ok((name, entry))
+        });
         Ok(Self {
             file: file.to_owned(),
-            entries,
+            entries: entries.collect::<Result<_, _>>()?,
         })
     }
 
@@ -111,116 +93,58 @@ impl Entry {
     }
 }
 
-/// A scalar of any kind is taken as the text that is written; null is none.
-type Text = Option<Spanned<String>>;
-
-#[derive(Default, Deserialize)]
-struct WrittenFile {
-    clouds: Option<BTreeMap<String, Option<WrittenEntry>>>,
-    #[serde(rename = "public-clouds")]
-    public_clouds: Option<BTreeMap<String, Option<WrittenEntry>>>,
-}
-
-#[derive(Default, Deserialize)]
-struct WrittenEntry {
-    cloud: Text,
-    profile: Text,
-    auth: Option<WrittenAuth>,
-    region_name: Text,
-    endpoint_type: Text,
-    interface: Text,
-    verify: Option<Spanned<bool>>,
-    cacert: Text,
-    cert: Text,
-    key: Text,
-}
-
-#[derive(Deserialize)]
-struct WrittenAuth {
-    auth_url: Text,
-    token: Text,
-    username: Text,
-    user_id: Text,
-    password: Text,
-    application_credential_id: Text,
-    application_credential_name: Text,
-    application_credential_secret: Text,
-    project_name: Text,
-    tenant_name: Text,
-    project_id: Text,
-    tenant_id: Text,
-    user_domain_name: Text,
-    user_domain_id: Text,
-    project_domain_name: Text,
-    project_domain_id: Text,
-    domain_name: Text,
-    domain_id: Text,
-    default_domain: Text,
-    trust_id: Text,
-}
-
 /// Where an entry stands.
 struct Context<'a> {
     file: &'a Path,
-    text: &'a str,
     /// Such as `clouds.prod`.
     path: String,
 }
 
 impl Context<'_> {
-    fn entry(&self, written: WrittenEntry) -> Result<Entry, (Position, YamlProblem)> {
+    fn entry(&self, mut written: Mapping) -> Result<Entry, YamlError> {
+        let auth = mapping(&mut written, "auth")?;
+        let profile = text(&mut written, "profile")?;
+        let cloud = text(&mut written, "cloud")?;
+        let interface = text(&mut written, "interface")?;
         let mut entry = Entry {
-            has_auth: written.auth.is_some(),
-            profile: filled(written.profile)
-                .or(filled(written.cloud))
-                .map(|profile| profile.value),
-            interface: self.setting("interface", written.interface),
+            has_auth: auth.is_some(),
+            profile: profile.or(cloud).map(|(_, name)| name),
+            interface: interface.map(|text| self.setting("interface", text)),
             settings: BTreeMap::new(),
         };
-        let fields = [
-            (Key::Region, "region_name", written.region_name),
-            (Key::EndpointType, "endpoint_type", written.endpoint_type),
-            (Key::CaFile, "cacert", written.cacert),
-            (Key::CertFile, "cert", written.cert),
-            (Key::KeyFile, "key", written.key),
-        ];
-        let auth = written.auth.map(auth_fields);
-        for (key, field, value) in fields.into_iter().chain(auth.into_iter().flatten()) {
-            if let Some(setting) = self.setting(field, value) {
-                entry.settings.entry(key).or_insert(setting);
-            }
-        }
-        if let Some(verify) = written.verify {
-            let at = position(&verify);
-            self.check_unquoted(&verify)
-                .map_err(|problem| (at, problem))?;
-            let value = Value::Flag(!verify.value);
-            let place = self.place("verify", at);
-            let setting = Setting { value, place };
-            entry.settings.insert(Key::TlsInsecure, setting);
-        }
+        self.fill(&mut entry, written, "", &FIELDS)?;
+        self.fill(&mut entry, auth.unwrap_or_default(), "auth.", &AUTH_FIELDS)?;
         Ok(entry)
     }
 
-    /// As in Go, `verify: "false"` is a text and no boolean.
-    fn check_unquoted(&self, verify: &Spanned<bool>) -> Result<(), YamlProblem> {
-        let first = verify
-            .defined
-            .span()
-            .byte_offset()
-            .and_then(|offset| usize::try_from(offset).ok())
-            .and_then(|offset| self.text.as_bytes().get(offset));
-        match first {
-            Some(b'"' | b'\'') => Err(YamlProblem::Boolean),
-            _ => Ok(()),
+    /// Takes the fields of the table; of two for one key, the first one counts.
+    fn fill(
+        &self,
+        entry: &mut Entry,
+        mut written: Mapping,
+        prefix: &str,
+        fields: &[(&'static str, Key)],
+    ) -> Result<(), YamlError> {
+        for (field, key) in fields {
+            let path = format!("{prefix}{field}");
+            let setting = match key {
+                Key::TlsInsecure => flag(&mut written, field)?.map(|(at, verify)| Setting {
+                    value: Value::Flag(!verify),
+                    place: self.place(&path, at),
+                }),
+                _ => text(&mut written, field)?.map(|text| self.setting(&path, text)),
+            };
+            if let Some(setting) = setting {
+                entry.settings.entry(*key).or_insert(setting);
+            }
         }
+        Ok(())
     }
 
-    fn setting(&self, field: &str, value: Text) -> Option<Setting> {
-        let value = filled(value)?;
-        let place = self.place(field, position(&value));
-        let value = Value::Text(value.value);
-        Some(Setting { value, place })
+    fn setting(&self, field: &str, (at, text): (Position, String)) -> Setting {
+        let value = Value::Text(text);
+        let place = self.place(field, at);
+        Setting { value, place }
     }
 
     fn place(&self, field: &str, at: Position) -> Place {
@@ -232,68 +156,50 @@ impl Context<'_> {
     }
 }
 
-/// The fields of `auth:`; of two that mean the same, the first one counts.
-fn auth_fields(auth: WrittenAuth) -> [(Key, &'static str, Text); 20] {
-    [
-        (Key::AuthUrl, "auth.auth_url", auth.auth_url),
-        (Key::Token, "auth.token", auth.token),
-        (Key::Username, "auth.username", auth.username),
-        (Key::UserId, "auth.user_id", auth.user_id),
-        (Key::Password, "auth.password", auth.password),
-        (
-            Key::CredentialId,
-            "auth.application_credential_id",
-            auth.application_credential_id,
-        ),
-        (
-            Key::CredentialName,
-            "auth.application_credential_name",
-            auth.application_credential_name,
-        ),
-        (
-            Key::CredentialSecret,
-            "auth.application_credential_secret",
-            auth.application_credential_secret,
-        ),
-        (Key::TenantName, "auth.project_name", auth.project_name),
-        (Key::TenantName, "auth.tenant_name", auth.tenant_name),
-        (Key::TenantId, "auth.project_id", auth.project_id),
-        (Key::TenantId, "auth.tenant_id", auth.tenant_id),
-        (
-            Key::UserDomainName,
-            "auth.user_domain_name",
-            auth.user_domain_name,
-        ),
-        (
-            Key::UserDomainId,
-            "auth.user_domain_id",
-            auth.user_domain_id,
-        ),
-        (
-            Key::TenantDomainName,
-            "auth.project_domain_name",
-            auth.project_domain_name,
-        ),
-        (
-            Key::TenantDomainId,
-            "auth.project_domain_id",
-            auth.project_domain_id,
-        ),
-        (Key::DomainName, "auth.domain_name", auth.domain_name),
-        (Key::DomainId, "auth.domain_id", auth.domain_id),
-        (
-            Key::DefaultDomain,
-            "auth.default_domain",
-            auth.default_domain,
-        ),
-        (Key::TrustId, "auth.trust_id", auth.trust_id),
-    ]
+/// The fields of an entry, and what they mean; others are not for us.
+const FIELDS: [(&str, Key); 6] = [
+    ("region_name", Key::Region),
+    ("endpoint_type", Key::EndpointType),
+    ("verify", Key::TlsInsecure),
+    ("cacert", Key::CaFile),
+    ("cert", Key::CertFile),
+    ("key", Key::KeyFile),
+];
+
+/// The fields of `auth:`.
+const AUTH_FIELDS: [(&str, Key); 20] = [
+    ("auth_url", Key::AuthUrl),
+    ("token", Key::Token),
+    ("username", Key::Username),
+    ("user_id", Key::UserId),
+    ("password", Key::Password),
+    ("application_credential_id", Key::CredentialId),
+    ("application_credential_name", Key::CredentialName),
+    ("application_credential_secret", Key::CredentialSecret),
+    ("project_name", Key::TenantName),
+    ("tenant_name", Key::TenantName),
+    ("project_id", Key::TenantId),
+    ("tenant_id", Key::TenantId),
+    ("user_domain_name", Key::UserDomainName),
+    ("user_domain_id", Key::UserDomainId),
+    ("project_domain_name", Key::TenantDomainName),
+    ("project_domain_id", Key::TenantDomainId),
+    ("domain_name", Key::DomainName),
+    ("domain_id", Key::DomainId),
+    ("default_domain", Key::DefaultDomain),
+    ("trust_id", Key::TrustId),
+];
+
+fn mapping(of: &mut Mapping, field: &str) -> Result<Option<Mapping>, YamlError> {
+    of.remove(field).map_or(Ok(None), Node::into_mapping)
 }
 
-fn filled(value: Text) -> Text {
-    value.filter(|value| !value.value.is_empty())
+fn flag(of: &mut Mapping, field: &str) -> Result<Option<(Position, bool)>, YamlError> {
+    of.remove(field).map_or(Ok(None), Node::into_flag)
 }
 
-fn position<T>(value: &Spanned<T>) -> Position {
-    yaml::position(value.referenced)
+/// A text that is not empty.
+fn text(of: &mut Mapping, field: &str) -> Result<Option<(Position, String)>, YamlError> {
+    let text = of.remove(field).map_or(Ok(None), Node::into_text)?;
+    Ok(text.filter(|(_, text)| !text.is_empty()))
 }
