@@ -149,26 +149,28 @@ struct EntryName {
     name: String,
 }
 
-/// Chooses the entry: the named one, else the only one.
+/// Chooses the entry: the named one, else the only one of clouds.yaml, else, as in Go, the
+/// only one of secure.yaml, which then has to hold all of it.
 fn choose(
     mut clouds: Document,
     wanted: Option<String>,
     secure: Option<&Document>,
 ) -> Result<(EntryName, Entry), ConfigError> {
-    let names = || clouds.entries.keys().cloned().collect::<Vec<_>>();
+    let only = |entries: &BTreeMap<String, Entry>| {
+        let mut names = entries.keys().cloned();
+        names.next().filter(|_| names.next().is_none())
+    };
     let file = clouds.file.clone();
-    let name = match (wanted, clouds.entries.len()) {
-        (Some(name), _) => name,
-        (None, 1) => names().remove(0),
-        // As in Go: secure.yaml may hold the whole of the only entry.
-        (None, 0) => match secure.map(|secure| secure.entries.keys().collect::<Vec<_>>()) {
-            Some(only) if only.len() == 1 => only.into_iter().cloned().collect(),
-            _ => return Err(CloudsError::NoCloud { file }.into()),
-        },
-        (None, _) => {
-            let names = names();
-            return Err(CloudsError::SeveralClouds { file, names }.into());
+    let Some(name) = wanted.or_else(|| only(&clouds.entries)) else {
+        if let Some(name) = secure.and_then(|secure| only(&secure.entries)) {
+            return Ok((EntryName { file, name }, Entry::default()));
         }
+        let names: Vec<_> = clouds.entries.into_keys().collect();
+        return Err(if names.is_empty() {
+            CloudsError::NoCloud { file }.into()
+        } else {
+            CloudsError::SeveralClouds { file, names }.into()
+        });
     };
     let in_secure = || secure.is_some_and(|secure| secure.entries.contains_key(&name));
     let entry = match clouds.entries.remove(&name) {

@@ -11,7 +11,8 @@ use granit_parser::{Event, Parser, ScalarStyle, StrInput};
 use super::{Content, Mapping, NO_MAPPING, NO_TEXT, Node, Scalar, Tag, YamlError, YamlProblem};
 use crate::config::place::Position;
 
-/// Reads a text of one document; an empty one is null.
+/// Reads a text of one document; an empty one is null. A `---` at its end begins another
+/// empty one, which does no harm.
 pub(in crate::config) fn parse(text: &str) -> Result<Node, YamlError> {
     let mut reader = Reader {
         events: Parser::new_from_str(text),
@@ -23,8 +24,14 @@ pub(in crate::config) fn parse(text: &str) -> Result<Node, YamlError> {
         match reader.next()? {
             (_, Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd) => {}
             (at, Event::StreamEnd) => return Ok(document.unwrap_or_else(|| null(at))),
-            (at, _) if document.is_some() => return Err((at, YamlProblem::SeveralDocuments)),
-            (at, event) => document = Some(reader.node(at, event, 1)?),
+            (at, event) => {
+                let node = reader.node(at, event, 1)?;
+                match document {
+                    None => document = Some(node),
+                    Some(_) if node.is_null() => {}
+                    Some(_) => return Err((at, YamlProblem::SeveralDocuments)),
+                }
+            }
         }
     }
 }

@@ -64,6 +64,14 @@ fn an_empty_text_is_null_and_json_is_yaml() {
 }
 
 #[test]
+fn marks_of_documents_around_the_only_one_do_no_harm() {
+    for text in ["---\na: 1\n", "a: 1\n---\n", "--- {a: 1}\n...\n---\n"] {
+        assert_eq!(read(text), Ok(json!({"a": 1})), "{text}");
+    }
+    assert_eq!(read("! {a: ! b}\n"), Ok(json!({"a": "b"})));
+}
+
+#[test]
 fn what_is_written_wins_over_merge_keys_and_of_these_the_first() {
     let text = "a: &a {x: 1, y: 1, z: 1}\nb: &b {y: 2, w: 2}\nc:\n  <<: [*b, *a]\n  z: 3\n\
                 d: {<<: ~, '<<': 4}\n";
@@ -89,7 +97,6 @@ fn what_cannot_be_read_is_refused_at_its_place() {
         ("a: *b\n", "1:4", YamlProblem::Syntax),
         ("a: {b: 1, 'b': 2}\n", "1:11", YamlProblem::DuplicateKey),
         ("a: 1\n---\nb: 2\n", "3:1", YamlProblem::SeveralDocuments),
-        ("a: 1\n---\n", "2:4", YamlProblem::SeveralDocuments),
         ("? [a]\n: 1\n", "1:3", kind("a text")),
         ("~: 1\n", "1:1", kind("a text")),
         ("<<: 1\n", "1:5", kind("a mapping, `key: value`")),

@@ -199,6 +199,21 @@ fn secure_yaml_wins_over_clouds_yaml_and_that_over_its_profile() {
 }
 
 #[test]
+fn an_entry_that_stands_alone_in_secure_yaml_is_taken_where_clouds_yaml_has_no_only_one() {
+    for clouds in [
+        "clouds: {}\n",
+        "clouds:\n  one: {auth: {user_id: x}}\n  two: {}\n",
+    ] {
+        let directory = Directory::new();
+        directory.write("clouds.yaml", clouds);
+        directory.write("secure.yaml", CLOUDS);
+        let loaded = directory.load_text(&use_clouds("")).expect("valid");
+        let user = &login_body(&loaded.live.cloud)["identity"]["password"]["user"];
+        assert_eq!(*user, serde_json::json!({"id": "u", "password": "hunter2"}));
+    }
+}
+
+#[test]
 fn a_profile_without_its_file_is_refused() {
     let directory = Directory::new();
     directory.write(
