@@ -1,4 +1,5 @@
 """One table and one plot of a run, and how it stands against the targets."""
+import math
 
 SERVERS = {"echo": "raw socket", "constant": "constant answer (tonic)",
            "barbican-kms": "barbican-kms", "go-local": "Go, key kept",
@@ -111,21 +112,21 @@ def plot(result):
              '{.page{fill:#16191d}text{fill:#ddd}path{stroke:#444}}</style>'
              '<rect width="900" height="400" class="page"/>']
 
-    def panel(left, title, top, unit, lines):
+    def panel(left, title, lines):
         x = {c: left + i * 110 for i, c in enumerate(callers)}
+        ticks = nice_ticks(max(v for _, points, _ in lines for _, v in points))
+        top = ticks[-1]
         parts.append('<text x="%d" y="24" font-size="14">%s</text>' % (left, title))
-        for share in (0, 0.25, 0.5, 0.75, 1):
-            y = 340 - 290 * share
+        for tick in ticks:
+            y = 340 - 290 * tick / top
             parts.append('<path d="M%d %.0fh330" stroke="#ddd"/><text x="%d" y="%.0f" '
-                         'text-anchor="end">%g</text>' % (left, y, left - 6, y + 4,
-                                                          round(top * share, 1)))
+                         'text-anchor="end">%g</text>' % (left, y, left - 6, y + 4, tick))
         for c in callers:
             parts.append('<text x="%d" y="358" text-anchor="middle">%d</text>' % (x[c], c))
-        parts.append('<text x="%d" y="376" text-anchor="middle">callers (%s)</text>'
-                     % (left + 165, unit))
+        parts.append('<text x="%d" y="376" text-anchor="middle">callers</text>'
+                     % (left + 165))
         for name, values, dashed in lines:
-            points = " ".join("%d,%.1f" % (x[c], 340 - 290 * min(1, v / top))
-                              for c, v in values)
+            points = " ".join("%d,%.1f" % (x[c], 340 - 290 * v / top) for c, v in values)
             parts.append('<polyline points="%s" fill="none" stroke="%s" stroke-width="2"%s/>' % (
                 points, COLOURS[name], ' stroke-dasharray="5 4"' if dashed else ""))
 
@@ -136,11 +137,18 @@ def plot(result):
     latencies = [(name, values(name, field), field == "p99_us")
                  for name in names for field in ("p50_us", "p99_us")]
     rates = [(name, values(name, "per_second", 1e-3), False) for name in names]
-    top = lambda lines: 1.05 * max(v for _, points, _ in lines for _, v in points)  # noqa: E731
-    panel(60, "Decrypt: latency in us, p50 and p99 (dashed)", top(latencies), "us", latencies)
-    panel(520, "Decrypt: thousand calls a second", top(rates), "1,000/s", rates)
+    panel(60, "Decrypt: latency in µs, p50 and p99 (dashed)", latencies)
+    panel(520, "Decrypt: thousand calls a second", rates)
     for i, name in enumerate(names):
         parts.append('<rect x="%d" y="386" width="12" height="4" fill="%s"/>'
                      '<text x="%d" y="392">%s</text>' % (60 + 200 * i, COLOURS[name],
                                                           78 + 200 * i, SERVERS[name]))
     return "\n".join(parts) + "\n</svg>\n"
+
+
+def nice_ticks(most):
+    """From 0 in four to eight equal steps of 1, 2 or 5 times a power of ten, to what is not
+    below `most`."""
+    power = 10.0 ** math.floor(math.log10(most / 4))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power * 8 >= most)
+    return [round(n * step, 9) for n in range(math.ceil(most / step) + 1)]
