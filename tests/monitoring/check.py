@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common import OPENMETRICS, TOP, Cloud, Sidecar, binary, packages, say, tool, until
 
-packages()
+packages("monitoring")
 import yaml  # noqa: E402
 from prometheus_client import parser as classic_parser  # noqa: E402
 from prometheus_client.openmetrics import parser as openmetrics_parser  # noqa: E402
