@@ -51,7 +51,8 @@ class Manifests(unittest.TestCase):
         self.assertEqual(plain, stripped)
 
     def test_every_mount_has_its_volume_and_every_volume_its_mount(self):
-        for options in ([], ["options/startup-probe"], ["options/rootless"], ["options/etc-pki"]):
+        for options in ([], ["options/startup-probe"], ["options/rootless"], ["options/etc-pki"],
+                        ["options/metrics"]):
             pod = self.pod("patches", *options)
             volumes = {v["name"] for v in pod["spec"]["volumes"]}
             mounts = {m["name"] for c in pod["spec"]["containers"] + pod["spec"]["initContainers"] for m in c["volumeMounts"]}
@@ -59,7 +60,8 @@ class Manifests(unittest.TestCase):
 
     def test_the_pod_refers_to_nothing_that_only_the_api_has(self):
         # What the kubelet refuses since 1.34 (PreventStaticPodAPIReferences).
-        pod = self.pod("patches", "options/startup-probe", "options/rootless", "options/etc-pki")
+        pod = self.pod("patches", "options/startup-probe", "options/rootless", "options/etc-pki",
+                       "options/metrics")
         text = json.dumps(pod)
         for word in ("secret", "configMap", "serviceAccount", "imagePullSecrets", "resourceClaims",
                      "persistentVolumeClaim", "projected", "valueFrom", "envFrom"):
