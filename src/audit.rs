@@ -14,8 +14,13 @@ use std::time::{Duration, SystemTime};
 use crate::instruments::Instruments;
 use crate::key_id::KeyId;
 
-/// Lines that can wait for the file: some seconds of a cold start.
+/// Lines that can wait for the file: some seconds of a cold start. With what a line
+/// can hold, some 2 MiB when a disk hangs.
 const QUEUE: usize = 4096;
+
+/// What is kept of a caller's uid; kube-apiserver's has 36 bytes, and a request may
+/// bring a thousand times as many.
+const UID_BYTES: usize = 64;
 
 /// One call.
 #[derive(Debug)]
@@ -24,7 +29,7 @@ pub struct Entry {
     pub at: SystemTime,
     /// `Encrypt` or `Decrypt`.
     pub call: &'static str,
-    /// What kube-apiserver calls it in its own audit log.
+    /// What kube-apiserver calls it in its own audit log; the first 64 bytes are kept.
     pub uid: String,
     /// The key; `None` when the request named none.
     pub key_id: Option<KeyId>,
@@ -76,7 +81,11 @@ pub fn trail(instruments: &Arc<Instruments>) -> (Trail, Notes) {
 
 impl Trail {
     /// Notes a call, if there is room.
-    pub fn note(&self, entry: Entry) {
+    pub fn note(&self, mut entry: Entry) {
+        let end = entry.uid.floor_char_boundary(UID_BYTES);
+        entry.uid.truncate(end);
+        // What waits here must not hold what was cut off.
+        entry.uid.shrink_to_fit();
         if self.entries.try_send(Note::Entry(Box::new(entry))).is_err() {
             self.instruments.unaudited.increase();
         }
@@ -94,20 +103,37 @@ impl Trail {
 mod tests {
     use super::*;
 
+    fn entry(uid: String) -> Entry {
+        Entry {
+            at: SystemTime::UNIX_EPOCH,
+            call: "Encrypt",
+            uid,
+            key_id: None,
+            refused: None,
+            took: Duration::ZERO,
+        }
+    }
+
     #[test]
     fn what_the_queue_has_no_room_for_is_dropped_and_counted() {
         let instruments = Arc::new(Instruments::default());
         let (trail, _notes) = trail(&instruments);
         for _ in 0..QUEUE + 3 {
-            trail.note(Entry {
-                at: SystemTime::UNIX_EPOCH,
-                call: "Encrypt",
-                uid: String::new(),
-                key_id: None,
-                refused: None,
-                took: Duration::ZERO,
-            });
+            trail.note(entry(String::new()));
         }
         assert_eq!(instruments.unaudited.value(), 3);
+    }
+
+    #[test]
+    fn a_long_uid_is_cut_before_it_waits() {
+        let instruments = Arc::new(Instruments::default());
+        let (trail, notes) = trail(&instruments);
+        // 63 bytes, and then two for each letter.
+        trail.note(entry("u".repeat(63) + &"é".repeat(32 * 1024)));
+        let Ok(Note::Entry(queued)) = notes.entries.try_recv() else {
+            panic!("an entry waits");
+        };
+        assert_eq!(queued.uid, "u".repeat(63));
+        assert!(queued.uid.capacity() <= 64, "{}", queued.uid.capacity());
     }
 }

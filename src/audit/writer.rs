@@ -23,9 +23,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long the end of the process waits for what is queued.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A caller's uid is written up to this many bytes.
-const UID_BYTES: usize = 64;
-
 /// The running thread.
 #[derive(Debug)]
 pub struct Writer {
@@ -173,12 +170,11 @@ fn is_named(file: &File, path: &Path) -> bool {
 }
 
 fn line(entry: &Entry) -> String {
-    let uid = entry.uid.get(..entry.uid.floor_char_boundary(UID_BYTES));
     let time = Timestamp::try_from(entry.at).unwrap_or_default();
     let line = Line {
         time: format!("{time:.6}"),
         call: entry.call,
-        uid: uid.unwrap_or_default(),
+        uid: &entry.uid,
         key_id: entry.key_id.map(|id| id.to_string()),
         key_id_hash: entry.key_id.map(|id| id.sha256_label()),
         outcome: if entry.refused.is_none() {
