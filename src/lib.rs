@@ -44,6 +44,7 @@ pub mod paint;
 pub mod probe;
 pub mod proto;
 pub mod rotate;
+pub mod said;
 pub mod secret;
 pub mod signals;
 pub mod telemetry;

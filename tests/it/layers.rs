@@ -43,6 +43,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("error_chain", 0),
     ("instruments", 0),
     ("paint", 0),
+    ("said", 0),
 ];
 
 /// Crates that the core and everything below it must not know.

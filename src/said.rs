@@ -1,0 +1,122 @@
+//! What the log has said about something that keeps failing: once, then summed up, then
+//! its end.
+//!
+//! Used wherever a failure can come again and again. Pure: the time is an argument.
+//! Invariant: however often it fails, the log gets a line at its first time, when it
+//! becomes another failure, and one for each `every`.
+
+use std::time::{Duration, Instant};
+
+/// How often a failure that goes on is repeated in the log.
+pub const REPEAT_AFTER: Duration = Duration::from_secs(600);
+
+/// The same for what clients bring about, which comes in bursts.
+pub const SUM_UP_AFTER: Duration = Duration::from_secs(60);
+
+/// One thing that can fail, and what the log knows of it.
+#[derive(Debug)]
+pub struct Said<F = ()> {
+    every: Duration,
+    going_on: Option<GoingOn<F>>,
+}
+
+#[derive(Debug)]
+struct GoingOn<F> {
+    failure: F,
+    said: Instant,
+    newest: Instant,
+    /// Since it was said.
+    unsaid: u64,
+    total: u64,
+}
+
+impl<F: PartialEq> Said<F> {
+    /// Nothing has failed yet; what goes on is to be said again after `every`.
+    pub fn new(every: Duration) -> Self {
+        Self {
+            every,
+            going_on: None,
+        }
+    }
+
+    /// It has failed, in this way: how many times since the log said so, this one
+    /// included, if it is to say so now.
+    pub fn fails(&mut self, failure: F, now: Instant) -> Option<u64> {
+        let total = self.going_on.as_ref().map_or(0, |known| known.total) + 1;
+        if let Some(known) = &mut self.going_on
+            && known.failure == failure
+        {
+            known.newest = now;
+            known.total = total;
+            known.unsaid += 1;
+            if now.saturating_duration_since(known.said) < self.every {
+                return None;
+            }
+            known.said = now;
+            return Some(std::mem::take(&mut known.unsaid));
+        }
+        self.going_on = Some(GoingOn {
+            failure,
+            said: now,
+            newest: now,
+            unsaid: 0,
+            total,
+        });
+        Some(1)
+    }
+
+    /// It works: how often it had failed, if the log is to say that this is over. What
+    /// has failed within `calm` may well fail again, so it goes on.
+    pub fn works(&mut self, calm: Duration, now: Instant) -> Option<u64> {
+        self.going_on
+            .take_if(|known| now.saturating_duration_since(known.newest) >= calm)
+            .map(|known| known.total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_failure_is_said_once_then_summed_up_then_its_end() {
+        let begin = Instant::now();
+        let at = |tenths: u64| begin + Duration::from_millis(100 * tenths);
+        let mut said = Said::new(EVERY);
+        let lines: Vec<(u64, u64)> = (0..1250)
+            .filter_map(|tenths| Some((tenths, said.fails((), at(tenths))?)))
+            .collect();
+        assert_eq!(lines, [(0, 1), (600, 600), (1200, 600)]);
+        assert_eq!(said.works(Duration::ZERO, at(1250)), Some(1250));
+        assert_eq!(said.works(Duration::ZERO, at(1251)), None, "said");
+        assert_eq!(said.fails((), at(1252)), Some(1), "the next one is new");
+    }
+
+    #[test]
+    fn another_failure_is_said_at_once() {
+        let now = Instant::now();
+        let mut said = Said::new(EVERY);
+        assert_eq!(said.fails("refused", now), Some(1));
+        assert_eq!(said.fails("unreachable", now), Some(1));
+        assert_eq!(said.fails("unreachable", now), None);
+        assert_eq!(said.works(Duration::ZERO, now), Some(3));
+    }
+
+    #[test]
+    fn what_fails_off_and_on_has_no_end_until_it_is_calm() {
+        let begin = Instant::now();
+        let calm = Duration::from_secs(10);
+        let mut said = Said::new(EVERY);
+        let mut lines = 0;
+        for second in 0..50 {
+            let now = begin + Duration::from_secs(second);
+            lines += said.fails((), now).into_iter().count();
+            lines += said.works(calm, now).into_iter().count();
+        }
+        assert_eq!(lines, 1);
+        let later = begin + Duration::from_secs(59);
+        assert_eq!(said.works(calm, later), Some(50));
+    }
+}
