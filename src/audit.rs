@@ -1,4 +1,5 @@
-//! The audit trail: who had which key used, one entry for each Encrypt and Decrypt.
+//! The audit trail: who had which key used, one entry for each Encrypt and Decrypt,
+//! whatever became of it.
 //!
 //! `kms` notes entries, the thread of [`writer`] puts them into a file. Invariant: a
 //! call never waits for the trail and never fails because of it; what the bounded queue
@@ -33,10 +34,21 @@ pub struct Entry {
     pub uid: String,
     /// The key; `None` when the request named none.
     pub key_id: Option<KeyId>,
-    /// Why it was refused; `None` when it was served.
-    pub refused: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
     /// How long it took.
     pub took: Duration,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// As it should.
+    Served,
+    /// With this error.
+    Refused(String),
+    /// Without an answer: the client has gone, or it took too long.
+    Cancelled,
 }
 
 /// The end that calls write to. Cheap to clone.
@@ -109,7 +121,7 @@ mod tests {
             call: "Encrypt",
             uid,
             key_id: None,
-            refused: None,
+            outcome: Outcome::Served,
             took: Duration::ZERO,
         }
     }

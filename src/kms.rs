@@ -7,21 +7,22 @@ mod crowd;
 mod describe;
 pub mod server;
 pub mod socket;
+mod under_way;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
 
 use tonic::{Code, Request, Response, Status};
-use tracing::debug;
 
-use crate::audit::{Entry, Trail};
+use crate::audit::Trail;
 use crate::envelope::{self, BLOCK_BYTES, OpenError, PlaintextTooLong, TAG_ANNOTATION};
 use crate::instruments::{Format, Instruments, Operation, Refusal};
 use crate::key_id::{KeyId, KeyIdError};
 use crate::keyring::{KeyError, Keyring};
 use crate::proto::v2;
 use crate::proto::v2::key_management_service_server::KeyManagementService;
+
+use under_way::UnderWay;
 
 /// The API version. It must never change while kube-apiserver lives
 /// (k8s.io/apiserver, encryptionconfig/config.go).
@@ -30,9 +31,6 @@ const VERSION: &str = "v2";
 /// What kube-apiserver takes for healthy. Anything else beside a key id would make it
 /// go on writing with the old seed for ever, so an unhealthy answer is an error.
 const HEALTHY: &str = "ok";
-
-/// A caller's uid is logged up to this many bytes.
-const UID_LOGGED_BYTES: usize = 64;
 
 /// The KMS v2 service over a keyring.
 #[derive(Clone, Debug)]
@@ -66,11 +64,6 @@ impl Kms {
             instruments,
             trail,
         }
-    }
-
-    /// When a call began, if anybody wants to know.
-    fn begin(&self) -> Option<(&Trail, Instant)> {
-        self.trail.as_ref().map(|trail| (trail, Instant::now()))
     }
 
     async fn encrypt(&self, plaintext: &[u8]) -> Result<(KeyId, envelope::Sealed), CallError> {
@@ -120,16 +113,10 @@ impl KeyManagementService for Kms {
         request: Request<v2::EncryptRequest>,
     ) -> Result<Response<v2::EncryptResponse>, Status> {
         let request = request.into_inner();
-        let begin = self.begin();
+        let call = UnderWay::begins(Operation::Encrypt, self.trail.as_ref(), request.uid);
         let outcome = self.encrypt(&request.plaintext).await;
-        log(
-            "encrypt",
-            &request.uid,
-            outcome.as_ref().map(|(id, _)| *id).ok(),
-            &outcome,
-        );
         let id = outcome.as_ref().map(|(id, _)| *id).ok();
-        audit(begin, "Encrypt", request.uid, id, outcome.as_ref().err());
+        call.ends(id, outcome.as_ref().err());
         let (id, sealed) = outcome?;
         self.instruments
             .key_operation(Operation::Encrypt, Format::Tagged);
@@ -144,11 +131,12 @@ impl KeyManagementService for Kms {
         &self,
         request: Request<v2::DecryptRequest>,
     ) -> Result<Response<v2::DecryptResponse>, Status> {
-        let request = request.into_inner();
-        let begin = self.begin();
+        let mut request = request.into_inner();
+        let uid = std::mem::take(&mut request.uid);
+        let mut call = UnderWay::begins(Operation::Decrypt, self.trail.as_ref(), uid);
         let id = request.key_id.parse();
+        call.concerns(id.ok());
         let outcome = self.decrypt(id, &request).await;
-        log("decrypt", &request.uid, id.ok(), &outcome);
         match &outcome {
             Ok(_) => self
                 .instruments
@@ -159,30 +147,10 @@ impl KeyManagementService for Kms {
                 }
             }
         }
-        let refused = outcome.as_ref().err();
-        audit(begin, "Decrypt", request.uid, id.ok(), refused);
+        call.ends(id.ok(), outcome.as_ref().err());
         Ok(Response::new(v2::DecryptResponse {
             plaintext: outcome?,
         }))
-    }
-}
-
-fn audit(
-    begin: Option<(&Trail, Instant)>,
-    call: &'static str,
-    uid: String,
-    key_id: Option<KeyId>,
-    refused: Option<&CallError>,
-) {
-    if let Some((trail, begin)) = begin {
-        trail.note(Entry {
-            at: SystemTime::now(),
-            call,
-            uid,
-            key_id,
-            refused: refused.map(ToString::to_string),
-            took: begin.elapsed(),
-        });
     }
 }
 
@@ -205,23 +173,6 @@ impl CallError {
             Self::Open(OpenError::Unauthenticated) => Some(Refusal::Unauthenticated),
             Self::PlaintextTooLong(_) | Self::NoRandomness => None,
         }
-    }
-}
-
-/// One event a call, at debug: the uid to find it in kube-apiserver's log, the key id
-/// as kube-apiserver's metrics label it.
-fn log<T>(call: &'static str, uid: &str, id: Option<KeyId>, outcome: &Result<T, CallError>) {
-    if !tracing::enabled!(tracing::Level::DEBUG) {
-        return;
-    }
-    let uid = uid
-        .get(..uid.floor_char_boundary(UID_LOGGED_BYTES))
-        .unwrap_or_default();
-    let uid = uid.escape_debug().to_string();
-    let key_id_hash = id.map_or_else(|| "unknown".to_owned(), |id| id.sha256_label());
-    match outcome {
-        Ok(_) => debug!(call, uid, key_id_hash, "served"),
-        Err(error) => debug!(call, uid, key_id_hash, "refused: {error}"),
     }
 }
 

@@ -1,11 +1,12 @@
 //! The thread that writes the audit trail: one JSON object a line, appended.
 //!
 //! A thread of its own, because a disk may hang. The file is opened again after SIGHUP,
-//! and when its name has come to mean another file.
+//! and when its name has come to mean another file. Invariant: each entry begins a line
+//! of its own, whatever became of the one before it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -15,7 +16,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing::{error, info};
 
-use super::{Entry, Note, Notes};
+use super::{Entry, Note, Notes, Outcome};
+use crate::said::{REPEAT_AFTER, Said};
 
 /// How often the name is looked at, and a file that could not be opened tried again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -50,8 +52,11 @@ struct Log {
     path: PathBuf,
     file: Option<File>,
     looked: Option<Instant>,
-    /// Whether the failure that goes on has been said.
-    failing: bool,
+    said: Said<ErrorKind>,
+    /// Lines that could not be written since the last one that could.
+    dropped: u64,
+    /// The file ends within a line: a disk that fills up takes half of one.
+    torn: bool,
 }
 
 impl Writer {
@@ -78,12 +83,7 @@ impl Writer {
 }
 
 fn write_all(path: PathBuf, notes: &Notes) {
-    let mut log = Log {
-        path,
-        file: None,
-        looked: None,
-        failing: false,
-    };
+    let mut log = Log::new(path);
     log.refresh(false);
     while let Ok(note) = notes.entries.recv() {
         log.refresh(notes.reopen.swap(false, Ordering::AcqRel));
@@ -99,6 +99,17 @@ fn write_all(path: PathBuf, notes: &Notes) {
 }
 
 impl Log {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            file: None,
+            looked: None,
+            said: Said::new(REPEAT_AFTER),
+            dropped: 0,
+            torn: false,
+        }
+    }
+
     /// Makes sure that the open file is the one that the name means.
     fn refresh(&mut self, asked: bool) {
         let recent = self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN);
@@ -117,8 +128,8 @@ impl Log {
             match open(&self.path) {
                 Ok(file) => {
                     info!(file = %self.path.display(), "audit log opened");
+                    self.torn = ends_within_a_line(&file, &self.path);
                     self.file = Some(file);
-                    self.failing = false;
                 }
                 Err(error) => self.fails(&error),
             }
@@ -126,28 +137,76 @@ impl Log {
     }
 
     fn append(&mut self, entry: &Entry) -> bool {
-        let line = line(entry);
         let Some(file) = &mut self.file else {
+            self.dropped += 1;
             return false;
         };
-        match file.write_all(line.as_bytes()) {
-            Ok(()) => true,
-            Err(error) => {
+        let mut text = line(entry);
+        if self.torn {
+            text.insert(0, '\n');
+        }
+        match write_whole(file, text.as_bytes()) {
+            Ok(()) => {
+                self.torn = false;
+                self.works();
+                true
+            }
+            Err((written, error)) => {
+                self.torn = match written.checked_sub(1) {
+                    None => self.torn,
+                    Some(last) => text.as_bytes().get(last) != Some(&b'\n'),
+                };
+                self.dropped += 1;
                 self.fails(&error);
                 false
             }
         }
     }
 
+    fn works(&mut self) {
+        let dropped = std::mem::take(&mut self.dropped);
+        if self.said.works(Duration::ZERO, Instant::now()).is_some() {
+            info!(
+                file = %self.path.display(), dropped,
+                "the audit log is written again"
+            );
+        }
+    }
+
     fn fails(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.failing, true) {
+        if self.said.fails(error.kind(), Instant::now()).is_some() {
             error!(
-                file = %self.path.display(),
+                file = %self.path.display(), dropped = self.dropped,
                 "the audit log cannot be written, calls are served without it: {error}; mend the \
                  directory, its permissions or the space, it is tried again"
             );
         }
     }
+}
+
+/// Writes all of it, or says how much was written before the error.
+fn write_whole(file: &mut impl io::Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(())
+}
+
+/// A process that was killed may have left half a line as well.
+fn ends_within_a_line(file: &File, path: &Path) -> bool {
+    let length = file.metadata().ok().filter(std::fs::Metadata::is_file);
+    let last = length.and_then(|metadata| metadata.len().checked_sub(1));
+    let mut byte = [0];
+    last.is_some_and(|last| {
+        File::open(path).is_ok_and(|file| file.read_exact_at(&mut byte, last).is_ok())
+            && byte != *b"\n"
+    })
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -171,18 +230,19 @@ fn is_named(file: &File, path: &Path) -> bool {
 
 fn line(entry: &Entry) -> String {
     let time = Timestamp::try_from(entry.at).unwrap_or_default();
+    let (outcome, reason) = match &entry.outcome {
+        Outcome::Served => ("ok", None),
+        Outcome::Refused(reason) => ("refused", Some(reason.as_str())),
+        Outcome::Cancelled => ("cancelled", None),
+    };
     let line = Line {
         time: format!("{time:.6}"),
         call: entry.call,
         uid: &entry.uid,
         key_id: entry.key_id.map(|id| id.to_string()),
         key_id_hash: entry.key_id.map(|id| id.sha256_label()),
-        outcome: if entry.refused.is_none() {
-            "ok"
-        } else {
-            "refused"
-        },
-        reason: entry.refused.as_deref(),
+        outcome,
+        reason,
         micros: u64::try_from(entry.took.as_micros()).unwrap_or(u64::MAX),
     };
     serde_json::to_string(&line).expect("strings and numbers are always JSON") + "\n"
@@ -192,21 +252,67 @@ fn line(entry: &Entry) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_line_is_one_line_whatever_the_uid() {
-        let entry = Entry {
+    fn entry(uid: &str) -> Entry {
+        Entry {
             at: std::time::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_042),
             call: "Decrypt",
-            uid: "a\n\"b\u{1b}".to_owned() + &"é".repeat(100),
+            uid: uid.to_owned(),
             key_id: "b5309dfb-b326-4148-b0ad-e9cd1ec223a8".parse().ok(),
-            refused: Some("the key id is not configured".to_owned()),
+            outcome: Outcome::Refused("the key id is not configured".to_owned()),
             took: Duration::from_micros(23),
-        };
-        let line = line(&entry);
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line_whatever_the_uid() {
+        let line = line(&entry("a\n\"b\u{1b}"));
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.starts_with(
-            "{\"time\":\"2023-11-14T22:13:20.000042Z\",\"call\":\"Decrypt\",\"uid\":\"a\\n\\\"b\\u001b"
+            "{\"time\":\"2023-11-14T22:13:20.000042Z\",\"call\":\"Decrypt\",\"uid\":\"a\\n\\\"b\\u001b\""
         ), "{line}");
         assert!(line.ends_with("\"outcome\":\"refused\",\"reason\":\"the key id is not configured\",\"micros\":23}\n"), "{line}");
+    }
+
+    #[test]
+    fn an_entry_begins_a_line_even_where_another_process_left_half_of_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.log");
+        for (before, begins) in [("", 0), ("{}\n", 3), ("{\"time\":\"20", 12)] {
+            std::fs::write(&path, before).expect("written");
+            let mut log = Log::new(path.clone());
+            log.refresh(false);
+            assert!(log.append(&entry("u")));
+            assert!(log.append(&entry("u")));
+            let text = crate::config::files::read(&path).expect("read").bytes;
+            let (left, lines) = text.split_at(begins);
+            assert_eq!(left.last().unwrap_or(&b'\n'), &b'\n', "{before}");
+            let lines = String::from_utf8(lines.to_vec()).expect("UTF-8");
+            assert_eq!(lines, line(&entry("u")).repeat(2), "{before}");
+        }
+    }
+
+    /// Takes this many bytes.
+    struct Small(usize);
+
+    impl io::Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.0);
+            self.0 -= taken;
+            if taken == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fills_up_says_how_much_it_took() {
+        assert!(write_whole(&mut Small(5), b"12345").is_ok());
+        let (written, error) = write_whole(&mut Small(3), b"12345").expect_err("full");
+        assert_eq!((written, error.kind()), (3, ErrorKind::StorageFull));
     }
 }

@@ -1,15 +1,18 @@
 //! The audit log: what is in it, and what becomes of calls when it cannot be written.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::client::{refusal, request};
-use crate::support::cloud::{KEY_ID, Recorder, cloud_config};
+use crate::support::client::{SEED, refusal, request};
+use crate::support::cloud::{KEY_ID, Recorder, cloud_config, payloads};
 use crate::support::read_text;
 use crate::support::scrape::Target;
+use crate::support::server::Reply;
 use crate::support::sidecar::{Place, Sidecar};
 
 fn lines(path: &Path) -> Vec<Value> {
@@ -110,4 +113,139 @@ async fn an_audit_log_that_cannot_be_written_fails_no_call_and_is_counted() {
             Some(()).filter(|()| !lines(&path).is_empty())
         })
         .await;
+}
+
+#[tokio::test]
+async fn the_line_a_second_after_a_renaming_goes_to_the_new_file_without_a_signal() {
+    let server = Recorder::default().start().await;
+    let place = Place::new(&cloud_config(&server));
+    let (path, old) = (place.path("audit.log"), place.path("audit.log.1"));
+    let mut sidecar = place.start_with(&["--audit-log", "audit.log"]);
+    let client = sidecar.ready().await;
+    client.round_trip().await;
+    until_lines(&mut sidecar, &path, 2).await;
+    std::fs::rename(&path, &old).expect("renamed");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    client.round_trip().await;
+    until_lines(&mut sidecar, &path, 2).await;
+    assert_eq!(lines(&old).len(), 2);
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_no_call_and_is_said_once() {
+    let server = Recorder::default().start().await;
+    let place = Place::new(&cloud_config(&server));
+    let metrics = ["--metrics-address", "127.0.0.1:0"];
+    let mut sidecar = place.start_with(&[&["--audit-log", "/dev/full"], &metrics[..]].concat());
+    let client = sidecar.ready().await;
+    for _ in 0..5 {
+        client.round_trip().await;
+    }
+    let target = Target::of(&mut sidecar).await;
+    sidecar
+        .until("dropped lines", async |_| {
+            let scrape = target.scrape().await;
+            Some(()).filter(|()| scrape.count("audit_lines_total{outcome=\"dropped\"}") == 10)
+        })
+        .await;
+    let said = sidecar.errors();
+    assert_eq!(said.matches("cannot be written").count(), 1, "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+}
+
+/// A file system of two pages; gone when dropped.
+struct Tiny(PathBuf);
+
+impl Tiny {
+    /// `None` where this process may not mount.
+    fn mount(path: PathBuf) -> Option<Self> {
+        std::fs::create_dir(&path).expect("made");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=8k,mode=700", "tmpfs"]);
+        let mounted = mount.arg(&path).output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(path))
+    }
+
+    /// Leaves one page for others.
+    fn fill(&self) {
+        std::fs::write(self.0.join("filler"), [b'x'; 4096]).expect("there is room");
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.0.join("filler")).expect("it was there");
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_has_room_again_is_written_to_and_no_line_is_glued_to_half_of_one() {
+    let server = Recorder::default().start().await;
+    let place = Place::new(&cloud_config(&server));
+    let Some(disk) = Tiny::mount(place.path("disk")) else {
+        println!("not tested: mounting is for root");
+        return;
+    };
+    disk.fill();
+    let mut sidecar = place.start_with(&["--audit-log", "disk/audit.log"]);
+    let client = sidecar.ready().await;
+    sidecar
+        .until("a full disk", async |sidecar| {
+            client.round_trip().await;
+            Some(()).filter(|()| sidecar.errors().contains("cannot be written"))
+        })
+        .await;
+    disk.make_room();
+    sidecar
+        .until("room again", async |sidecar| {
+            client.round_trip().await;
+            Some(()).filter(|()| sidecar.errors().contains("the audit log is written again"))
+        })
+        .await;
+    // The next time is said as well.
+    sidecar
+        .until("a full disk again", async |sidecar| {
+            client.round_trip().await;
+            let said = sidecar.errors();
+            Some(()).filter(|()| said.matches("cannot be written").count() == 2)
+        })
+        .await;
+    assert_eq!(sidecar.stop().await.code, 0);
+
+    let text = read_text(&disk.0.join("audit.log"));
+    let torn: Vec<&str> = text
+        .lines()
+        .filter(|line| serde_json::from_str::<Value>(line).is_err())
+        .collect();
+    assert!(torn.len() <= 2, "one for each time: {torn:?}");
+    for line in torn {
+        assert_eq!(line.matches('{').count(), 1, "glued: {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_client_leaves_is_one_line_too() {
+    let server = payloads(|_| Reply::Stall(Vec::new())).await;
+    let place = Place::new(&cloud_config(&server));
+    let path = place.path("audit.log");
+    let mut sidecar = place.start_with(&["--audit-log", "audit.log", "--log-level", "debug"]);
+    let client = sidecar.client().await;
+    let patience = Duration::from_millis(300);
+    let answer = tokio::time::timeout(patience, client.encrypt(SEED)).await;
+    assert!(answer.is_err(), "the key never comes: {answer:?}");
+    let lines = until_lines(&mut sidecar, &path, 1).await;
+    assert_eq!(lines[0]["call"], "Encrypt");
+    assert_eq!(lines[0]["uid"], "test-encrypt");
+    assert_eq!(lines[0]["outcome"], "cancelled");
+    assert_eq!(lines[0]["reason"], Value::Null);
+    let event = sidecar.logged("cancelled: the client has gone").await;
+    assert_eq!(event["call"], "encrypt");
+    assert_eq!(event["uid"], "test-encrypt");
+    assert_eq!(sidecar.stop().await.code, 0);
+    assert_eq!(self::lines(&path).len(), 1, "and no second one");
 }
