@@ -5,24 +5,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::Instant;
 
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 use tracing::warn;
+
+use crate::said::{SUM_UP_AFTER, Said};
 
 /// kube-apiserver keeps one connection for each provider entry, two during a reload.
 const CONNECTIONS: usize = 128;
 
-/// A crowd that goes on is repeated in the log this often.
-const REPEAT_AFTER: Duration = Duration::from_secs(60);
-
 /// The open connections, in the order in which they came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Crowd {
     members: Vec<(Usefulness, AbortHandle)>,
     answers: Arc<AtomicU64>,
-    said: Option<Instant>,
+    said: Said,
 }
 
 /// How recently a connection has had an answer, by the count of all answers: 0 for
@@ -70,13 +68,22 @@ impl Crowd {
     }
 
     fn say(&mut self) {
-        let now = Instant::now();
-        if self.said.is_none_or(|said| now - said >= REPEAT_AFTER) {
-            self.said = Some(now);
+        if let Some(closed) = self.said.fails((), Instant::now()) {
             warn!(
                 connections = CONNECTIONS,
+                closed,
                 "too many connections to the socket: those that call least are closed for new ones"
             );
+        }
+    }
+}
+
+impl Default for Crowd {
+    fn default() -> Self {
+        Self {
+            members: Vec::new(),
+            answers: Arc::default(),
+            said: Said::new(SUM_UP_AFTER),
         }
     }
 }

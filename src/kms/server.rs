@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::Kms;
 use super::crowd::{Crowd, Usefulness};
@@ -35,6 +35,7 @@ use crate::error_chain::ErrorChain;
 use crate::instruments::{Instruments, Method};
 use crate::proto::introspection::introspection_server::IntrospectionServer;
 use crate::proto::v2::key_management_service_server::KeyManagementServiceServer;
+use crate::said::{SUM_UP_AFTER, Said};
 
 /// kube-apiserver has a cold start's decrypts in flight, a few dozen at most.
 const STREAMS_PER_CONNECTION: u32 = 256;
@@ -65,6 +66,9 @@ const INTROSPECTION: &str = "/barbican_kms.v1.";
 /// Pause after `accept` fails, which is for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Descriptors come and go one by one: only after so long without a failure is it over.
+const ACCEPT_CALM: Duration = Duration::from_secs(5);
+
 /// Serves until `shutdown`, then lets calls in flight finish for at most `drain`.
 ///
 /// The socket's file is removed at the end.
@@ -77,6 +81,7 @@ pub async fn serve(
     let services = Services::new(kms);
     let graceful = GracefulShutdown::new();
     let mut crowd = Crowd::default();
+    let mut accepting = Said::new(SUM_UP_AFTER);
     let mut connections = JoinSet::new();
     // Dropped when no more is accepted.
     let (open, closing) = watch::channel(());
@@ -86,6 +91,9 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
                 Ok(stream) => {
+                    if let Some(failures) = accepting.works(ACCEPT_CALM, Instant::now()) {
+                        info!(failures, "connections are accepted again");
+                    }
                     let usefulness = crowd.admit();
                     let services = services.clone();
                     let ends = Ends { drain: graceful.watcher(), closing: closing.clone() };
@@ -93,7 +101,12 @@ pub async fn serve(
                     crowd.enter(usefulness, connections.spawn(serving));
                 }
                 Err(error) => {
-                    warn!("cannot accept a connection, trying again: {}", ErrorChain(&error));
+                    if let Some(failures) = accepting.fails(error.kind(), Instant::now()) {
+                        warn!(
+                            failures,
+                            "cannot accept a connection, trying again: {}", ErrorChain(&error)
+                        );
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

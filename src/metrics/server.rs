@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
 use super::{Exposition, Metrics};
+use crate::said::{REPEAT_AFTER, SUM_UP_AFTER, Said};
 
 /// A Prometheus or two, and somebody with curl.
 const CONNECTIONS: usize = 16;
@@ -40,20 +41,32 @@ const BIND_PAUSE: Duration = Duration::from_secs(15);
 /// Pause after `accept` fails, which is for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// Descriptors come and go one by one: only after so long without a failure is it over.
+const ACCEPT_CALM: Duration = Duration::from_secs(5);
+
 /// Serves for as long as it is polled.
 pub async fn serve(address: SocketAddr, metrics: Metrics) -> Infallible {
     let metrics = Arc::new(metrics);
     let listener = bind(address).await;
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut accepting = Said::new(SUM_UP_AFTER);
     loop {
         tokio::select! {
             accepted = accept(&listener, &room) => match accepted {
                 Ok((stream, permit)) => {
+                    if let Some(failures) = accepting.works(ACCEPT_CALM, Instant::now()) {
+                        info!(%address, failures, "connections for metrics are accepted again");
+                    }
                     connections.spawn(connection(stream, Arc::clone(&metrics), permit));
                 }
                 Err(error) => {
-                    warn!(%address, "cannot accept a connection for metrics: {error}");
+                    if let Some(failures) = accepting.fails(error.kind(), Instant::now()) {
+                        warn!(
+                            %address, failures,
+                            "cannot accept a connection for metrics, trying again: {error}"
+                        );
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -64,24 +77,26 @@ pub async fn serve(address: SocketAddr, metrics: Metrics) -> Infallible {
 
 /// Until it works: whoever has the address may go, or an interface may come up.
 async fn bind(address: SocketAddr) -> TcpListener {
-    let mut said = false;
+    let mut binding = Said::new(REPEAT_AFTER);
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {
                 let address = listener.local_addr().unwrap_or(address);
-                info!(%address, "serving metrics");
+                let failures = binding.works(Duration::ZERO, Instant::now()).unwrap_or(0);
+                info!(%address, failures, "serving metrics");
                 return listener;
             }
-            Err(error) if said => debug!(%address, "still no address for metrics: {error}"),
-            Err(error) => {
-                said = true;
-                let hint = hint(error.kind());
-                let retry_seconds = BIND_PAUSE.as_secs();
-                error!(
-                    %address, retry_seconds,
-                    "no metrics, the key service is not affected: {error}; {hint}"
-                );
-            }
+            Err(error) => match binding.fails(error.kind(), Instant::now()) {
+                None => debug!(%address, "still no address for metrics: {error}"),
+                Some(failures) => {
+                    let hint = hint(error.kind());
+                    let retry_seconds = BIND_PAUSE.as_secs();
+                    error!(
+                        %address, failures, retry_seconds,
+                        "no metrics, the key service is not affected: {error}; {hint}"
+                    );
+                }
+            },
         }
         tokio::time::sleep(BIND_PAUSE).await;
     }

@@ -5,8 +5,9 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use tonic::Code;
 
 use crate::support::client::{Client, SEED};
@@ -420,4 +421,53 @@ async fn core_dumps_are_off_and_other_processes_kept_out() {
         .and_then(|file| file.metadata())
         .expect("a file");
     assert_eq!(owner.uid(), 0);
+}
+
+/// The least descriptor number that the process does not have.
+fn lowest_free_descriptor(sidecar: &Sidecar) -> u64 {
+    let path = format!("/proc/{}/fd", sidecar.pid().as_raw_nonzero());
+    let taken: Vec<u64> = Path::new(&path)
+        .read_dir()
+        .expect("our child")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    let mut numbers = 0..=u64::try_from(taken.len()).expect("a few");
+    numbers.find(|number| !taken.contains(number)).expect("one")
+}
+
+fn limit_descriptors(sidecar: &Sidecar, limit: u64) -> Rlimit {
+    let limit = Rlimit {
+        current: Some(limit),
+        maximum: Some(4096),
+    };
+    prlimit(Some(sidecar.pid()), Resource::Nofile, limit).expect("allowed")
+}
+
+#[tokio::test]
+async fn a_want_of_descriptors_is_said_once_and_so_is_its_end() {
+    let place = place();
+    let mut sidecar = place.start();
+    let first = sidecar.client().await;
+    let error = first.status().await.expect_err("no key");
+    assert_eq!(error.code(), Code::Unavailable);
+    limit_descriptors(&sidecar, lowest_free_descriptor(&sidecar));
+    // It is connected by the kernel; nobody accepts it, ten times a second.
+    let second = std::os::unix::net::UnixStream::connect(place.socket());
+    let _second = second.expect("it listens");
+    let event = sidecar.logged("cannot accept a connection").await;
+    assert_eq!(event["level"], "WARN", "{event}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let said = |sidecar: &Sidecar| sidecar.errors().matches("cannot accept").count();
+    assert_eq!(said(&sidecar), 1, "{}", sidecar.errors());
+    first.status().await.expect_err("answered all the same");
+
+    limit_descriptors(&sidecar, 1024);
+    sidecar
+        .until("the end is said", async |sidecar| {
+            let _ = Client::open(&place.socket()).await;
+            let event = |line: &&str| line.contains("connections are accepted again");
+            sidecar.errors().lines().find(event).map(str::to_owned)
+        })
+        .await;
+    assert_eq!(said(&sidecar), 1, "{}", sidecar.errors());
 }
