@@ -172,8 +172,8 @@ fn ring(raw: &mut Raw, warnings: &mut Vec<Warning>) -> Result<Ring, ConfigError>
         None => None,
         Some(text) => {
             let age = duration(&text, Duration::ZERO, MAX_CACHE_AGE_MOST)?;
-            if age > Duration::ZERO && age < revalidate_interval {
-                return Err(text.refused(Refusal::MaxCacheAge(revalidate_interval)));
+            if age > Duration::ZERO {
+                may_wipe(age, revalidate_interval, &text, warnings)?;
             }
             (age > Duration::ZERO).then_some(age)
         }
@@ -185,6 +185,26 @@ fn ring(raw: &mut Raw, warnings: &mut Vec<Warning>) -> Result<Ring, ConfigError>
         revalidate_interval,
         max_cache_age,
     })
+}
+
+/// A confirmation takes its time, and may fail without anything being wrong with the
+/// key: the age must leave room for another one.
+fn may_wipe(
+    age: Duration,
+    interval: Duration,
+    setting: &Text,
+    warnings: &mut Vec<Warning>,
+) -> Result<(), ConfigError> {
+    if age <= interval {
+        return Err(setting.refused(Refusal::MaxCacheAge(interval)));
+    }
+    if age < interval * 2 {
+        warnings.push(Warning::ShortCacheAge {
+            place: setting.place.clone(),
+            interval,
+        });
+    }
+    Ok(())
 }
 
 fn write_key(raw: &mut Raw) -> Result<KeyId, ConfigError> {

@@ -136,10 +136,11 @@ pub enum Refusal {
         /// The longest one.
         most: Duration,
     },
-    /// A maximum age that no revalidation can meet.
+    /// A maximum age that no revalidation can meet, or none that takes a moment.
     #[error(
-        "it must not be shorter than revalidate-interval ({}), else every key is wiped before it \
-         is confirmed; write 0 for no limit", format_duration(*.0)
+        "it must be longer than revalidate-interval ({}), else keys are wiped before they are \
+         confirmed; write at least twice as much, {}, or 0 for no limit",
+        format_duration(*.0), format_duration(*.0 * 2)
     )]
     MaxCacheAge(Duration),
 }

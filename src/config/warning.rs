@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use super::duration::format_duration;
 use super::key::{Key, Section};
 use super::place::Place;
 use crate::key_id::KeyId;
@@ -48,6 +50,13 @@ pub enum Warning {
         place: Place,
         /// Which one.
         id: KeyId,
+    },
+    /// `max-cache-age` leaves no room for a confirmation that fails.
+    ShortCacheAge {
+        /// The setting.
+        place: Place,
+        /// `revalidate-interval`.
+        interval: Duration,
     },
     /// A file with credentials can be read by every user of the host.
     WorldReadable {
@@ -142,6 +151,13 @@ impl fmt::Display for Warning {
                     "{place}: key {id} is named twice; one of them is ignored"
                 )
             }
+            Self::ShortCacheAge { place, interval } => write!(
+                f,
+                "{place}: one confirmation that fails can wipe a good key, since \
+                 revalidate-interval is {}; write {} or more, or 0 for no limit",
+                format_duration(*interval),
+                format_duration(*interval * 2)
+            ),
             Self::WorldReadable { file, mode } => write!(
                 f,
                 "{}: every user of the host can read the credentials in it (mode {mode:04o}); run \

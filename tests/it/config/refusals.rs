@@ -36,6 +36,28 @@ fn an_auth_url_always_ends_in_v3() {
 }
 
 #[test]
+fn an_age_that_one_failed_confirmation_can_reach_is_warned_about() {
+    let directory = Directory::new();
+    for (lines, warned) in [
+        ("max-cache-age=5m1s", true),
+        ("max-cache-age=9m59s", true),
+        ("max-cache-age=10m", false),
+        ("revalidate-interval=10s\nmax-cache-age=20s", false),
+        ("max-cache-age=0", false),
+    ] {
+        let text = conf("", lines);
+        directory.load_text(&text).expect(lines);
+        let warnings = directory.warnings(&text);
+        let about = |text: &String| {
+            text.contains("[KeyManager] max-cache-age: one confirmation that fails")
+                && text.ends_with("write 10m or more, or 0 for no limit")
+        };
+        assert_eq!(warnings.iter().any(about), warned, "{lines}: {warnings:?}");
+        assert_eq!(warnings.is_empty(), !warned, "{lines}: {warnings:?}");
+    }
+}
+
+#[test]
 fn what_is_no_address_of_keystone_is_refused() {
     for (url, expected) in [
         ("keystone:5000/v3", "it must begin with https://"),
@@ -177,8 +199,13 @@ fn settings_of_the_ring_that_cannot_be_are_refused() {
         ),
         (
             "max-cache-age=4m",
-            "cloud.conf:9:15: [KeyManager] max-cache-age: it must not be shorter than \
-             revalidate-interval (5m)",
+            "cloud.conf:9:15: [KeyManager] max-cache-age: it must be longer than \
+             revalidate-interval (5m), else keys are wiped before they are confirmed; write at \
+             least twice as much, 10m, or 0 for no limit",
+        ),
+        (
+            "max-cache-age=5m",
+            "cloud.conf:9:15: [KeyManager] max-cache-age: it must be longer",
         ),
         (
             "require-authentication=maybe",
