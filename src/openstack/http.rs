@@ -148,11 +148,13 @@ impl Http {
         let elapsed = start.elapsed();
         let outcome = done.as_ref().map_or_else(Problem::outcome, |_| Outcome::Ok);
         self.instruments.upstream(call.counted, outcome, elapsed);
+        let elapsed_seconds = elapsed.as_secs_f64();
         match &done {
             Ok(parts) => {
-                tracing::debug!(%asked, status = parts.status.as_u16(), ?elapsed, "request");
+                let status = parts.status.as_u16();
+                tracing::debug!(%asked, status, elapsed_seconds, "request");
             }
-            Err(problem) => tracing::debug!(%asked, %problem, ?elapsed, "request failed"),
+            Err(problem) => tracing::debug!(%asked, %problem, elapsed_seconds, "request failed"),
         }
         done.map_err(|problem| RequestError { asked, problem })
     }

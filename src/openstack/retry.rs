@@ -87,7 +87,8 @@ impl<'a> Tries<'a> {
         if pause >= self.deadline.saturating_duration_since(Instant::now()) {
             return Err(error);
         }
-        tracing::debug!(pause = ?pause, "{error}; trying again");
+        let pause_seconds = pause.as_secs_f64();
+        tracing::debug!(pause_seconds, "{error}; trying again");
         tokio::time::sleep(pause).await;
         Ok(())
     }
