@@ -45,7 +45,7 @@ pub enum Error {
     #[error("{0}; {NOT_FOUND_HINT}")]
     NotFound(RequestError),
     /// The payload is not an AES key.
-    #[error("{0}")]
+    #[error(transparent)]
     NotAKey(#[from] KekLengthError),
 }
 
