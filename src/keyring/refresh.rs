@@ -301,12 +301,14 @@ where
         });
         if let Some((age, (next, wiped))) = expired {
             self.publish(next);
-            for id in wiped {
+            for (id, trouble) in wiped {
                 // Whatever is planned, this key is missing now.
                 self.ring.schedule.hurry(&id, now);
                 error!(
                     key_id = %id,
+                    key_id_hash = id.sha256_label(),
                     max_cache_age_seconds = age.as_secs(),
+                    trouble = trouble.as_str(),
                     "key wiped: Barbican has not confirmed it within max-cache-age"
                 );
             }

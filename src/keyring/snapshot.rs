@@ -57,7 +57,8 @@ pub enum Trouble {
     NotAKey,
     /// The payload differs from the one that is held.
     Altered,
-    /// Wiped: unconfirmed for longer than `max-cache-age`.
+    /// Wiped: unconfirmed for longer than `max-cache-age`, and no attempt has failed:
+    /// the last one still goes on.
     Unconfirmed,
 }
 
@@ -210,26 +211,31 @@ impl Snapshot {
         slots.filter_map(|slot| slot.expiry(max_age)).min()
     }
 
-    /// Without the keys that are older than `max_age`, and which those were; `None`
-    /// when there are none.
-    pub fn expired(&self, max_age: Duration, now: Instant) -> Option<(Self, Vec<KeyId>)> {
-        let ids: Vec<KeyId> = self
+    /// Without the keys that are older than `max_age`; which those were, and what has
+    /// kept each from being confirmed. `None` when there are none.
+    pub fn expired(
+        &self,
+        max_age: Duration,
+        now: Instant,
+    ) -> Option<(Self, Vec<(KeyId, Trouble)>)> {
+        // The cause stays: whoever is told that the key is gone must see why.
+        let wiped: Vec<(KeyId, Trouble)> = self
             .slots
             .iter()
             .filter(|(_, slot)| slot.is_stale(max_age, now))
-            .map(|(id, _)| *id)
+            .map(|(id, slot)| (*id, slot.trouble.unwrap_or(Trouble::Unconfirmed)))
             .collect();
-        if ids.is_empty() {
+        if wiped.is_empty() {
             return None;
         }
-        let next = ids.iter().fold(self.clone(), |snapshot, id| {
+        let next = wiped.iter().fold(self.clone(), |snapshot, (id, trouble)| {
             snapshot.with_slot(id, |slot| Slot {
                 key: None,
-                trouble: Some(Trouble::Unconfirmed),
+                trouble: Some(*trouble),
                 ..slot.clone()
             })
         });
-        Some((next, ids))
+        Some((next, wiped))
     }
 
     /// The snapshot of a new ring: keys in `staged` as they were just loaded, other
@@ -334,11 +340,29 @@ mod tests {
         let (next, wiped) = snapshot
             .expired(age, now + age)
             .expect("the first key is too old");
-        assert_eq!(wiped, [id(1)]);
+        assert_eq!(wiped, [(id(1), Trouble::Unconfirmed)]);
         let slot = next.slot(&id(1)).expect("of the ring");
         assert!(slot.key().is_none());
         assert_eq!(slot.trouble(), Some(Trouble::Unconfirmed));
         assert!(next.slot(&id(2)).expect("of the ring").key().is_some());
+    }
+
+    #[test]
+    fn a_key_that_is_wiped_goes_on_saying_what_kept_it_from_being_confirmed() {
+        let age = Duration::from_secs(600);
+        let now = Instant::now();
+        let snapshot = Snapshot::new(&ring(1, &[2]))
+            .loaded(&id(1), key(1), now)
+            .loaded(&id(2), key(2), now)
+            .troubled(&id(1), Trouble::Login);
+        let (next, wiped) = snapshot.expired(age, now + age).expect("both are too old");
+        let troubles = [(id(1), Trouble::Login), (id(2), Trouble::Unconfirmed)];
+        assert_eq!(wiped, troubles);
+        for (id, trouble) in troubles {
+            let slot = next.slot(&id).expect("of the ring");
+            assert!(slot.key().is_none());
+            assert_eq!(slot.trouble(), Some(trouble));
+        }
     }
 
     #[test]

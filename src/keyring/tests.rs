@@ -280,11 +280,11 @@ async fn keys_are_confirmed_within_the_interval() {
 
 #[tokio::test(start_paused = true)]
 async fn a_revoked_key_is_wiped_at_max_cache_age_to_the_second() {
-    for revoked in [
-        Answer::Denied,
-        Answer::Missing,
-        Answer::Unreachable,
-        Answer::Key(66),
+    for (revoked, cause) in [
+        (Answer::Denied, Trouble::Denied),
+        (Answer::Missing, Trouble::NotFound),
+        (Answer::Unreachable, Trouble::Unavailable),
+        (Answer::Key(66), Trouble::Altered),
     ] {
         let fake = fake(&[(1, Answer::Key(1))]);
         let mut settings = live(1, &[]);
@@ -306,7 +306,11 @@ async fn a_revoked_key_is_wiped_at_max_cache_age_to_the_second() {
             "still held a second before"
         );
         tokio::time::sleep_until(wiped + Duration::from_millis(10)).await;
-        assert!(running.keyring.status().is_err(), "wiped");
+        assert_eq!(
+            running.keyring.status(),
+            Err(KeyError::NotLoaded(cause)),
+            "wiped, and the cause is still said"
+        );
         seconds(24 * 3600).await;
         assert!(
             running.keyring.status().is_err(),
