@@ -106,6 +106,7 @@ impl App {
             socket = %listener.path().display(),
             keystone = %live.cloud.keystone,
             write_key_id = %live.ring.write,
+            write_key_id_hash = live.ring.write.sha256_label(),
             keys = live.ring.ids().count(),
             memory = secret::protection().as_str(),
             "listening; loading keys"

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,6 +24,7 @@ use crate::config::{Cloud, Live};
 use crate::envelope::WrappingKey;
 use crate::error_chain::ErrorChain;
 use crate::key_id::KeyId;
+use crate::said::{REPEAT_AFTER, Said};
 use crate::secret::Kek;
 
 /// How many readers can wait for the writer's attention.
@@ -48,34 +49,16 @@ pub struct Refresher<S, C> {
     pub(super) ring: Loader<S>,
     pub(super) waiting: BTreeMap<KeyId, Vec<oneshot::Sender<()>>>,
     pub(super) candidate: Option<Candidate<S>>,
-    pub(super) said: BTreeMap<KeyId, Said>,
+    pub(super) said: SaidOfKeys,
 }
 
-/// What the log has last said about a key that fails: once, then summed up.
-pub(super) struct Said {
-    trouble: Trouble,
-    at: Instant,
-}
+/// What the log has said about keys that fail.
+pub(super) type SaidOfKeys = BTreeMap<KeyId, Said<Trouble>>;
 
-/// A failure that goes on is repeated in the log this often.
-const REPEAT_AFTER: Duration = Duration::from_secs(600);
-
-impl Said {
-    /// Whether the log has said this a short while ago; notes that it says it now,
-    /// if not.
-    pub(super) fn again(
-        said: &mut BTreeMap<KeyId, Self>,
-        id: KeyId,
-        trouble: Trouble,
-        now: Instant,
-    ) -> bool {
-        let fresh = |said: &Self| said.trouble == trouble && now - said.at < REPEAT_AFTER;
-        if said.get(&id).is_some_and(fresh) {
-            return true;
-        }
-        said.insert(id, Self { trouble, at: now });
-        false
-    }
+/// Whether the log is to say now that this key fails in this way.
+pub(super) fn is_news(said: &mut SaidOfKeys, id: KeyId, trouble: Trouble, now: Instant) -> bool {
+    let said = said.entry(id).or_insert_with(|| Said::new(REPEAT_AFTER));
+    said.fails(trouble, now.into_std()).is_some()
 }
 
 enum Event<S> {
@@ -113,7 +96,7 @@ where
         let source = Arc::new(connect(&live.cloud)?);
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(Snapshot::new(&live.ring)),
-            report: ArcSwap::from_pointee(Report::new(live.digest(), SystemTime::now())),
+            report: ArcSwap::from_pointee(Report::new(&live, SystemTime::now())),
         });
         let (sender, orders) = mpsc::channel(ORDERS);
         let keyring = Keyring {
@@ -241,22 +224,27 @@ where
         self.publish(self.shared.snapshot.load().troubled(&id, trouble));
         let cause = ErrorChain(cause);
         let retry_seconds = delay.as_secs_f32();
-        if Said::again(&mut self.said, id, trouble, now) {
-            debug!(key_id = %id, failures, retry_seconds, "key fetch failed again: {cause}");
+        let key_id_hash = id.sha256_label();
+        if !is_news(&mut self.said, id, trouble, now) {
+            debug!(
+                key_id = %id, key_id_hash, failures, retry_seconds,
+                "key fetch failed again: {cause}"
+            );
             return;
         }
         match (held, trouble) {
             (true, Trouble::Unavailable) => warn!(
-                key_id = %id, failures, retry_seconds,
+                key_id = %id, key_id_hash, failures, retry_seconds,
                 "key not confirmed, the one that is held stays in use: {cause}"
             ),
             (true, _) => error!(
-                key_id = %id, failures, retry_seconds,
+                key_id = %id, key_id_hash, failures, retry_seconds,
                 "key not confirmed, the one that is held stays in use: {cause}"
             ),
-            (false, _) => {
-                error!(key_id = %id, failures, retry_seconds, "key not loaded: {cause}");
-            }
+            (false, _) => error!(
+                key_id = %id, key_id_hash, failures, retry_seconds,
+                "key not loaded: {cause}"
+            ),
         }
     }
 
@@ -264,12 +252,13 @@ where
         let failures = self.ring.schedule.failures(id);
         let recovered = self.said.remove(id).is_some();
         let memory = key.protection().as_str();
+        let key_id_hash = id.sha256_label();
         if first {
-            info!(key_id = %id, key_id_hash = id.sha256_label(), memory, failures, "key loaded");
+            info!(key_id = %id, key_id_hash, memory, failures, "key loaded");
         } else if recovered {
-            info!(key_id = %id, failures, "key confirmed again");
+            info!(key_id = %id, key_id_hash, failures, "key confirmed again");
         } else {
-            debug!(key_id = %id, "key confirmed");
+            debug!(key_id = %id, key_id_hash, "key confirmed");
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info};
 
 use super::loader::{Fetched, Loader};
-use super::refresh::{Proposal, Refresher, Said, fraction};
+use super::refresh::{Proposal, Refresher, SaidOfKeys, fraction, is_news};
 use super::report::ReloadOutcome;
 use super::schedule::{Schedule, revalidation_delay};
 use super::{Cause, FetchError, KeySource, Slot, Snapshot, Trouble};
@@ -28,7 +28,9 @@ pub(super) struct Candidate<S> {
     missing: BTreeSet<KeyId>,
     /// Confirmed again at the usual interval while others are missing.
     staged: BTreeMap<KeyId, Slot>,
-    said: BTreeMap<KeyId, Said>,
+    said: SaidOfKeys,
+    /// A change counts as failed once, however often it is tried.
+    failed: bool,
 }
 
 impl<S: KeySource> Candidate<S> {
@@ -185,7 +187,8 @@ where
             proves_all: !same_cloud,
             missing,
             staged: BTreeMap::new(),
-            said: BTreeMap::new(),
+            said: SaidOfKeys::new(),
+            failed: false,
         })
     }
 
@@ -218,21 +221,24 @@ where
         let schedule = &mut candidate.loader.schedule;
         let (failures, delay) = schedule.failed(&id, trouble, false, now, fraction());
         let retry_seconds = delay.as_secs_f32();
-        if Said::again(&mut candidate.said, id, trouble, now.into()) {
-            debug!(
-                key_id = %id, failures, retry_seconds,
-                "configuration still not reloaded: key not loaded: {cause}"
-            );
-        } else {
+        let key_id_hash = id.sha256_label();
+        if is_news(&mut candidate.said, id, trouble, now.into()) {
             error!(
-                key_id = %id, failures, retry_seconds,
+                key_id = %id, key_id_hash, failures, retry_seconds,
                 "configuration not reloaded, the one in force stays: key not loaded: {cause}"
             );
+        } else {
+            debug!(
+                key_id = %id, key_id_hash, failures, retry_seconds,
+                "configuration still not reloaded: key not loaded: {cause}"
+            );
         }
-        self.ended(
-            ReloadOutcome::Failed,
-            format!("key {id} not loaded: {cause}"),
-        );
+        let message = format!("key {id} not loaded: {cause}");
+        if std::mem::replace(&mut candidate.failed, true) {
+            self.update_report(|report| report.failed_again(message, SystemTime::now()));
+        } else {
+            self.ended(ReloadOutcome::Failed, message);
+        }
     }
 
     /// Adopts the configuration that is waiting when nothing is missing any more, or when
@@ -297,10 +303,9 @@ where
             keys = live.ring.ids().count(),
             "configuration reloaded"
         );
-        let digest = live.digest();
+        self.update_report(|report| report.follows(&live));
         self.live = live;
         self.publish(snapshot);
-        self.update_report(|report| report.configuration = digest);
         self.note_plan();
         self.ended(ReloadOutcome::Applied, String::new());
     }

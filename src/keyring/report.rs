@@ -1,6 +1,8 @@
 //! What the refresher has done, for `status` and metrics.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use crate::config::Live;
 
 /// Published by the refresher, as a whole, after each event.
 #[derive(Clone, Debug)]
@@ -11,12 +13,16 @@ pub struct Report {
     pub last_reload: Option<LastReload>,
     /// Since when the configuration in force is.
     pub in_force_since: SystemTime,
+    /// When the files were last found to say what is in force, changed or not.
+    pub files_good: SystemTime,
     /// When a key was last downloaded from Barbican.
     pub last_contact: Option<SystemTime>,
-    /// When the next key is downloaded, as far as that is planned.
+    /// When the next key is downloaded, as planned when an attempt ended.
     pub next_fetch: Option<SystemTime>,
     /// [`crate::config::Live::digest`] of the configuration in force.
     pub configuration: String,
+    /// How often each key is confirmed, as that configuration has it.
+    pub revalidate_interval: Duration,
     /// Attempts to download a key that failed since the last one that did not.
     pub consecutive_failures: u64,
 }
@@ -32,7 +38,8 @@ pub struct ReloadCounts {
     pub invalid: u64,
     /// Valid, but applying it would lose data or change a key's bytes.
     pub refused: u64,
-    /// Valid, and its keys cannot be loaded (yet).
+    /// Valid, and its keys could not be loaded at first; those that could later count
+    /// as applied too.
     pub failed: u64,
 }
 
@@ -90,16 +97,24 @@ pub struct LastReload {
 
 impl Report {
     /// Nothing has happened yet.
-    pub(super) fn new(configuration: String, now: SystemTime) -> Self {
+    pub(super) fn new(live: &Live, now: SystemTime) -> Self {
         Self {
             next_fetch: None,
-            configuration,
+            configuration: live.digest(),
+            revalidate_interval: live.ring.revalidate_interval,
             reloads: ReloadCounts::default(),
             last_reload: None,
             in_force_since: now,
+            files_good: now,
             last_contact: None,
             consecutive_failures: 0,
         }
+    }
+
+    /// Takes over what is shown of the configuration in force.
+    pub(super) fn follows(&mut self, live: &Live) {
+        self.configuration = live.digest();
+        self.revalidate_interval = live.ring.revalidate_interval;
     }
 
     /// Notes that the files say what is in force: whatever was wrong with them has
@@ -108,6 +123,7 @@ impl Report {
         let good = |last: &LastReload| last.outcome == ReloadOutcome::Applied;
         if self.last_reload.as_ref().is_none_or(good) {
             self.reloads.unchanged += 1;
+            self.files_good = now;
         } else {
             self.reloaded(ReloadOutcome::Unchanged, String::new(), now);
         }
@@ -126,9 +142,21 @@ impl Report {
         if outcome == ReloadOutcome::Applied {
             self.in_force_since = now;
         }
+        if matches!(outcome, ReloadOutcome::Applied | ReloadOutcome::Unchanged) {
+            self.files_good = now;
+        }
         self.last_reload = Some(LastReload {
             at: now,
             outcome,
+            message,
+        });
+    }
+
+    /// Notes another attempt of a reload that has been counted as failed.
+    pub(super) fn failed_again(&mut self, message: String, now: SystemTime) {
+        self.last_reload = Some(LastReload {
+            at: now,
+            outcome: ReloadOutcome::Failed,
             message,
         });
     }

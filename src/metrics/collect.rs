@@ -203,13 +203,14 @@ impl Source {
         gauge(out, "consecutive_failures", help, failures)?;
         let help = "When Barbican last gave out a key; missing if it never did.";
         timestamp(out, "last_contact_timestamp", help, report.last_contact)?;
-        let help = "When a key is downloaded next; missing while one is being downloaded.";
+        let help = "When a key is downloaded next, as planned when the last attempt ended.";
         timestamp(out, "next_fetch_timestamp", help, report.next_fetch)
     }
 
     fn configuration(&self, out: &mut DescriptorEncoder<'_>) -> Written {
         let report = self.keyring.report();
-        let help = "Changes of the configuration files, by what came of them.";
+        let help = "Changes of the configuration files, by what came of them; one that fails at \
+                    first and is applied later is both.";
         let mut written = family(out, "config_reloads", help, MetricType::Counter)?;
         for (outcome, count) in report.reloads.by_outcome() {
             count_of(&mut written, &[("outcome", outcome.as_str())], count)?;
@@ -222,9 +223,12 @@ impl Source {
         });
         let help = "Whether the files say what is in force.";
         gauge(out, "config_last_reload_successful", help, i64::from(good))?;
-        let help = "Since when the configuration in force is.";
-        let since = Some(report.in_force_since);
-        timestamp(out, "config_last_success_timestamp", help, since)?;
+        let help = "When the files were last found to say what is in force.";
+        let good = Some(report.files_good);
+        timestamp(out, "config_last_success_timestamp", help, good)?;
+        let help = "How often each key is confirmed with Barbican, at least.";
+        let interval = report.revalidate_interval.as_secs_f64();
+        seconds(out, "revalidate_interval", help)?.encode_gauge(&interval)?;
         let help = "The configuration in force: a hash of all settings but secrets.";
         let mut info = family(out, "config", help, MetricType::Info)?;
         info.encode_info(&[("hash", report.configuration.as_str())])

@@ -368,3 +368,65 @@ async fn a_key_to_which_access_is_refused_stays_in_the_ring() {
     seconds(1).await;
     assert_eq!(running.keyring.report().reloads.refused, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_goes_on_failing_counts_as_failed_once() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Missing)]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    running.propose(live(2, &[1]));
+    seconds(600).await;
+    assert!(fake.fetches(2).len() > 5);
+    let report = running.keyring.report();
+    assert_eq!(report.reloads.failed, 1);
+    let last = report.last_reload.as_ref().expect("an attempt");
+    assert_eq!(last.outcome, ReloadOutcome::Failed);
+    running.propose(live(2, &[1]));
+    seconds(60).await;
+    assert_eq!(running.keyring.report().reloads.failed, 1, "no new change");
+    running.propose(live(3, &[1, 2]));
+    seconds(60).await;
+    assert_eq!(running.keyring.report().reloads.failed, 2, "another change");
+    fake.set(2, Answer::Key(2));
+    fake.set(3, Answer::Key(3));
+    seconds(61).await;
+    let reloads = running.keyring.report().reloads;
+    assert_eq!((reloads.failed, reloads.applied), (2, 1));
+}
+
+#[test]
+fn the_files_were_last_good_at_the_last_reload_that_found_them_so() {
+    let at = |seconds| std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+    let mut report = Report::new(&live(1, &[]), at(1));
+    assert_eq!(report.files_good, at(1));
+    report.unchanged(at(2));
+    assert_eq!(report.files_good, at(2));
+    for bad in [
+        ReloadOutcome::Invalid,
+        ReloadOutcome::Refused,
+        ReloadOutcome::Failed,
+    ] {
+        report.reloaded(bad, String::new(), at(3));
+        report.failed_again(String::new(), at(4));
+        assert_eq!(report.files_good, at(2), "{bad:?}");
+    }
+    report.unchanged(at(5));
+    assert_eq!(report.files_good, at(5), "put back");
+    assert_eq!(report.in_force_since, at(1));
+    report.reloaded(ReloadOutcome::Applied, String::new(), at(6));
+    assert_eq!((report.files_good, report.in_force_since), (at(6), at(6)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_report_follows_the_interval_in_force() {
+    let fake = fake(&[(1, Answer::Key(1))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    let interval = || running.keyring.report().revalidate_interval;
+    assert_eq!(interval(), INTERVAL);
+    let mut quicker = live(1, &[]);
+    quicker.ring.revalidate_interval = Duration::from_secs(10);
+    running.propose(quicker);
+    seconds(1).await;
+    assert_eq!(interval(), Duration::from_secs(10));
+}
