@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, Environment, Live, LoadError, files};
+use crate::config::{self, Environment, Identity, Live, LoadError, files};
 use crate::key_id::KeyId;
 
 /// A plan for one cluster.
@@ -89,6 +89,74 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether the new key has a payload of its own, rather than being an old key under
+    /// a new suffix.
+    fn is_another_secret(&self) -> bool {
+        let old = self.live.ring.write.secret_uuid().to_string();
+        self.next
+            .is_none_or(|next| next.secret_uuid().to_string() != old)
+    }
+
+    fn logs_in_with_credential(&self) -> bool {
+        matches!(
+            self.live.cloud.identity,
+            Identity::ApplicationCredentialId { .. } | Identity::ApplicationCredentialName { .. }
+        )
+    }
+
+    /// An access rule for the payload of each secret that step 1 has in the ring.
+    fn access_rules(&self) -> String {
+        let mut secrets: Vec<String> = Vec::new();
+        let ring = self.live.ring.ids();
+        let ring = ring.map(|id| id.secret_uuid().to_string());
+        let next = self
+            .next
+            .map_or_else(|| self.next(), |id| id.secret_uuid().to_string());
+        for secret in ring.chain([next]) {
+            if !secrets.contains(&secret) {
+                secrets.push(secret);
+            }
+        }
+        let rules: Vec<String> = secrets
+            .iter()
+            .map(|secret| {
+                format!(
+                    "{{\"service\":\"key-manager\",\"method\":\"GET\",\
+                     \"path\":\"/v1/secrets/{secret}/payload\"}}"
+                )
+            })
+            .collect();
+        format!("[{}]", rules.join(",\n        "))
+    }
+
+    /// How the sidecars come to read the new key.
+    fn access(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_another_secret() {
+            return Ok(());
+        }
+        if !self.logs_in_with_credential() {
+            return writeln!(
+                f,
+                "   The user that the sidecars log in as must be able to read it: by a role in its\n   \
+                 project, or by `openstack acl user add --user USER-ID SECRET-HREF`.\n"
+            );
+        }
+        writeln!(
+            f,
+            "   An application credential cannot be changed. If the one in use is limited to the\n   \
+             present key, Barbican refuses the new one. Then make a new credential, as the same\n   \
+             user, that reads the payloads of both:\n       \
+             openstack application credential create barbican-kms-2 --role member --access-rules \\\n       \
+             '{}'\n   \
+             and write its id and secret into [Global] of {} in the change of step 1.\n   \
+             Delete the old one when every node has passed step 1.\n",
+            self.access_rules(),
+            self.file.display(),
+        )
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let old = self.live.ring.write.to_string();
@@ -100,13 +168,16 @@ impl fmt::Display for Plan {
         if self.next.is_none() {
             writeln!(
                 f,
-                "0. Make the new key, and give the sidecars' credential access to it:\n   \
+                "0. Make the new key:\n   \
                  openstack secret order create --name k8s_key --algorithm aes --mode cbc \\\n     \
                  --bit-length 256 --payload-content-type=application/octet-stream key\n   \
                  openstack secret order get ORDER-HREF      # NEW-KEY-ID ends the secret href\n   \
                  Then run this command again with --new-key-id NEW-KEY-ID.\n"
             )?;
+        } else if self.is_another_secret() {
+            writeln!(f, "0. Let the sidecars read the new key.")?;
         }
+        self.access(f)?;
         writeln!(
             f,
             "1. On every control-plane node, in {file}, section [KeyManager]:\n       {}\n       {}\n   \
