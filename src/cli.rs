@@ -17,7 +17,7 @@ use crate::check::{self, Step};
 use crate::error_chain::ErrorChain;
 use crate::kms::socket::SocketOptions;
 use crate::paint::Paint;
-use crate::probe::{self, Depth, status};
+use crate::probe::{self, Depth, ProbeError, status};
 use crate::rotate;
 use crate::signals;
 use crate::telemetry::{self, LogLevel};
@@ -145,7 +145,7 @@ fn run_probe(probe: &Probe) -> ExitCode {
                 }
                 ExitCode::SUCCESS
             }
-            Err(error) => fail(EXIT_FAILURE, &error),
+            Err(error) => fail_probe(&error),
         }
     })
 }
@@ -162,7 +162,7 @@ fn run_status(arguments: &StatusArgs) -> ExitCode {
                 }
                 ExitCode::from(if state.ready() { 0 } else { EXIT_FAILURE })
             }
-            Err(error) => fail(EXIT_FAILURE, &error),
+            Err(error) => fail_probe(&error),
         }
     })
 }
@@ -231,8 +231,17 @@ fn say(text: &str) {
 }
 
 fn fail(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    let _ = writeln!(io::stderr(), "barbican-kms: {}", ErrorChain(error));
+    complain(&ErrorChain(error).to_string());
     ExitCode::from(code)
+}
+
+fn fail_probe(error: &ProbeError) -> ExitCode {
+    complain(&format!("{}; {}", ErrorChain(error), error.next_step()));
+    ExitCode::from(EXIT_FAILURE)
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "barbican-kms: {text}");
 }
 
 #[cfg(test)]

@@ -29,6 +29,18 @@ pub enum Tone {
     Quiet,
 }
 
+impl Tone {
+    /// The symbol at the beginning of a line, so that no meaning is in the colour alone.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Good => "\u{2713}",
+            Self::Doubtful => "!",
+            Self::Bad => "\u{2717}",
+            Self::Quiet => "-",
+        }
+    }
+}
+
 impl Paint {
     /// Colours when standard output is a terminal that has them, and nobody has said
     /// no (<https://no-color.org>).

@@ -93,6 +93,43 @@ pub enum ProbeError {
     NoRandomness,
 }
 
+impl ProbeError {
+    /// What to do next.
+    pub fn next_step(&self) -> &'static str {
+        const LOG: &str = "see the sidecar's log";
+        const OTHER: &str = "--socketpath names another program's socket: correct it";
+        match self {
+            Self::Connect { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => {
+                    "start the sidecar, or correct --socketpath; a sidecar that has ended says why \
+                     in its last log line"
+                }
+                io::ErrorKind::ConnectionRefused => {
+                    "the sidecar has ended: its last log line says why"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "ask as the user that the sidecar runs as, or as root"
+                }
+                _ => "correct --socketpath",
+            },
+            Self::Timeout(_) => {
+                "the sidecar hangs, or the machine is too busy: give a longer --timeout-ms, and see \
+                 the sidecar's log"
+            }
+            Self::Call { status, .. } => match status.code() {
+                Code::Unavailable => {
+                    "`barbican-kms check --cloud-config FILE` says in detail what is in the way"
+                }
+                Code::Unimplemented => OTHER,
+                _ => LOG,
+            },
+            Self::Protocol { .. } | Self::Unhealthy { .. } => OTHER,
+            Self::Mismatch => "this is a bug or broken memory: please report what the log says",
+            Self::NoRandomness => "see what the kernel's log says",
+        }
+    }
+}
+
 /// Probes the sidecar at `socket`.
 ///
 /// # Errors

@@ -18,19 +18,21 @@ impl Walk<'_> {
     /// Looks at what kube-apiserver is told.
     pub(super) fn kubernetes(&mut self, files: &Files) {
         let mut sockets = Vec::new();
+        let mut checked = None;
         if let Some(path) = &files.encryption_config {
             let name = "encryption-config";
-            if let Some(file) = self.yaml(name, path) {
+            if let Some(file) = self.yaml(name, path, "static-pod/encryption-config.yaml") {
                 let reading = encryption_config::judge(&file);
                 let found = format!("{}: {}", path.display(), reading.summary);
                 self.judged(name, found, reading.findings);
                 sockets = reading.sockets;
+                checked = std::path::absolute(path).ok();
             }
         }
         if let Some(path) = &files.manifest {
             let name = "manifest";
-            if let Some(pod) = self.yaml(name, path) {
-                let mut findings = manifest::judge(&pod, &sockets);
+            if let Some(pod) = self.yaml(name, path, "static-pod/kube-apiserver.yaml") {
+                let mut findings = manifest::judge(&pod, &sockets, checked.as_deref());
                 if manifest::is_kubeadms(&pod) && !has_patch(path) {
                     findings.doubt(
                         "kubeadm has written this manifest and will write it again without the \
@@ -43,7 +45,8 @@ impl Walk<'_> {
         }
     }
 
-    fn yaml(&mut self, name: &str, path: &Path) -> Option<Value> {
+    /// The content of a file that should look like `example`.
+    fn yaml(&mut self, name: &str, path: &Path, example: &str) -> Option<Value> {
         let fix = Some("name the right file".to_owned());
         let content = match files::read(path) {
             Ok(content) => content,
@@ -57,7 +60,8 @@ impl Walk<'_> {
             Ok(value) => Some(value),
             Err((at, problem)) => {
                 let text = format!("{}:{at}: {problem}", path.display());
-                self.record(name, Outcome::Failed, text, Vec::new(), None);
+                let fix = format!("mend the file there; {example} is one to compare it with");
+                self.record(name, Outcome::Failed, text, Vec::new(), Some(fix));
                 None
             }
         }
@@ -77,10 +81,16 @@ impl Walk<'_> {
     }
 }
 
+/// Whether one of kubeadm's patches for kube-apiserver puts the sidecar in; others may
+/// lie there too.
 fn has_patch(manifest: &Path) -> bool {
     let directory = manifest.parent().unwrap_or(Path::new(".")).join(PATCHES);
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries
-        .map(|entry| entry.file_name())
-        .any(|name| name.to_string_lossy().starts_with("kube-apiserver"))
+        .filter(|entry| {
+            let name = entry.file_name();
+            name.to_string_lossy().starts_with("kube-apiserver")
+        })
+        .filter_map(|entry| files::read(&entry.path()).ok())
+        .any(|patch| String::from_utf8_lossy(&patch.bytes).contains("barbican-kms"))
 }

@@ -3,6 +3,8 @@
 //! Pure; `check` reads the file. What a path means depends on the container: both must
 //! reach the socket through the same volume.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::findings::{Findings, list, text};
@@ -21,8 +23,12 @@ struct Place {
     path: String,
 }
 
-/// Goes through a manifest; `sockets` are those of the EncryptionConfiguration.
-pub(super) fn judge(pod: &Value, sockets: &[String]) -> Findings {
+/// Where kube-apiserver is told of its EncryptionConfiguration.
+const ENCRYPTION_FLAG: &str = "--encryption-provider-config";
+
+/// Goes through a manifest; `sockets` are those of the EncryptionConfiguration, and
+/// `checked` is the absolute path of that, when there is one.
+pub(super) fn judge(pod: &Value, sockets: &[String], checked: Option<&Path>) -> Findings {
     let mut findings = Findings::default();
     if text(pod, "kind") != Some("Pod") {
         findings.wrong(
@@ -43,6 +49,9 @@ pub(super) fn judge(pod: &Value, sockets: &[String]) -> Findings {
         return findings;
     };
     encryption_flag(server, &mut findings);
+    if let Some(checked) = checked {
+        checked_file(spec, server, checked, &mut findings);
+    }
     let Some(sidecar) = sidecar(spec, &mut findings) else {
         findings.wrong(
             "there is no barbican-kms container in it",
@@ -103,7 +112,7 @@ fn volumes(spec: &Value, findings: &mut Findings) {
 }
 
 fn encryption_flag(server: &Value, findings: &mut Findings) {
-    let name = "--encryption-provider-config";
+    let name = ENCRYPTION_FLAG;
     if flag(server, name).is_none() {
         findings.wrong(
             format!("kube-apiserver has no {name}: it writes Secrets in clear"),
@@ -118,6 +127,44 @@ fn encryption_flag(server: &Value, findings: &mut Findings) {
              EncryptionConfiguration needs a restart of kube-apiserver",
         );
     }
+}
+
+/// The file that was checked must be the one that kube-apiserver reads. A copy may have
+/// been checked, so another directory is no more than doubtful.
+fn checked_file(spec: &Value, server: &Value, checked: &Path, findings: &mut Findings) {
+    let Some(read) = flag(server, ENCRYPTION_FLAG) else {
+        return;
+    };
+    let on_node = on_node(spec, server, &read);
+    let shown = checked.display();
+    if Path::new(&read).file_name() != checked.file_name() {
+        findings.wrong(
+            format!("kube-apiserver reads {read}, and the file that was checked is {shown}"),
+            format!(
+                "name the file that kube-apiserver reads with --encryption-config, or mend \
+                 {ENCRYPTION_FLAG}"
+            ),
+        );
+    } else if let Some(on_node) = on_node
+        && Path::new(&on_node) != checked
+    {
+        findings.doubt(format!(
+            "kube-apiserver reads {on_node} of the node; {shown} was checked, which must say the \
+             same"
+        ));
+    }
+}
+
+/// What a path of a container is called on the node, when a directory of it is mounted.
+fn on_node(spec: &Value, container: &Value, path: &str) -> Option<String> {
+    let place = place(container, path)?;
+    let volume = list(spec, "volumes").find(|one| text(one, "name") == Some(&place.volume))?;
+    let directory = text(volume.get("hostPath")?, "path")?;
+    Some(format!(
+        "{}/{}",
+        directory.trim_end_matches('/'),
+        place.path
+    ))
 }
 
 /// The container of ours: an init container that never ends.
@@ -281,7 +328,9 @@ mod tests {
 
     fn judged(text: &str) -> Findings {
         let sockets = ["/run/barbican-kms/kms.sock".to_owned()];
-        judge(&crate::config::parse_yaml(text).expect("YAML"), &sockets)
+        let pod = crate::config::parse_yaml(text).expect("YAML");
+        let checked = Path::new("/etc/kubernetes/encryption/encryption-config.yaml");
+        judge(&pod, &sockets, Some(checked))
     }
 
     #[test]
@@ -396,6 +445,25 @@ mod tests {
                 "{findings:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_file_that_was_checked_must_be_the_one_that_is_read() {
+        let judged = |manifest: &str, checked: &str| {
+            let pod = crate::config::parse_yaml(manifest).expect("YAML");
+            judge(&pod, &[], Some(Path::new(checked)))
+        };
+        let other = judged(GOOD, "/etc/kubernetes/encryption/encryption-config.yml");
+        assert!(other.wrong[0].what.contains("was checked"), "{other:?}");
+        assert!(other.wrong[0].fix.contains("--encryption-config"));
+        let copy = judged(GOOD, "/root/encryption-config.yaml");
+        assert_eq!(copy.wrong, []);
+        assert!(copy.doubts[0].contains("must say the same"), "{copy:?}");
+        // What the container calls /etc/kubernetes/encryption lies elsewhere.
+        let moved = GOOD.replace("path: /etc/kubernetes/encryption", "path: /srv/encryption");
+        assert_ne!(moved, GOOD);
+        let moved = judged(&moved, "/srv/encryption/encryption-config.yaml");
+        assert_eq!((moved.wrong, moved.doubts), (vec![], vec![]));
     }
 
     #[test]

@@ -77,16 +77,16 @@ impl Step {
         if paint == Paint::Plain {
             return self.to_string();
         }
-        let (tone, symbol) = match self.outcome {
-            Outcome::Ok => (Tone::Good, "\u{2713}"),
-            Outcome::Warning => (Tone::Doubtful, "!"),
-            Outcome::Skipped => (Tone::Quiet, "-"),
-            Outcome::Failed => (Tone::Bad, "\u{2717}"),
+        let tone = match self.outcome {
+            Outcome::Ok => Tone::Good,
+            Outcome::Warning => Tone::Doubtful,
+            Outcome::Skipped => Tone::Quiet,
+            Outcome::Failed => Tone::Bad,
         };
         let took = format!("{} ms", self.took.as_millis());
         let mut shown = format!(
             "{} {:<28} {}\n{}",
-            paint.tone(tone, symbol),
+            paint.tone(tone, tone.symbol()),
             self.name,
             paint.tone(Tone::Quiet, &took),
             wrapped(&self.found, 4)

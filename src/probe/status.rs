@@ -1,6 +1,5 @@
 //! `status`: what a running sidecar holds, for a person or as JSON.
 
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::ProbeError;
 use super::connection::Connection;
-use crate::paint::{Paint, Tone};
+use crate::paint::{Paint, Tone, wrapped};
 use crate::proto::introspection::{Configuration, DescribeRequest, DescribeResponse, Key};
 
 /// The state of a sidecar.
@@ -99,64 +98,110 @@ fn configuration_json(configuration: &Configuration) -> Value {
     })
 }
 
-impl State {
-    /// The text of [`fmt::Display`], with colours where `paint` has them.
-    pub fn shown(&self, paint: Paint) -> String {
-        let mut text = self.to_string();
-        for (word, tone) in [
-            ("NOT READY", Tone::Bad),
-            (", ready,", Tone::Good),
-            ("MISSING", Tone::Bad),
-            ("never confirmed", Tone::Doubtful),
-        ] {
-            text = text.replace(word, &paint.tone(tone, word));
+/// What one line of the text says.
+struct Line {
+    tone: Tone,
+    text: String,
+    /// On lines of their own below it.
+    more: String,
+}
+
+impl Line {
+    fn new(good: bool, otherwise: Tone, text: String) -> Self {
+        Self {
+            tone: if good { Tone::Good } else { otherwise },
+            text,
+            more: String::new(),
         }
-        text
+    }
+
+    fn and(self, more: &str) -> Self {
+        Self {
+            more: more.to_owned(),
+            ..self
+        }
     }
 }
 
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl State {
+    /// The state as `paint` has it: on a terminal with a symbol for each line, and with
+    /// long texts broken into lines.
+    pub fn shown(&self, paint: Paint) -> String {
+        let lines = self.lines().into_iter();
+        let lines: Vec<String> = match paint {
+            Paint::Plain => lines.map(|line| plain(&line)).collect(),
+            Paint::Colours => lines.map(|line| coloured(&line, paint)).collect(),
+        };
+        lines.join("\n")
+    }
+
+    fn lines(&self) -> Vec<Line> {
         let state = &self.0;
         let ready = if state.ready { "ready" } else { "NOT READY" };
-        writeln!(
-            f,
+        let head = format!(
             "barbican-kms {}, {ready}, keys in {}",
             state.version, state.key_memory
-        )?;
-        for key in &state.keys {
-            let role = if key.write { "write  " } else { "decrypt" };
-            let held = if key.held { "held   " } else { "MISSING" };
-            write!(f, "{role}  {held}  {}", key.id)?;
-            match key.confirmed_ms_ago {
-                Some(ms) => write!(f, "  confirmed {} s ago", ms / 1000)?,
-                None => f.write_str("  never confirmed")?,
-            }
-            if !key.trouble_text.is_empty() {
-                write!(f, "\n         {}", key.trouble_text)?;
-            }
-            f.write_str("\n")?;
-        }
-        let contact = time(state.last_contact_unix_ms);
-        write!(
-            f,
-            "Barbican last answered with a key: {}",
-            contact.as_deref().unwrap_or("never")
-        )?;
-        if state.consecutive_failures > 0 {
-            write!(f, ", {} failures since", state.consecutive_failures)?;
-        }
+        );
+        let mut lines = vec![Line::new(state.ready, Tone::Bad, head)];
+        lines.extend(state.keys.iter().map(key_line));
+        lines.push(contact_line(state));
         let configuration = state.configuration.clone().unwrap_or_default();
         let since = time(configuration.in_force_since_unix_ms).unwrap_or_default();
-        write!(f, "\nconfiguration in force since {since}")?;
+        let in_force = format!("configuration in force since {since}");
+        lines.push(Line::new(true, Tone::Good, in_force));
         if let Some(last) = &configuration.last_reload {
             let at = time(last.at_unix_ms).unwrap_or_default();
-            write!(f, "\nlast reload: {} at {at}", last.outcome)?;
-            if !last.message.is_empty() {
-                write!(f, "\n         {}", last.message)?;
-            }
+            let good = matches!(last.outcome.as_str(), "applied" | "unchanged");
+            let text = format!("last reload: {} at {at}", last.outcome);
+            lines.push(Line::new(good, Tone::Bad, text).and(&last.message));
         }
-        Ok(())
+        if !state.ready {
+            let next = "to do: `barbican-kms check --cloud-config FILE` says in detail what is in \
+                        the way";
+            lines.push(Line::new(false, Tone::Bad, next.to_owned()));
+        }
+        lines
+    }
+}
+
+fn key_line(key: &Key) -> Line {
+    let role = if key.write { "write  " } else { "decrypt" };
+    let held = if key.held { "held   " } else { "MISSING" };
+    let confirmed = match key.confirmed_ms_ago {
+        Some(ms) => format!("confirmed {} s ago", ms / 1000),
+        None => "never confirmed".to_owned(),
+    };
+    let text = format!("{role}  {held}  {}  {confirmed}", key.id);
+    let fine = key.held && key.trouble.is_empty();
+    let otherwise = if key.held { Tone::Doubtful } else { Tone::Bad };
+    Line::new(fine, otherwise, text).and(&key.trouble_text)
+}
+
+fn contact_line(state: &DescribeResponse) -> Line {
+    let contact = time(state.last_contact_unix_ms);
+    let failures = match state.consecutive_failures {
+        0 => String::new(),
+        failures => format!(", {failures} failures since"),
+    };
+    let text = format!(
+        "Barbican last answered with a key: {}{failures}",
+        contact.as_deref().unwrap_or("never")
+    );
+    let good = contact.is_some() && state.consecutive_failures == 0;
+    Line::new(good, Tone::Doubtful, text)
+}
+
+fn plain(line: &Line) -> String {
+    let text = &line.text;
+    some_text(&line.more).map_or_else(|| text.clone(), |more| format!("{text}\n         {more}"))
+}
+
+fn coloured(line: &Line, paint: Paint) -> String {
+    let symbol = paint.tone(line.tone, line.tone.symbol());
+    let text = format!("{symbol} {}", line.text);
+    match some_text(&line.more) {
+        None => text,
+        Some(more) => format!("{text}\n{}", paint.tone(line.tone, &wrapped(more, 4))),
     }
 }
 
@@ -172,4 +217,78 @@ fn time(unix_ms: u64) -> Option<String> {
     Timestamp::from_second(seconds)
         .ok()
         .map(|time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::introspection::LastReload;
+
+    fn state() -> State {
+        let key = |write, held, trouble: &str| Key {
+            id: "b5309dfb-b326-4148-b0ad-e9cd1ec223a8".to_owned(),
+            write,
+            held,
+            confirmed_ms_ago: held.then_some(12_345),
+            trouble_text: trouble.to_owned(),
+            trouble: trouble.to_owned(),
+            ..Key::default()
+        };
+        State(DescribeResponse {
+            version: "1.2.3".to_owned(),
+            key_memory: "memfd_secret".to_owned(),
+            keys: vec![
+                key(true, true, ""),
+                key(false, true, "Barbican refuses access to it"),
+                key(false, false, "it is being loaded"),
+            ],
+            last_contact_unix_ms: 1_700_000_000_000,
+            consecutive_failures: 2,
+            configuration: Some(Configuration {
+                in_force_since_unix_ms: 1_700_000_000_000,
+                last_reload: Some(LastReload {
+                    at_unix_ms: 1_700_000_000_000,
+                    outcome: "invalid".to_owned(),
+                    message: "cloud.conf: ".to_owned() + &"a long text ".repeat(9),
+                }),
+                ..Configuration::default()
+            }),
+            ..DescribeResponse::default()
+        })
+    }
+
+    #[test]
+    fn on_a_terminal_each_line_has_a_symbol_and_long_texts_are_broken() {
+        let shown = state().shown(Paint::Colours).replace('\u{1b}', "^");
+        let long = "a long text ".repeat(5);
+        let expected = format!(
+            "^[1;31m\u{2717}^[0m barbican-kms 1.2.3, NOT READY, keys in memfd_secret\n\
+             ^[32m\u{2713}^[0m write    held     b5309dfb-b326-4148-b0ad-e9cd1ec223a8  confirmed 12 s ago\n\
+             ^[33m!^[0m decrypt  held     b5309dfb-b326-4148-b0ad-e9cd1ec223a8  confirmed 12 s ago\n\
+             ^[33m    Barbican refuses access to it^[0m\n\
+             ^[1;31m\u{2717}^[0m decrypt  MISSING  b5309dfb-b326-4148-b0ad-e9cd1ec223a8  never confirmed\n\
+             ^[1;31m    it is being loaded^[0m\n\
+             ^[33m!^[0m Barbican last answered with a key: 2023-11-14T22:13:20Z, 2 failures since\n\
+             ^[32m\u{2713}^[0m configuration in force since 2023-11-14T22:13:20Z\n\
+             ^[1;31m\u{2717}^[0m last reload: invalid at 2023-11-14T22:13:20Z\n\
+             ^[1;31m    cloud.conf: {long}a\n    long text {}^[0m\n\
+             ^[1;31m\u{2717}^[0m to do: `barbican-kms check --cloud-config FILE` says in detail what is in the way",
+            "a long text ".repeat(3).trim_end()
+        );
+        assert_eq!(shown, expected, "\n{shown}");
+    }
+
+    #[test]
+    fn elsewhere_there_are_words_alone() {
+        let shown = state().shown(Paint::Plain);
+        assert!(
+            !shown.contains(['\u{1b}', '\u{2713}', '\u{2717}']),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("\n         Barbican refuses access to it\n"),
+            "{shown}"
+        );
+        assert_eq!(shown.lines().count(), 11, "{shown}");
+    }
 }

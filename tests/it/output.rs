@@ -7,11 +7,16 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use std::time::Duration;
+
+use barbican_kms::check::{self, Files, Step};
 use barbican_kms::key_id::KeyId;
+use barbican_kms::paint::Paint;
 
 use crate::support::cloud::{KEY_ID, Recorder, cloud_config};
+use crate::support::pki::{Authority, acceptor, params};
 use crate::support::read_text;
-use crate::support::server::Server;
+use crate::support::server::{Reply, Server};
 use crate::support::sidecar::{BINARY, Place, Said, barbican_kms, run};
 
 const OTHER_KEY: &str = "11111111-2222-4333-8444-555555555555";
@@ -25,7 +30,17 @@ fn assert_output(name: &str, said: &Said, changing: &[(&str, &str)]) {
         "exit code {}\n--- output\n{}--- errors\n{}",
         said.code, said.output, said.errors
     );
-    let shown = steady(&shown, changing);
+    assert_text(name, &shown, changing);
+}
+
+/// The same for a text as it looks on a terminal, whose escape codes are shown as `^[`.
+fn assert_on_terminal(name: &str, shown: &str, changing: &[(&str, &str)]) {
+    let shown = shown.replace('\u{1b}', "^[");
+    assert_text(&format!("terminal/{name}"), &shown, changing);
+}
+
+fn assert_text(name: &str, shown: &str, changing: &[(&str, &str)]) {
+    let shown = steady(shown, changing);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/output/{name}.txt"));
     if std::env::var_os("UPDATE_OUTPUT").is_some() {
         std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
@@ -46,8 +61,24 @@ fn steady(text: &str, changing: &[(&str, &str)]) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Times and durations become `_`.
+/// Times and durations become `_`, in JSON as well.
 fn steady_line(line: &str) -> String {
+    const OF_JSON: [&str; 5] = [
+        "took_ms",
+        "at",
+        "in_force_since",
+        "last_contact",
+        "confirmed_seconds_ago",
+    ];
+    if let Some((name, _)) = line.trim_start().split_once("\": ")
+        && OF_JSON
+            .iter()
+            .any(|one| name.strip_prefix('"') == Some(one))
+    {
+        let comma = if line.ends_with(',') { "," } else { "" };
+        let head = line.split_once(": ").map_or(line, |(head, _)| head);
+        return format!("{head}: _{comma}");
+    }
     let words: Vec<&str> = line.split(' ').collect();
     let mut steady: Vec<String> = Vec::new();
     for (at, word) in words.iter().enumerate() {
@@ -58,7 +89,9 @@ fn steady_line(line: &str) -> String {
             while steady.last().is_some_and(String::is_empty) {
                 steady.pop();
             }
-            steady.push("_".to_owned());
+            // In JSON a quotation mark and a comma may follow.
+            let after = word.rsplit_once('Z').map_or("", |(_, after)| after);
+            steady.push(format!("_{after}"));
         } else {
             steady.push((*word).to_owned());
         }
@@ -140,6 +173,8 @@ async fn check_of_the_files_of_kubernetes() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("static-pod");
     let good = |name: &str| read_text(&shipped.join(name));
     let place = Place::new("");
+    let directory = place.path("").display().to_string();
+    let changing = [(directory.as_str(), "DIRECTORY/")];
     let mut wrong = good("encryption-config.yaml");
     wrong = wrong
         .replace("      apiVersion: v2\n", "")
@@ -154,17 +189,168 @@ async fn check_of_the_files_of_kubernetes() {
         ),
         ("check-kubernetes-wrong", &wrong, &wrong_pod),
     ] {
-        place.write("encryption.yaml", config);
+        place.write("encryption-config.yaml", config);
         place.write("pod.yaml", manifest);
-        let mut command = place.command("check");
-        command.args([
-            "--encryption-config",
-            "config/encryption.yaml",
-            "--manifest",
-            "config/pod.yaml",
-        ]);
-        assert_output(name, &run(command).await, &[]);
+        assert_output(name, &kubernetes(&place).await, &changing);
     }
+    // Any patch will not do.
+    let patches = place.path("patches");
+    std::fs::create_dir(&patches).expect("made");
+    let other = patches.join("kube-apiserver0+merge.yaml");
+    std::fs::write(other, "metadata: {}\n").expect("written");
+    let said = kubernetes(&place).await;
+    assert!(said.output.contains("write it again without"), "{said:?}");
+    let patch = good("kubeadm/patches/kube-apiserver-barbican-kms+strategic.yaml");
+    let ours = patches.join("kube-apiserver1+strategic.yaml");
+    std::fs::write(ours, patch).expect("written");
+    let said = kubernetes(&place).await;
+    assert!(!said.output.contains("write it again without"), "{said:?}");
+
+    place.write("encryption-config.yaml", "kind: [\n");
+    assert_output(
+        "check-kubernetes-broken",
+        &kubernetes(&place).await,
+        &changing,
+    );
+}
+
+async fn kubernetes(place: &Place) -> Said {
+    let mut command = place.command("check");
+    command.args([
+        "--encryption-config",
+        "config/encryption-config.yaml",
+        "--manifest",
+        "config/pod.yaml",
+    ]);
+    run(command).await
+}
+
+#[tokio::test]
+async fn check_of_clouds_that_are_not_as_configured() {
+    let missing = Recorder {
+        pay: vec![404],
+        ..Recorder::default()
+    };
+    let missing = missing.start().await;
+    let short = Recorder::default().start_with(None, |request| {
+        let read = request.target.ends_with("/payload");
+        read.then(|| Reply::status(200).body(vec![b'k'; 31]))
+    });
+    let short = short.await;
+    let own = Authority::new("own").issue(&params());
+    let secure = Recorder::default().start_with(Some(acceptor(&own, None)), |_| None);
+    let secure = secure.await;
+    let unknown = cloud_config(&missing).replace("127.0.0.1", "no-such-host.invalid");
+    let region = cloud_config(&missing).replace("tenant-id", "region = R9\ntenant-id");
+    let other = Authority::new("other").issue(&params());
+    let trusting = cloud_config(&secure).replace("tenant-id", "ca-file = ca.pem\ntenant-id");
+    for (name, config, server) in [
+        ("check-no-such-secret", cloud_config(&missing), &missing),
+        ("check-not-a-key", cloud_config(&short), &short),
+        ("check-no-such-region", region, &missing),
+        ("check-no-such-host", unknown, &missing),
+        ("check-other-authority", trusting, &secure),
+    ] {
+        let place = Place::new(&config);
+        std::fs::write(place.path("ca.pem"), &other.chain_pem).expect("written");
+        let directory = place.path("").display().to_string();
+        let base = server.base();
+        let (_, address) = base.split_once("://").expect("a URL");
+        let port = address.split(':').next_back().expect("a port");
+        let port = format!("invalid:{port}");
+        let changing = [
+            (directory.as_str(), "DIRECTORY/"),
+            (address, "SERVER"),
+            (&port, "invalid:PORT"),
+        ];
+        let mut said = place.check(&[]).await;
+        said.output = without_memory(&said.output);
+        // What comes after this is the system's.
+        if let Some((before, after)) = said.output.split_once("failed to lookup address") {
+            let (_, rest) = after.split_once('\n').expect("a fix");
+            said.output = format!("{before}failed to lookup address ...\n{rest}");
+        }
+        assert_output(name, &said, &changing);
+    }
+}
+
+#[tokio::test]
+async fn check_and_status_as_json() {
+    let server = Recorder::default().start().await;
+    let place = Place::new(&cloud_config(&server));
+    let directory = place.path("").display().to_string();
+    let base = server.base();
+    let address = base.trim_start_matches("http://");
+    let changing = [(directory.as_str(), "DIRECTORY/"), (address, "SERVER")];
+    let mut said = place.check(&["--json"]).await;
+    let mut document: serde_json::Value = serde_json::from_str(&said.output).expect("JSON");
+    let steps = document["steps"].as_array_mut().expect("steps");
+    steps.retain(|step| step["name"] != "key memory");
+    said.output = format!("{document:#}\n");
+    assert_output("check-json", &said, &changing);
+
+    let mut sidecar = place.start();
+    sidecar.ready().await;
+    let said = memory_of_any_machine(status(&place, &["--json"]).await);
+    assert_output("status-json", &said, &changing);
+}
+
+fn memory_of_any_machine(mut said: Said) -> Said {
+    said.output = said
+        .output
+        .replace("memfd_secret", "MEMORY")
+        .replace("mlock", "MEMORY");
+    said
+}
+
+#[tokio::test]
+async fn check_on_a_terminal() {
+    let denying = Recorder {
+        pay: vec![403],
+        ..Recorder::default()
+    };
+    let server = denying.start().await;
+    let place = Place::new(&cloud_config(&server));
+    let directory = place.path("").display().to_string();
+    let base = server.base();
+    let address = base.trim_start_matches("http://");
+    let changing = [(directory.as_str(), "DIRECTORY/"), (address, "SERVER")];
+    let files = Files {
+        cloud_config: Some(place.config().to_owned()),
+        ..Files::default()
+    };
+    let mut shown = String::new();
+    let mut say = |step: &Step| {
+        if step.name == "key memory" {
+            return;
+        }
+        // Before the text is broken into lines, so that they end where they always do.
+        let step = Step {
+            name: step.name.clone(),
+            outcome: step.outcome,
+            found: steady(&step.found, &changing),
+            warnings: step.warnings.clone(),
+            fix: step.fix.clone(),
+            took: Duration::from_millis(12),
+        };
+        shown += &(step.shown(Paint::Colours) + "\n");
+    };
+    check::check(&files, &mut say).await;
+    assert_on_terminal("check", &shown, &[]);
+}
+
+#[tokio::test]
+async fn serve_that_does_not_start() {
+    let place = Place::new("[Global]\n");
+    let directory = place.path("").display().to_string();
+    let changing = [(directory.as_str(), "DIRECTORY/")];
+    let text = ["--log-format", "text"];
+    let said = place.start_with(&text).ended().await;
+    assert_output("serve-wrong-file", &said, &changing);
+
+    let _taken = std::os::unix::net::UnixListener::bind(place.socket()).expect("a socket");
+    let said = place.start_with(&text).ended().await;
+    assert_output("serve-taken-socket", &said, &changing);
 }
 
 async fn status(place: &Place, more: &[&str]) -> Said {
@@ -242,15 +428,29 @@ async fn rotate_with_and_without_a_new_key() {
     assert_output("rotate", &run(rotate(&[])).await, &[]);
     let known = run(rotate(&["--new-key-id", &other])).await;
     assert_output("rotate-to", &known, &[]);
+    let suffixed = format!("{KEY_ID}_002");
+    let again = run(rotate(&["--new-key-id", &suffixed])).await;
+    assert_output("rotate-to-suffix", &again, &[]);
     let same = run(rotate(&["--new-key-id", KEY_ID])).await;
     assert_output("rotate-to-the-same", &same, &[]);
+
+    let credential = "application-credential-id = c\napplication-credential-secret = s\n";
+    let by_credential = config.replace("user-id = u\npassword = p\ntenant-id = T\n", credential);
+    place.write("cloud.conf", &by_credential);
+    assert_output("rotate-credential", &run(rotate(&[])).await, &[]);
+    let known = run(rotate(&["--new-key-id", &other])).await;
+    assert_output("rotate-credential-to", &known, &[]);
 }
 
 #[test]
 fn nothing_printed_away_from_a_terminal_has_colours() {
     let directory: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/output");
     for entry in directory.read_dir().expect("snapshots") {
-        let text = read_text(&entry.expect("an entry").path());
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            continue;
+        }
+        let text = read_text(&path);
         assert!(!text.contains('\u{1b}'), "{text}");
     }
 }
