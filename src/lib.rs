@@ -5,13 +5,18 @@
 //! Every arrow points down; `tests/it/layers.rs` holds the `use` lines against it.
 //!
 //! ```text
-//! process   main -> app                                      only app names every module
-//! edges     kms (+ socket)   openstack (http, keystone, barbican)   config::watch
-//!           metrics   audit::writer   probe   check   telemetry
+//! command   main -> cli              argv, exit codes, what is printed
+//! process   app   check   rotate     these two lines alone may name edges
+//! edges     kms (+ socket)   openstack (http, keystone, barbican)   metrics   probe
+//!           config::watch   config::files   audit::writer
+//!           telemetry   signals   hardening
 //! core      keyring (Keyring: the readers; refresh::Refresher: the single writer)
-//! pure      envelope   keyring::snapshot   config   audit    no I/O, no async, no clock
-//! leaves    secret   key_id   instruments   paint   proto
+//! pure      envelope   keyring::snapshot, ::schedule   config   audit
+//!           no I/O, no async, no clock
+//! leaves    secret   key_id   instruments   said   paint   error_chain   proto
 //! ```
+//!
+//! Edges never use each other, but for the watcher, which reads by `config::files`.
 //!
 //! # Two walks
 //!

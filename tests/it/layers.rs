@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Module and layer. Longer names win, so a file of a directory can be placed
 /// elsewhere than its parent.
 const LAYERS: &[(&str, u8)] = &[
-    // Process: the only ones that may name edges.
+    // Command and process: the only ones that may name edges.
     ("main", 5),
     ("cli", 5),
     ("app", 4),
@@ -76,6 +76,32 @@ fn every_arrow_points_down() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_documentation_shows_the_same_map() {
+    let lib = read_text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
+    let map = lib.split("```").nth(1).expect("a map");
+    let names = ["leaves", "pure", "core", "edges", "process", "command"];
+    let mut shown: BTreeMap<u8, String> = BTreeMap::new();
+    let mut layer = None;
+    for line in map.lines() {
+        let line = line.trim_start_matches("//! ");
+        let begins = names.iter().position(|name| line.starts_with(name));
+        layer = begins.or(layer);
+        if let Some(layer) = layer.and_then(|layer| u8::try_from(layer).ok()) {
+            *shown.entry(layer).or_default() += line;
+        }
+    }
+    for (module, layer) in LAYERS {
+        let name = module.split("::").last().unwrap_or_default();
+        let line = &shown[layer];
+        assert!(
+            line.split(|one: char| !(one.is_alphanumeric() || one == '_'))
+                .any(|word| word == name),
+            "{module} is not in {line:?}"
+        );
+    }
 }
 
 #[test]
