@@ -21,19 +21,22 @@ fn place(cloud: &OpenStack, more: &str) -> Place {
     Place::new(&(cloud.config("application_credential_narrow") + more))
 }
 
-/// Calls with the held key for as long as `meanwhile` takes; each one is served, and
-/// promptly.
+/// Calls with the held key for as long as `meanwhile` takes. Each one is served, within
+/// the time that kube-apiserver gives it even on a machine that is busy; nearly all are
+/// prompt, which no call could be that waits for OpenStack.
 async fn served_during(client: &Client, meanwhile: impl Future<Output = ()>) {
+    let (mut rounds, mut slow) = (0, 0);
     let calls = async {
-        let mut slowest = Duration::ZERO;
         loop {
             let start = Instant::now();
             client.status().await.expect("Status is ok");
             let wrapped = client.encrypt(SEED).await.expect("Encrypt works");
             let seed = client.decrypt(&wrapped).await.expect("Decrypt works");
             assert_eq!(seed, SEED);
-            slowest = slowest.max(start.elapsed());
-            assert!(slowest < PROMPT * 3, "three calls took {slowest:?}");
+            let took = start.elapsed();
+            assert!(took < DEADLINE * 3, "three calls took {took:?}");
+            rounds += 1;
+            slow += usize::from(took > PROMPT);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -41,6 +44,8 @@ async fn served_during(client: &Client, meanwhile: impl Future<Output = ()>) {
         () = meanwhile => {}
         never = calls => never,
     }
+    assert!(rounds > 100, "{rounds} rounds of calls are too few");
+    assert!(slow * 20 <= rounds, "{slow} of {rounds} rounds were slow");
 }
 
 #[tokio::test]

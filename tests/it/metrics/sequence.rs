@@ -76,8 +76,7 @@ async fn metrics_tell_what_happens_from_the_start_to_the_end() {
     let cloud = openstack::breakable().await;
     let made = cloud.ctl(&["appcred-create", "--narrow"]).await;
     let (credential, secret) = (text(&made, "id"), text(&made, "secret"));
-    let config = cloud.config_of_credential(&credential, &secret)
-        + "revalidate-interval = 10s\nmax-cache-age = 45s\n";
+    let config = cloud.config_of_credential(&credential, &secret) + "revalidate-interval = 10s\n";
     let (old, new) = (cloud.key(0).to_owned(), cloud.key(1).to_owned());
     let rotated = config.replace(&old, &new);
 
@@ -109,6 +108,7 @@ async fn metrics_tell_what_happens_from_the_start_to_the_end() {
     assert_eq!(good.count("config_last_reload_successful"), 1);
     assert_ne!(config_hash(&good), config_hash(&before));
     assert!(good.value("config_last_success_timestamp_seconds") > now() - 60.0);
+    assert_eq!(good.count("revalidate_interval_seconds"), 10);
     assert_eq!(good.count(&of_key("key_held", &new)), 1);
     assert_eq!(good.count(&of_key("key_write", &new)), 0);
 
@@ -134,6 +134,12 @@ async fn metrics_tell_what_happens_from_the_start_to_the_end() {
         .await;
     assert_eq!(healed.count("ready"), 1);
 
+    // Only now, when nothing else has to be done within it.
+    let bounded = format!("{rotated}decrypt-key-ids = {old}\nmax-cache-age = 45s\n");
+    place.write("cloud.conf", &bounded);
+    watch
+        .until("an age", |now| now.count(&reloads("applied")) == 3)
+        .await;
     cloud.ctl(&["appcred-delete", &credential]).await;
     is_revoked(&mut watch, &client, &new).await;
 
@@ -263,7 +269,7 @@ async fn survives_an_outage(watch: &mut Watch, client: &Client, id: &str) {
     assert_eq!(after.count(&requests("Decrypt", "UNAVAILABLE")), 0);
 }
 
-/// Refused first, then wiped when `max-cache-age` is over.
+/// Refused first, then wiped when `max-cache-age` is over; what refuses is still said.
 async fn is_revoked(watch: &mut Watch, client: &Client, id: &str) {
     let wrapped = client.round_trip().await;
     watch
@@ -275,6 +281,8 @@ async fn is_revoked(watch: &mut Watch, client: &Client, id: &str) {
         .until("a wiped key", |now| now.count(&of_key("key_held", id)) == 0)
         .await;
     assert_eq!(wiped.count("ready"), 0);
+    assert_eq!(wiped.count(&trouble(id, "login-refused")), 1);
+    assert_eq!(wiped.count(&trouble(id, "unconfirmed")), 0);
     let refused = wiped.count(&upstream("login", "not_found"));
     assert!(refused > 0, "Keystone does not know the credential");
     let (code, _) = refusal(client.decrypt(&wrapped).await);
