@@ -43,11 +43,23 @@ pub trait KeySource: Send + Sync + 'static {
 pub enum FetchError {
     /// Nobody answered, or with a passing error: try again soon.
     #[error("OpenStack cannot be reached")]
-    Unavailable(#[source] Cause),
+    Unavailable {
+        /// The source's own error.
+        #[source]
+        cause: Cause,
+        /// How long the server has asked not to be asked again, if it has.
+        retry_after: Option<Duration>,
+    },
     /// Keystone refuses the credentials: try again rarely, repeated failures can
     /// lock the account.
     #[error("Keystone refuses the login")]
-    Login(#[source] Cause),
+    Login {
+        /// The source's own error.
+        #[source]
+        cause: Cause,
+        /// How long the source will not ask Keystone again.
+        again_in: Duration,
+    },
     /// Barbican knows us and refuses this key (401 after a new login, or 403).
     #[error("Barbican refuses access to the key")]
     Denied(#[source] Cause),
@@ -65,11 +77,20 @@ pub type Cause = Box<dyn Error + Send + Sync>;
 impl FetchError {
     fn trouble(&self) -> Trouble {
         match self {
-            Self::Unavailable(_) => Trouble::Unavailable,
-            Self::Login(_) => Trouble::Login,
+            Self::Unavailable { .. } => Trouble::Unavailable,
+            Self::Login { .. } => Trouble::Login,
             Self::Denied(_) => Trouble::Denied,
             Self::NotFound(_) => Trouble::NotFound,
             Self::NotAKey(_) => Trouble::NotAKey,
+        }
+    }
+
+    /// For how long another fetch is unwelcome, or of no use.
+    fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Login { again_in, .. } => Some(*again_in),
+            Self::Denied(_) | Self::NotFound(_) | Self::NotAKey(_) => None,
         }
     }
 }

@@ -18,7 +18,7 @@ use tracing::{debug, error, info, warn};
 use super::loader::{Fetched, Loader};
 use super::reload::{Candidate, staged};
 use super::report::ReloadOutcome;
-use super::schedule::Schedule;
+use super::schedule::{Failure, Schedule};
 use super::{Cause, FetchError, KeySource, Keyring, Order, Report, Shared, Snapshot, Trouble};
 use crate::config::{Cloud, Live};
 use crate::envelope::WrappingKey;
@@ -177,8 +177,10 @@ where
         let snapshot = self.shared.snapshot.load();
         // Dropping the sender answers: the reader looks again.
         if snapshot.slot(&id).is_some_and(|slot| slot.key().is_none()) {
-            self.waiting.entry(id).or_default().push(waiting);
-            self.ring.schedule.hurry(&id, Instant::now().into_std());
+            // Who would wait in vain is answered now.
+            if self.ring.schedule.hurry(&id, Instant::now().into_std()) {
+                self.waiting.entry(id).or_default().push(waiting);
+            }
         }
     }
 
@@ -201,9 +203,9 @@ where
                     self.ring.schedule.succeeded(&id, interval, now, fraction());
                     self.publish(snapshot.loaded(&id, key, now));
                 }
-                Err(altered) => self.fail(id, Trouble::Altered, held, &altered),
+                Err(altered) => self.fail(id, Trouble::Altered, None, held, &altered),
             },
-            Err(error) => self.fail(id, error.trouble(), held, &error),
+            Err(error) => self.fail(id, error.trouble(), error.wait(), held, &error),
         }
         self.note_plan();
         self.waiting.remove(&id);
@@ -213,14 +215,19 @@ where
         &mut self,
         id: KeyId,
         trouble: Trouble,
+        wait: Option<Duration>,
         held: bool,
         cause: &(dyn std::error::Error + 'static),
     ) {
         let now = Instant::now();
-        let (failures, delay) =
-            self.ring
-                .schedule
-                .failed(&id, trouble, held, now.into_std(), fraction());
+        let failure = Failure {
+            trouble,
+            wait,
+            held,
+            perishable: self.live.ring.max_cache_age.is_some(),
+        };
+        let schedule = &mut self.ring.schedule;
+        let (failures, delay) = schedule.failed(&id, failure, now.into_std(), fraction());
         self.publish(self.shared.snapshot.load().troubled(&id, trouble));
         let cause = ErrorChain(cause);
         let retry_seconds = delay.as_secs_f32();

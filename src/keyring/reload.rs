@@ -12,7 +12,7 @@ use tracing::{debug, error, info};
 use super::loader::{Fetched, Loader};
 use super::refresh::{Proposal, Refresher, SaidOfKeys, fraction, is_news};
 use super::report::ReloadOutcome;
-use super::schedule::{Schedule, revalidation_delay};
+use super::schedule::{Failure, Schedule, revalidation_delay};
 use super::{Cause, FetchError, KeySource, Slot, Snapshot, Trouble};
 use crate::config::{Cloud, Live};
 use crate::error_chain::ErrorChain;
@@ -203,9 +203,9 @@ where
         let empty = Slot::EMPTY;
         let staged = candidate.staged.get(&id);
         let known = staged.or_else(|| snapshot.slot(&id)).unwrap_or(&empty);
-        let (trouble, cause) = match outcome {
+        let (trouble, wait, cause) = match outcome {
             Ok(kek) => match known.key_from(&kek) {
-                Err(altered) => (Trouble::Altered, altered.to_string()),
+                Err(altered) => (Trouble::Altered, None, altered.to_string()),
                 Ok(key) => {
                     candidate.staged.insert(id, Snapshot::staged_slot(key, now));
                     candidate.said.remove(&id);
@@ -216,10 +216,19 @@ where
                     return;
                 }
             },
-            Err(error) => (error.trouble(), ErrorChain(&error).to_string()),
+            Err(error) => {
+                let cause = ErrorChain(&error).to_string();
+                (error.trouble(), error.wait(), cause)
+            }
+        };
+        let failure = Failure {
+            trouble,
+            wait,
+            held: false,
+            perishable: false,
         };
         let schedule = &mut candidate.loader.schedule;
-        let (failures, delay) = schedule.failed(&id, trouble, false, now, fraction());
+        let (failures, delay) = schedule.failed(&id, failure, now, fraction());
         let retry_seconds = delay.as_secs_f32();
         let key_id_hash = id.sha256_label();
         if is_news(&mut candidate.said, id, trouble, now.into()) {

@@ -5,11 +5,23 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::MISS_WAIT;
 use super::snapshot::Trouble;
 use crate::key_id::KeyId;
 
 /// A key that callers wait for is not asked for more often than this.
 const HURRY_SPACING: Duration = Duration::from_secs(1);
+
+/// The same after a refusal, which ends when a person acts: so long may it take until
+/// the next call finds that out.
+const REFUSED_SPACING: Duration = Duration::from_secs(5);
+
+/// A server's wish to be left alone is granted for this long at most while the key is
+/// missing: nobody can read a Secret meanwhile, and a wish of hours is a mistake.
+const LONGEST_WAIT_MISSING: Duration = Duration::from_secs(60);
+
+/// The same while the key is held for good: nothing is lost by waiting.
+const LONGEST_WAIT_HELD: Duration = Duration::from_secs(300);
 
 /// Revalidation happens after this part of the interval at the earliest, and after
 /// all of it at the latest: the interval is a promise, the jitter only shortens it.
@@ -29,7 +41,20 @@ struct Plan {
     /// `None` while the key is being fetched.
     due: Option<Instant>,
     last_start: Option<Instant>,
+    /// Since the last failure: no caller's hurry brings the next try before this.
+    soonest: Option<Instant>,
     failures: u32,
+}
+
+/// A fetch that failed, as far as the next one depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    pub(super) trouble: Trouble,
+    /// For how long another fetch is unwelcome, or of no use.
+    pub(super) wait: Option<Duration>,
+    pub(super) held: bool,
+    /// Whether a key that is held is wiped when it goes unconfirmed.
+    pub(super) perishable: bool,
 }
 
 impl Schedule {
@@ -40,6 +65,7 @@ impl Schedule {
             Plan {
                 due: Some(due),
                 last_start: None,
+                soonest: None,
                 failures: 0,
             },
         );
@@ -94,6 +120,7 @@ impl Schedule {
     ) {
         if let Some(plan) = self.plans.get_mut(id) {
             plan.failures = 0;
+            plan.soonest = None;
             plan.due = Some(now + revalidation_delay(interval, jitter));
         }
     }
@@ -103,8 +130,7 @@ impl Schedule {
     pub(super) fn failed(
         &mut self,
         id: &KeyId,
-        trouble: Trouble,
-        held: bool,
+        failure: Failure,
         now: Instant,
         jitter: Fraction,
     ) -> (u32, Duration) {
@@ -112,19 +138,30 @@ impl Schedule {
             return (0, Duration::ZERO);
         };
         plan.failures = plan.failures.saturating_add(1);
-        let delay = retry_delay(trouble, held, plan.failures, jitter);
+        let delay = retry_delay(failure, plan.failures, jitter).max(failure.granted());
         plan.due = Some(now + delay);
+        let start = plan.last_start.unwrap_or(now);
+        // Whoever hurries misses the key, even if it is held now.
+        let missing = Failure {
+            held: false,
+            ..failure
+        };
+        plan.soonest = Some((start + failure.spacing()).max(now + missing.granted()));
         (plan.failures, delay)
     }
 
-    /// Brings the next try of `id` forward, because somebody waits for it.
-    pub(super) fn hurry(&mut self, id: &KeyId, now: Instant) {
-        if let Some(plan) = self.plans.get_mut(id) {
-            let soonest = plan
-                .last_start
-                .map_or(now, |start| now.max(start + HURRY_SPACING));
-            plan.due = plan.due.map(|due| due.min(soonest));
-        }
+    /// Brings the next try of `id` forward, because somebody waits for it. Returns
+    /// whether it begins, or has begun, while that caller is still there.
+    pub(super) fn hurry(&mut self, id: &KeyId, now: Instant) -> bool {
+        let Some(plan) = self.plans.get_mut(id) else {
+            return false;
+        };
+        let Some(due) = &mut plan.due else {
+            return true;
+        };
+        let soonest = plan.soonest.map_or(now, |soonest| soonest.max(now));
+        *due = soonest.min(*due);
+        *due < now + MISS_WAIT
     }
 
     /// Makes every key due now.
@@ -140,18 +177,46 @@ impl Schedule {
     }
 }
 
+impl Failure {
+    /// How long we wait because we are asked to, and not by our own choice.
+    fn granted(self) -> Duration {
+        let longest = match self.trouble {
+            // Until then the source logs in for nobody.
+            Trouble::Login => Duration::MAX,
+            _ if self.held && !self.perishable => LONGEST_WAIT_HELD,
+            _ => LONGEST_WAIT_MISSING,
+        };
+        self.wait.unwrap_or_default().min(longest)
+    }
+
+    fn spacing(self) -> Duration {
+        if self.may_pass_by_itself() {
+            HURRY_SPACING
+        } else {
+            REFUSED_SPACING
+        }
+    }
+
+    fn may_pass_by_itself(self) -> bool {
+        matches!(
+            self.trouble,
+            Trouble::Unavailable | Trouble::Pending | Trouble::Unconfirmed
+        )
+    }
+}
+
 /// 70 to 100 % of the interval.
 pub(super) fn revalidation_delay(interval: Duration, jitter: Fraction) -> Duration {
     interval.mul_f64(1.0 - jitter * (1.0 - EARLIEST_REVALIDATION))
 }
 
 /// Doubles from a first delay to a bound, of which it then takes 50 to 100 %.
-fn retry_delay(trouble: Trouble, held: bool, failures: u32, jitter: Fraction) -> Duration {
-    let (first, bound) = match (trouble, held) {
+fn retry_delay(failure: Failure, failures: u32, jitter: Fraction) -> Duration {
+    let (first, bound) = match failure.trouble {
         // Nobody can read a Secret until this works: stay close behind it.
-        (Trouble::Unavailable | Trouble::Pending | Trouble::Unconfirmed, false) => (1, 15),
+        _ if failure.may_pass_by_itself() && !failure.held => (1, 15),
         // Repeated wrong passwords can lock the account.
-        (Trouble::Login, _) => (5, 120),
+        Trouble::Login => (5, 120),
         // Either it is held, or somebody has to change something in Barbican first.
         _ => (5, 60),
     };
@@ -172,6 +237,29 @@ mod tests {
             .expect("a UUID")
     }
 
+    fn missing(trouble: Trouble) -> Failure {
+        Failure {
+            trouble,
+            wait: None,
+            held: false,
+            perishable: false,
+        }
+    }
+
+    /// A key that has just been asked for in vain; the wait, and the soonest try.
+    fn after(failure: Failure) -> (Duration, Duration) {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.add(id(1), now);
+        schedule.start_next(None, now);
+        let (_, delay) = schedule.failed(&id(1), failure, now, 0.0);
+        assert_eq!(schedule.next_due(), Some(now + delay));
+        let soon = schedule.hurry(&id(1), now);
+        let due = schedule.next_due().expect("planned") - now;
+        assert_eq!(soon, due < MISS_WAIT);
+        (delay, due)
+    }
+
     #[test]
     fn revalidation_comes_within_the_interval_and_not_too_early() {
         let interval = Duration::from_secs(300);
@@ -182,16 +270,16 @@ mod tests {
     #[test]
     fn retries_back_off_to_a_bound() {
         let delays: Vec<u64> = (1..8)
-            .map(|n| retry_delay(Trouble::Unavailable, false, n, 0.0).as_secs())
+            .map(|n| retry_delay(missing(Trouble::Unavailable), n, 0.0).as_secs())
             .collect();
         assert_eq!(delays, [1, 2, 4, 8, 15, 15, 15]);
-        let jittered = retry_delay(Trouble::Unavailable, false, 40, 1.0);
+        let jittered = retry_delay(missing(Trouble::Unavailable), 40, 1.0);
         assert_eq!(jittered, Duration::from_millis(7500));
     }
 
     #[test]
     fn a_refused_login_is_retried_rarely() {
-        assert!(retry_delay(Trouble::Login, false, 10, 0.99) >= Duration::from_secs(60));
+        assert!(retry_delay(missing(Trouble::Login), 10, 0.99) >= Duration::from_secs(60));
     }
 
     #[test]
@@ -209,14 +297,65 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_waited_for_is_tried_at_most_once_a_second() {
+    fn a_key_that_is_waited_for_is_tried_again_soon_but_not_at_once() {
+        let (_, soonest) = after(missing(Trouble::Unavailable));
+        assert_eq!(soonest, HURRY_SPACING);
+        for refused in [
+            Trouble::Denied,
+            Trouble::NotFound,
+            Trouble::NotAKey,
+            Trouble::Altered,
+        ] {
+            let (_, soonest) = after(missing(refused));
+            assert_eq!(soonest, REFUSED_SPACING);
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_being_fetched_or_never_was_needs_no_spacing() {
         let now = Instant::now();
         let mut schedule = Schedule::default();
-        schedule.add(id(1), now);
-        assert_eq!(schedule.start_next(None, now), Some(id(1)));
-        let (failures, _) = schedule.failed(&id(1), Trouble::Denied, false, now, 0.0);
-        assert_eq!(failures, 1);
-        schedule.hurry(&id(1), now);
-        assert_eq!(schedule.next_due(), Some(now + HURRY_SPACING));
+        schedule.add(id(1), now + Duration::from_secs(9));
+        assert!(schedule.hurry(&id(1), now));
+        assert_eq!(schedule.next_due(), Some(now));
+        schedule.start_next(None, now);
+        assert!(schedule.hurry(&id(1), now));
+        assert_eq!(schedule.next_due(), None);
+        assert!(!schedule.hurry(&id(2), now));
+    }
+
+    #[test]
+    fn a_server_that_names_a_time_is_left_alone_within_reason() {
+        let seconds = Duration::from_secs;
+        let asked = |wait| Failure {
+            wait: Some(seconds(wait)),
+            ..missing(Trouble::Unavailable)
+        };
+        assert_eq!(after(asked(0)), (seconds(1), seconds(1)));
+        assert_eq!(after(asked(40)), (seconds(40), seconds(40)));
+        assert_eq!(after(asked(3600)), (seconds(60), seconds(60)));
+
+        let held = |wait| Failure {
+            held: true,
+            ..asked(wait)
+        };
+        assert_eq!(after(held(40)), (seconds(40), seconds(40)));
+        // Whoever hurries misses it: it has been wiped in the meantime.
+        assert_eq!(after(held(3600)), (seconds(300), seconds(60)));
+        let perishable = Failure {
+            perishable: true,
+            ..held(3600)
+        };
+        assert_eq!(after(perishable), (seconds(60), seconds(60)));
+    }
+
+    #[test]
+    fn a_refused_login_is_not_repeated_before_the_client_would() {
+        let refused = Failure {
+            wait: Some(Duration::from_secs(600)),
+            ..missing(Trouble::Login)
+        };
+        let all_of_it = Duration::from_secs(600);
+        assert_eq!(after(refused), (all_of_it, all_of_it));
     }
 }

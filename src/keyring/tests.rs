@@ -20,6 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(300);
 enum Answer {
     Key(u8),
     Unreachable,
+    /// With `Retry-After`, in seconds.
+    Busy(u64),
     Denied,
     Missing,
     /// The key, after this long.
@@ -78,10 +80,18 @@ impl KeySource for Fake {
                 writer.push(&[byte; 32]);
                 Ok(writer.finish()?)
             }
-            Answer::Unreachable => Err(FetchError::Unavailable("connection refused".into())),
+            Answer::Unreachable => Err(unavailable(None)),
+            Answer::Busy(seconds) => Err(unavailable(Some(seconds))),
             Answer::Denied => Err(FetchError::Denied("403".into())),
             Answer::Missing => Err(FetchError::NotFound("404".into())),
         }
+    }
+}
+
+fn unavailable(retry_after: Option<u64>) -> FetchError {
+    FetchError::Unavailable {
+        cause: "connection refused".into(),
+        retry_after: retry_after.map(Duration::from_secs),
     }
 }
 
@@ -251,6 +261,52 @@ async fn a_caller_finds_a_recovered_barbican_at_once() {
     seconds(600).await;
     fake.set(1, Answer::Key(1));
     assert!(running.keyring.write_key().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_caller_breaks_into_the_time_that_a_server_has_named() {
+    let fake = fake(&[(1, Answer::Busy(40))]);
+    let running = Running::start(&fake, live(1, &[]));
+    for _ in 0..37 {
+        seconds(1).await;
+        let begin = Instant::now();
+        assert!(running.keyring.write_key().await.is_err());
+        assert_eq!(begin.elapsed(), Duration::ZERO, "it is no use to wait");
+    }
+    assert_eq!(fake.fetches(1).len(), 1);
+    fake.set(1, Answer::Key(1));
+    seconds(1).await;
+    assert!(running.keyring.write_key().await.is_ok(), "it is now");
+    assert_eq!(fake.fetches(1).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_key_is_asked_for_again_after_a_minute_whatever_the_server_says() {
+    let fake = fake(&[(1, Answer::Busy(86_400))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(59).await;
+    fake.set(1, Answer::Key(1));
+    assert!(running.keyring.status().is_err());
+    seconds(2).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_key_is_asked_for_every_few_seconds_however_many_calls_come() {
+    let fake = fake(&[(1, Answer::Denied)]);
+    let running = Running::start(&fake, live(1, &[]));
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(running.keyring.write_key().await.is_err());
+    }
+    let tries = fake.fetches(1).len();
+    assert!((10..=25).contains(&tries), "{tries}");
+    fake.set(1, Answer::Key(1));
+    let begin = Instant::now();
+    while running.keyring.write_key().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(begin.elapsed() <= Duration::from_secs(5));
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,6 +49,19 @@ pub enum Error {
     NotAKey(#[from] KekLengthError),
 }
 
+impl Error {
+    /// How long the server has asked to be left alone.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable(RequestError {
+                problem: Problem::Status { retry_after, .. },
+                ..
+            }) => *retry_after,
+            _ => None,
+        }
+    }
+}
+
 const LOGIN_HINT: &str = "check the user, its password and the domains of user and project, or the \
      application credential and its secret, or the token, and whether it has expired";
 
@@ -75,8 +88,14 @@ impl From<Error> for FetchError {
         match error {
             // Neither is cured by asking again soon, but the login itself works,
             // and a catalog is mended without us being told.
-            Error::Unavailable(_) | Error::Endpoint(_) => Self::Unavailable(error.into()),
-            Error::Login { .. } => Self::Login(error.into()),
+            Error::Unavailable(_) | Error::Endpoint(_) => Self::Unavailable {
+                retry_after: error.retry_after(),
+                cause: error.into(),
+            },
+            Error::Login { again_in, .. } => Self::Login {
+                again_in,
+                cause: error.into(),
+            },
             Error::Denied { .. } => Self::Denied(error.into()),
             Error::NotFound(_) => Self::NotFound(error.into()),
             Error::NotAKey(length) => Self::NotAKey(length),

@@ -139,7 +139,6 @@ async fn a_fault_of_barbican_that_stays_is_named_and_ends_with_its_cause() {
             "application/json",
         ),
         ("Stay429", Fault::Status(429), "429"),
-        ("Stay429After", Fault::RetryAfter(429, 3600), "429"),
         (
             "Stay500",
             Fault::Status(500),
@@ -170,7 +169,7 @@ async fn a_fault_of_keystone_that_stays_is_named_and_ends_with_its_cause() {
         (Fault::Oversize(4 << 20), "longer than 4194304 bytes"),
         (Fault::ContentType("text/html"), "text/html"),
         (Fault::Status(429), "429"),
-        (Fault::RetryAfter(503, 3600), "503"),
+        (Fault::RetryAfter(503, 0), "503"),
         (Fault::Status(500), "500"),
     ];
     at_once(lasting.into_iter().map(|(fault, cause)| async move {
@@ -179,6 +178,36 @@ async fn a_fault_of_keystone_that_stays_is_named_and_ends_with_its_cause() {
         unavailable_until_it_relents(&proxy, &place, cause).await;
     }))
     .await;
+}
+
+/// `fault` names half a minute, in which calls fail although the server has recovered, as
+/// nothing is asked of it.
+async fn left_alone(proxy: &FaultProxy, place: &Place, fault: Fault) {
+    proxy.inject(fault);
+    let mut sidecar = place.start();
+    let client = sidecar.client().await;
+    let event = sidecar.logged("key not loaded: ").await;
+    let logged = Instant::now();
+    let wait = event["retry_seconds"].as_f64();
+    assert_eq!(wait, Some(30.0), "{event}");
+    sidecar.unavailable(&client, UNREACHABLE).await;
+    proxy.relent();
+    while logged.elapsed() < Duration::from_secs(25) {
+        assert_refuses_in_time(&client, &sidecar).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(proxy.happened(), 1);
+    sidecar.ready().await.round_trip().await;
+}
+
+#[tokio::test]
+async fn a_server_that_names_a_time_is_left_alone_however_many_calls_come() {
+    let (barbican, place) = behind_barbican("Stay429After", "").await;
+    let (keystone, other_place) = behind_keystone().await;
+    tokio::join!(
+        left_alone(&barbican, &place, Fault::RetryAfter(429, 30)),
+        left_alone(&keystone, &other_place, Fault::RetryAfter(503, 30)),
+    );
 }
 
 #[tokio::test]
@@ -203,7 +232,7 @@ async fn no_fault_takes_a_held_key_away() {
         ("HeldHtml", Fault::ContentType("text/html"), "WARN"),
         ("Held429", Fault::Status(429), "WARN"),
         ("Held500", Fault::Status(500), "WARN"),
-        ("Held503", Fault::RetryAfter(503, 3600), "WARN"),
+        ("Held503", Fault::RetryAfter(503, 30), "WARN"),
         // These are not outages: somebody has to act.
         ("Held403", Fault::Status(403), "ERROR"),
         ("Held404", Fault::Status(404), "ERROR"),

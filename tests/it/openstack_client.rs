@@ -190,7 +190,7 @@ async fn a_refused_login_is_not_repeated_for_a_while() {
     let client = OpenStack::new(&cloud(&server.base()), timing).expect("valid");
     for _ in 0..5 {
         let error = client.fetch(key_id()).await.expect_err("refused");
-        assert!(matches!(error, FetchError::Login(_)), "{error}");
+        assert!(matches!(error, FetchError::Login { .. }), "{error}");
     }
     assert_eq!(logins(&server), 1);
     pass(61).await;

@@ -48,7 +48,7 @@ async fn a_storm_ends_after_a_few_tries() {
             .fetch(key_id())
             .await
             .expect_err("down");
-        let FetchError::Unavailable(cause) = error else {
+        let FetchError::Unavailable { cause, .. } = error else {
             panic!("unavailable, not {error}");
         };
         let text = cause.to_string();
