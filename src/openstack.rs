@@ -210,22 +210,31 @@ impl OpenStack {
     }
 
     /// Downloads a key: logs in if need be, and once more if the token is
-    /// refused.
+    /// refused, unless that has been in vain for this key a moment ago.
     ///
     /// # Errors
     /// Any.
     pub async fn key(&self, id: KeyId) -> Result<Kek, Error> {
         let deadline = self.deadline();
         let session = self.sessions.session(&self.http, None, deadline).await?;
-        let refused = match self.read(&session, id, deadline).await {
-            Err(Error::Denied { refusal }) if is_unauthorized(&refusal) => Some(session),
-            other => return other,
-        };
+        let outcome = self.read(&session, id, deadline).await;
+        match is_token_taken(&outcome) {
+            Some(false) if self.sessions.may_be_stale(&session, &id) => {}
+            Some(true) => {
+                self.sessions.trust(&id);
+                return outcome;
+            }
+            _ => return outcome,
+        }
         let session = self
             .sessions
-            .session(&self.http, refused.as_ref(), deadline)
+            .session(&self.http, Some(&session), deadline)
             .await?;
-        self.read(&session, id, deadline).await
+        let outcome = self.read(&session, id, deadline).await;
+        if is_token_taken(&outcome) == Some(false) {
+            self.sessions.distrust(id);
+        }
+        outcome
     }
 
     async fn read(
@@ -256,8 +265,15 @@ async fn addresses_of(host: &str) -> std::io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host(host).await?.collect())
 }
 
-fn is_unauthorized(error: &RequestError) -> bool {
-    error.problem.status() == Some(StatusCode::UNAUTHORIZED)
+/// What Barbican thinks of the token; `None` when it has not come to that.
+fn is_token_taken(outcome: &Result<Kek, Error>) -> Option<bool> {
+    match outcome {
+        Err(Error::Denied { refusal }) => {
+            Some(refusal.problem.status() != Some(StatusCode::UNAUTHORIZED))
+        }
+        Ok(_) | Err(Error::NotFound(_) | Error::NotAKey(_)) => Some(true),
+        Err(Error::Unavailable(_) | Error::Login { .. } | Error::Endpoint(_)) => None,
+    }
 }
 
 /// For fields that can be done without: a value of another shape is `None`.

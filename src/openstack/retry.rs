@@ -33,6 +33,9 @@ pub struct Timing {
     pub refused: Duration,
     /// The longest such time.
     pub refused_max: Duration,
+    /// How old a token must be before Barbican's refusal of it leads to a login,
+    /// where a new one has been refused before.
+    pub distrust: Duration,
 }
 
 impl Default for Timing {
@@ -49,6 +52,7 @@ impl Default for Timing {
             // (`lockout_failure_attempts`), often for half an hour.
             refused: Duration::from_secs(30),
             refused_max: Duration::from_secs(600),
+            distrust: Duration::from_secs(30),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Used by `openstack`. Invariant: however many callers wait, at most one login
 //! is under way, and none while Keystone's last refusal is still warm.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
@@ -13,6 +14,7 @@ use super::error::{Asked, Error, Problem, RequestError};
 use super::http::{Http, shown};
 use super::keystone::{Keystone, Session};
 use super::retry::Timing;
+use crate::key_id::KeyId;
 
 /// Gives out sessions.
 #[derive(Debug)]
@@ -30,6 +32,9 @@ pub(super) struct Sessions {
 struct State {
     session: Option<Arc<Session>>,
     refused: Option<Refused>,
+    /// Keys for which Barbican has refused a new token as well as an old one, which
+    /// is not the token's fault: no access rule of the credential fits, say.
+    distrusted: BTreeSet<KeyId>,
 }
 
 #[derive(Debug)]
@@ -79,6 +84,22 @@ impl Sessions {
         {
             state.session = None;
         }
+    }
+
+    /// Whether a new login may help, now that Barbican has answered 401 for `id`.
+    pub(super) fn may_be_stale(&self, session: &Session, id: &KeyId) -> bool {
+        let old = session.since.elapsed() >= self.timing.distrust;
+        old || !self.state().distrusted.contains(id)
+    }
+
+    /// Barbican refuses every token for `id`, even a new one.
+    pub(super) fn distrust(&self, id: KeyId) {
+        self.state().distrusted.insert(id);
+    }
+
+    /// Barbican has taken the token for `id`.
+    pub(super) fn trust(&self, id: &KeyId) {
+        self.state().distrusted.remove(id);
     }
 
     async fn renewed(

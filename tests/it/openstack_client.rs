@@ -9,7 +9,7 @@ use barbican_kms::keyring::{FetchError, KeySource};
 use barbican_kms::openstack::{Error, OpenStack, SetupError, Timing, Trust};
 use tokio::task::JoinSet;
 
-use crate::support::cloud::{KEY, KEY_ID, PASSWORD, Recorder, client, cloud, key_id, quick};
+use crate::support::cloud::{KEY, KEY_ID, PASSWORD, Recorder, client, cloud, key_id, quick, reads};
 use crate::support::server::{Reply, Server};
 
 fn logins(server: &Server) -> usize {
@@ -154,6 +154,46 @@ async fn a_refusal_with_a_fresh_token_is_final_and_says_what_to_do() {
     assert!(text.contains("access rules"), "{text}");
     assert!(text.contains(KEY_ID), "{text}");
     assert_eq!(server.log().len(), 4);
+}
+
+#[tokio::test]
+async fn a_key_for_which_no_token_is_taken_costs_a_login_now_and_then() {
+    let recorder = Recorder {
+        pay: vec![401],
+        ..Recorder::default()
+    };
+    let server = recorder.start().await;
+    let timing = Timing {
+        distrust: Duration::from_secs(1),
+        ..quick()
+    };
+    let client = OpenStack::new(&cloud(&server.base()), timing).expect("valid");
+    for _ in 0..10 {
+        let error = client.fetch(key_id()).await.expect_err("401");
+        assert!(matches!(error, FetchError::Denied(_)), "{error}");
+    }
+    assert_eq!(logins(&server), 2);
+    assert_eq!(reads(&server), 11, "Barbican may change its mind");
+    tokio::time::sleep(Duration::from_millis(1020)).await;
+    for _ in 0..5 {
+        client.fetch(key_id()).await.expect_err("401");
+    }
+    assert_eq!(logins(&server), 3);
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_later_is_replaced_at_once() {
+    // In vain at first, then served, and then the token is worth nothing any more.
+    let recorder = Recorder {
+        pay: vec![401, 401, 200, 401, 200],
+        ..Recorder::default()
+    };
+    let server = recorder.start().await;
+    let client = client(&server.base());
+    client.key(key_id()).await.expect_err("401");
+    client.key(key_id()).await.expect("a key");
+    client.key(key_id()).await.expect("a key, with a new token");
+    assert_eq!(logins(&server), 3);
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub struct Session {
     pub(in crate::openstack) token: Token,
     pub(in crate::openstack) catalog: Vec<Service>,
     account: Account,
+    /// When Keystone gave it out.
+    pub(in crate::openstack) since: Instant,
     /// From here on a new login is due.
     pub(in crate::openstack) renew_at: Instant,
     /// From here on the token is worthless.
@@ -94,6 +96,7 @@ impl Session {
         let now = Instant::now();
         Ok(Self {
             token: Token::new(token.to_owned()),
+            since: now,
             renew_at: now + lifetime.saturating_sub(margin(lifetime)),
             ends_at: now + lifetime,
             account: details.account(),
