@@ -142,7 +142,7 @@ impl OpenStack {
                 host: first,
                 cause: cause.to_string(),
             },
-            Err(_) => Problem::ConnectTimeout { limit },
+            Err(_) => Problem::NameTimeout { host: first, limit },
         };
         Err(Error::Unavailable(RequestError {
             asked: Asked {

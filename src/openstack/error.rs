@@ -149,6 +149,14 @@ pub enum Problem {
         /// The resolver's words.
         cause: String,
     },
+    /// No address in time.
+    #[error("looking up the name {host} took longer than {:.1} s", .limit.as_secs_f64())]
+    NameTimeout {
+        /// The server's or the proxy's name.
+        host: String,
+        /// How long was waited.
+        limit: Duration,
+    },
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(String),
@@ -187,6 +195,20 @@ pub enum Problem {
         says: Option<Excerpt>,
         /// How long it wants to be left alone.
         retry_after: Option<Duration>,
+        /// Whether the body is an error as Keystone writes them.
+        keystones: bool,
+    },
+    /// A refusal where Keystone should be, in another form than its own.
+    #[error(
+        "{status}{}; this does not look like Keystone: check auth-url, and whether Keystone runs \
+         behind whatever answers here",
+        said(.says.as_ref())
+    )]
+    NotKeystone {
+        /// The status.
+        status: StatusCode,
+        /// The server's own words.
+        says: Option<Excerpt>,
     },
     /// A redirect, which is not followed: it would hand the token to whoever
     /// stands at the other end.
@@ -234,7 +256,9 @@ impl Problem {
         match self {
             Self::Name { .. } | Self::Connect(_) | Self::Proxy { .. } => Outcome::Unreachable,
             Self::Tls(_) => Outcome::Tls,
-            Self::ConnectTimeout { .. } | Self::Timeout { .. } => Outcome::Timeout,
+            Self::NameTimeout { .. } | Self::ConnectTimeout { .. } | Self::Timeout { .. } => {
+                Outcome::Timeout
+            }
             Self::Status { status, .. } => match status.as_u16() {
                 401 => Outcome::Unauthorized,
                 403 => Outcome::Forbidden,
@@ -243,7 +267,7 @@ impl Problem {
                 500.. => Outcome::ServerError,
                 _ => Outcome::ClientError,
             },
-            Self::Redirect { .. } => Outcome::ClientError,
+            Self::NotKeystone { .. } | Self::Redirect { .. } => Outcome::ClientError,
             Self::Broken(_)
             | Self::HeadTooLong { .. }
             | Self::TooLong { .. }
@@ -322,6 +346,7 @@ impl Problem {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Name { .. }
+            | Self::NameTimeout { .. }
             | Self::Connect(_)
             | Self::Proxy { .. }
             | Self::ConnectTimeout { .. }
@@ -333,6 +358,7 @@ impl Problem {
             // them keep all of Barbican's threads.
             Self::Timeout { .. }
             | Self::Tls(_)
+            | Self::NotKeystone { .. }
             | Self::Redirect { .. }
             | Self::HeadTooLong { .. }
             | Self::TooLong { .. }
@@ -344,7 +370,9 @@ impl Problem {
     /// The status, where the server gave one that is no success.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Status { status, .. } | Self::Redirect { status, .. } => Some(*status),
+            Self::Status { status, .. }
+            | Self::NotKeystone { status, .. }
+            | Self::Redirect { status, .. } => Some(*status),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use http::StatusCode;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -129,6 +130,24 @@ impl fmt::Debug for Redactor {
     }
 }
 
+/// Whether this is an error of Keystone itself. What stands before it answers with
+/// pages, or with JSON of other kinds.
+pub(super) fn is_keystones(body: &[u8], status: StatusCode) -> bool {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Whole,
+    }
+    #[derive(Deserialize)]
+    struct Whole {
+        code: u16,
+        #[serde(rename = "title")]
+        _title: String,
+        #[serde(rename = "message")]
+        _message: String,
+    }
+    serde_json::from_slice(body).is_ok_and(|Body { error }| error.code == status.as_u16())
+}
+
 /// `{"error": {"message"}}` is Keystone's, `{"description"}` Barbican's.
 #[derive(Deserialize)]
 struct ErrorBody {
@@ -205,6 +224,25 @@ mod tests {
         );
         assert_eq!(shown(&[], ""), "");
         assert_eq!(shown(&[], r#"{"error": "x"}"#), r#"{"error": "x"}"#);
+    }
+
+    #[test]
+    fn keystones_errors_are_told_from_those_of_others() {
+        let of_keystone = |body: &str| is_keystones(body.as_bytes(), StatusCode::NOT_FOUND);
+        assert!(of_keystone(
+            r#"{"error":{"code":404,"message":"Could not find","title":"Not Found"}}"#
+        ));
+        for other in [
+            "",
+            "<html><h1>404 Not Found</h1></html>",
+            "404 page not found",
+            r#"{"error": "not found"}"#,
+            r#"{"error": {"code": 404, "message": "no such route", "status": "NOT_FOUND"}}"#,
+            r#"{"error": {"code": 401, "message": "m", "title": "Unauthorized"}}"#,
+            r#"{"code": 404, "title": "Not Found", "description": "Barbican's"}"#,
+        ] {
+            assert!(!of_keystone(other), "{other}");
+        }
     }
 
     #[test]

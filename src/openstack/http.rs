@@ -26,7 +26,7 @@ use tower_service::Service;
 
 use super::connect::{Connector, Peer, find, innermost};
 use super::error::{Asked, Problem, RequestError};
-use super::excerpt::{Excerpt, Redactor};
+use super::excerpt::{Excerpt, Redactor, is_keystones};
 use super::retry::{Timing, retry_after};
 use super::tls;
 use crate::instruments::{Instruments, Outcome, Upstream};
@@ -251,6 +251,7 @@ impl Http {
             tokio::time::timeout(ERROR_BODY_TIME, read(body, ERROR_BODY_BYTES, &mut keep)).await;
         Problem::Status {
             status,
+            keystones: is_keystones(&text, status),
             says: self.redactor.excerpt_of_body(&text, token),
             retry_after: parts
                 .headers

@@ -160,6 +160,7 @@ mod tests {
                 status: StatusCode::from_u16(status).expect("a status"),
                 says: None,
                 retry_after,
+                keystones: false,
             },
         }
     }

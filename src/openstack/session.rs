@@ -173,27 +173,25 @@ impl Sessions {
 
     fn note(&self, result: Result<Session, RequestError>) -> Result<Arc<Session>, Error> {
         let mut state = self.state();
-        match result {
+        let error = match result {
             Ok(session) => {
                 let session = Arc::new(session);
                 state.session = Some(Arc::clone(&session));
                 state.refused = None;
-                Ok(session)
+                return Ok(session);
             }
-            Err(error) if is_refusal(&error.problem) => {
-                let before = state.refused.as_ref().map_or(0, |refused| refused.count);
-                let count = before.saturating_add(1);
-                let again_in = self.timing.refused_for(count);
-                let refusal = Arc::new(error);
-                state.refused = Some(Refused {
-                    last: Arc::clone(&refusal),
-                    until: Instant::now() + again_in,
-                    count,
-                });
-                Err(Error::Login { refusal, again_in })
-            }
-            Err(error) => Err(Error::Unavailable(error)),
-        }
+            Err(error) => error,
+        };
+        let refusal = Arc::new(refusal(error).map_err(Error::Unavailable)?);
+        let before = state.refused.as_ref().map_or(0, |refused| refused.count);
+        let count = before.saturating_add(1);
+        let again_in = self.timing.refused_for(count);
+        state.refused = Some(Refused {
+            last: Arc::clone(&refusal),
+            until: Instant::now() + again_in,
+            count,
+        });
+        Err(Error::Login { refusal, again_in })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -206,16 +204,27 @@ fn is(stale: Option<&Arc<Session>>, session: &Arc<Session>) -> bool {
     stale.is_some_and(|stale| Arc::ptr_eq(stale, session))
 }
 
-/// Keystone itself says no: 400, 401, 403, 404 and their like.
-fn is_refusal(problem: &Problem) -> bool {
-    match problem {
-        Problem::Status { status, .. } => {
-            status.is_client_error()
-                && !matches!(
-                    *status,
-                    StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-                )
+/// Whether Keystone itself says no: 400, 401, 403, 404 and their like. A proxy or an
+/// ingress says so as well when there is no Keystone behind it or the path is wrong,
+/// which no change of credentials mends, and which ends without one. Only of a 401 it
+/// does not matter who says it: sending the password again cannot help.
+fn refusal(mut error: RequestError) -> Result<RequestError, RequestError> {
+    let Problem::Status {
+        status, keystones, ..
+    } = error.problem
+    else {
+        return Err(error);
+    };
+    match status {
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(error),
+        StatusCode::UNAUTHORIZED => Ok(error),
+        _ if !status.is_client_error() => Err(error),
+        _ if keystones => Ok(error),
+        _ => {
+            if let Problem::Status { says, .. } = error.problem {
+                error.problem = Problem::NotKeystone { status, says };
+            }
+            Err(error)
         }
-        _ => false,
     }
 }

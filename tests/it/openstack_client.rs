@@ -10,7 +10,7 @@ use barbican_kms::openstack::{Error, OpenStack, SetupError, Timing, Trust};
 use tokio::task::JoinSet;
 
 use crate::support::cloud::{KEY, KEY_ID, PASSWORD, Recorder, client, cloud, key_id, quick, reads};
-use crate::support::server::{Reply, Server};
+use crate::support::server::{Received, Reply, Server};
 
 fn logins(server: &Server) -> usize {
     server
@@ -259,6 +259,53 @@ async fn a_refused_login_shows_keystones_words_and_not_the_password() {
     assert!(text.contains("(redacted)"), "{text}");
     assert!(text.contains("application credential"), "{text}");
     assert!(!format!("{text} {error:?}").contains(PASSWORD), "{text}");
+}
+
+#[tokio::test]
+async fn who_answers_in_keystones_place_refuses_no_credentials() {
+    let html = "<html><head><title>404 Not Found</title></head></html>";
+    for (status, body) in [
+        (400, "The plain HTTP request was sent to HTTPS port"),
+        (403, "RBAC: access denied"),
+        (404, html),
+        (404, ""),
+        (404, r#"{"error": {"code": 404, "message": "no route"}}"#),
+        (405, "Method Not Allowed"),
+        (421, ""),
+    ] {
+        let login = |request: &Received| request.target.ends_with("/auth/tokens");
+        let server = Recorder::default()
+            .start_with(None, move |request| {
+                login(request).then(|| Reply::status(status).body(body))
+            })
+            .await;
+        let client = client(&server.base());
+        for _ in 0..2 {
+            let error = client.key(key_id()).await.expect_err("refused");
+            assert!(matches!(error, Error::Unavailable(_)), "{error}");
+            let text = error.to_string();
+            assert!(text.contains(&status.to_string()), "{text}");
+            assert!(text.contains("check auth-url"), "{text}");
+            assert!(!text.contains("password"), "{text}");
+        }
+        assert_eq!(logins(&server), 2, "no silence follows");
+    }
+}
+
+#[tokio::test]
+async fn keystones_own_refusals_are_about_the_credentials_whatever_their_status() {
+    for status in [400, 401, 403, 404] {
+        let recorder = Recorder {
+            auth: vec![status],
+            ..Recorder::default()
+        };
+        let server = recorder.start().await;
+        let error = client(&server.base()).key(key_id()).await.expect_err("no");
+        assert!(matches!(error, Error::Login { .. }), "{error}");
+    }
+    let server = Server::start(None, |_, _| Reply::status(401).body("<html>no</html>")).await;
+    let error = client(&server.base()).key(key_id()).await.expect_err("no");
+    assert!(matches!(error, Error::Login { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -96,7 +96,11 @@ async fn retry_after_is_waited_for() {
 async fn a_retry_after_beyond_our_time_ends_the_operation_at_once() {
     let server = payloads(|_| Reply::status(503).header("Retry-After", 3600)).await;
     let start = Instant::now();
-    unavailable(&client(&server.base())).await;
+    let error = client(&server.base()).fetch(key_id()).await;
+    let Err(FetchError::Unavailable { retry_after, .. }) = error else {
+        panic!("unavailable, not {error:?}");
+    };
+    assert_eq!(retry_after, Some(Duration::from_secs(3600)), "passed on");
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(reads(&server), 1);
 }
@@ -185,6 +189,37 @@ async fn a_closed_port_and_an_unknown_name_are_told_apart() {
         .expect_err("no address")
         .to_string();
     assert!(text.contains("keystone.invalid"), "{text}");
+}
+
+#[test]
+fn a_name_that_is_looked_up_for_too_long_is_not_called_a_slow_connection() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .expect("a runtime");
+    // The only thread that could ask the system's resolver is busy.
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let busy = runtime.spawn_blocking(move || released.recv());
+    let text = runtime.block_on(async {
+        let timing = Timing {
+            connect: Duration::from_millis(100),
+            ..quick()
+        };
+        let cloud = cloud("http://keystone.invalid:5000");
+        let client = OpenStack::new(&cloud, timing).expect("valid");
+        let late = client.resolve(client.keystone()).await;
+        late.expect_err("no address in time").to_string()
+    });
+    drop(release);
+    runtime
+        .block_on(busy)
+        .expect("it ends")
+        .expect_err("released");
+    assert!(
+        text.contains("looking up the name keystone.invalid:5000 took longer than 0.1 s"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
