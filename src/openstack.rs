@@ -11,6 +11,7 @@ mod error;
 mod excerpt;
 mod http;
 mod keystone;
+mod lenient;
 mod proxy;
 mod retry;
 mod session;
@@ -20,8 +21,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::http::{Method, StatusCode, Uri};
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
 pub use barbican::Metadata;
@@ -274,20 +273,4 @@ fn is_token_taken(outcome: &Result<Kek, Error>) -> Option<bool> {
         Ok(_) | Err(Error::NotFound(_) | Error::NotAKey(_)) => Some(true),
         Err(Error::Unavailable(_) | Error::Login { .. } | Error::Endpoint(_)) => None,
     }
-}
-
-/// For fields that can be done without: a value of another shape is `None`.
-fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Shape<T> {
-        Expected(T),
-        Other(IgnoredAny),
-    }
-    Ok(match Shape::deserialize(deserializer)? {
-        Shape::Expected(value) => Some(value),
-        Shape::Other(_) => None,
-    })
 }

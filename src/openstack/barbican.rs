@@ -15,7 +15,7 @@ use super::catalog::Endpoint;
 use super::error::{Asked, Error, Problem, RequestError};
 use super::http::{Call, Http, Wanted, shown};
 use super::keystone::{Session, clean};
-use super::lenient;
+use super::lenient::lenient;
 use super::retry::{Timing, Tries};
 use crate::instruments::Upstream;
 use crate::key_id::KeyId;

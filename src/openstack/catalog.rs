@@ -8,17 +8,67 @@ use std::fmt;
 
 use http::Uri;
 use serde::Deserialize;
+use serde::de::{MapAccess, SeqAccess};
 
 use super::excerpt::Excerpt;
-use super::lenient;
+use super::lenient::{self, Element, LONGEST_LIST, Lenient, lenient};
 use crate::config::Interface;
 
 /// Barbican's service type; there are no others (gophercloud knows none).
 pub(super) const SERVICE_TYPE: &str = "key-manager";
 
-/// One service of the catalog.
-#[derive(Debug, Deserialize)]
-pub(super) struct Service {
+/// How many other services are remembered by name, for a message.
+const KINDS: usize = 64;
+
+/// Of a service catalog, what leads to Barbican or says why nothing does. Of
+/// everything else no trace is kept.
+#[derive(Debug, Default)]
+pub(super) struct Catalog {
+    has_services: bool,
+    has_barbican: bool,
+    /// Barbican's.
+    endpoints: Vec<CatalogEndpoint>,
+    /// The types of the other services, the first ones by the alphabet.
+    others: BTreeSet<String>,
+}
+
+impl Lenient for Catalog {
+    fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+        let mut catalog = Self::default();
+        while let Some(Element(service)) = list.next_element()? {
+            catalog.has_services = true;
+            if let Some(service) = service {
+                catalog.add(service);
+            }
+        }
+        Ok(Some(catalog))
+    }
+}
+
+impl Catalog {
+    fn add(&mut self, service: Service) {
+        match service.kind {
+            Some(kind) if kind == SERVICE_TYPE => {
+                self.has_barbican = true;
+                let room = LONGEST_LIST - self.endpoints.len();
+                let endpoints = service.endpoints.into_iter().flatten();
+                self.endpoints.extend(endpoints.take(room));
+            }
+            Some(kind) => {
+                let shown = Excerpt::of_text(&kind).map(|shown| shown.to_string());
+                self.others.extend(shown);
+                if self.others.len() > KINDS {
+                    self.others.pop_last();
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// One service, as long as it takes to read it.
+#[derive(Deserialize)]
+struct Service {
     #[serde(default, rename = "type", deserialize_with = "lenient")]
     kind: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
@@ -35,6 +85,18 @@ struct CatalogEndpoint {
     region_id: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     url: Option<String>,
+}
+
+impl Lenient for Service {
+    fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        lenient::object(object)
+    }
+}
+
+impl Lenient for CatalogEndpoint {
+    fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        lenient::object(object)
+    }
 }
 
 impl CatalogEndpoint {
@@ -125,22 +187,18 @@ impl fmt::Display for Listed {
 /// The first endpoint of Barbican with this interface in this region, as
 /// gophercloud takes it.
 pub(super) fn endpoint(
-    catalog: &[Service],
+    catalog: &Catalog,
     interface: Interface,
     region: Option<&str>,
 ) -> Result<Endpoint, EndpointError> {
-    if catalog.is_empty() {
+    if !catalog.has_services {
         return Err(EndpointError::NoCatalog);
     }
-    let barbicans = || {
-        let of_type = |service: &&Service| service.kind.as_deref() == Some(SERVICE_TYPE);
-        catalog.iter().filter(of_type)
-    };
-    if barbicans().next().is_none() {
-        let kinds = catalog.iter().filter_map(|service| service.kind.clone());
-        return Err(EndpointError::NoService(Listed::of(kinds)));
+    if !catalog.has_barbican {
+        let others = catalog.others.iter().cloned();
+        return Err(EndpointError::NoService(Listed::of(others)));
     }
-    let endpoints = || barbicans().flat_map(|service| service.endpoints.iter().flatten());
+    let endpoints = || catalog.endpoints.iter();
     let Some(chosen) = endpoints().find(|endpoint| endpoint.fits(interface, region)) else {
         let shown = |endpoint: &CatalogEndpoint| {
             let interface = endpoint.interface.as_deref().unwrap_or("(none)");
@@ -202,9 +260,13 @@ mod tests {
 
     use super::*;
 
-    fn catalog() -> Vec<Service> {
+    fn read(catalog: serde_json::Value) -> Catalog {
+        lenient(catalog).expect("JSON").expect("a list")
+    }
+
+    fn catalog() -> Catalog {
         let endpoint = |interface: &str, region: &str, region_id: &str, url: &str| json!({"interface": interface, "region": region, "region_id": region_id, "url": url, "id": "x"});
-        serde_json::from_value(json!([
+        read(json!([
             {"type": "identity", "name": "keystone", "endpoints": [
                 endpoint("public", "R1", "R1", "http://keystone")]},
             {"type": "volumev3"},
@@ -216,7 +278,6 @@ mod tests {
                 {"interface": null, "region": 5, "url": ["x"]},
             ]},
         ]))
-        .expect("a catalog")
     }
 
     fn chosen(interface: Interface, region: Option<&str>) -> Result<String, EndpointError> {
@@ -252,19 +313,29 @@ mod tests {
 
     #[test]
     fn a_catalog_without_barbican_is_answered_with_what_it_has() {
-        let others: Vec<Service> = serde_json::from_value(json!([
-            {"type": "keymanager", "endpoints": []}, {"type": "identity"}, {}
-        ]))
-        .expect("a catalog");
+        let others = read(json!([
+            {"type": "keymanager", "endpoints": []}, {"type": "identity"}, {}, 7
+        ]));
         let error = endpoint(&others, Interface::Public, None).expect_err("no Barbican");
         assert!(
             error.to_string().contains("it has: identity, keymanager;"),
             "{error}"
         );
         assert_eq!(
-            endpoint(&[], Interface::Public, None),
+            endpoint(&read(json!([])), Interface::Public, None),
             Err(EndpointError::NoCatalog)
         );
+    }
+
+    #[test]
+    fn a_catalog_without_end_is_kept_in_part() {
+        let barbican = json!({"type": "key-manager", "endpoints": vec![json!({}); 900]});
+        let mut services = vec![barbican.clone(), barbican];
+        services.extend((0..500).map(|n| json!({"type": format!("other-{n}")})));
+        let catalog = read(services.into());
+        assert_eq!(catalog.endpoints.len(), LONGEST_LIST);
+        assert_eq!(catalog.others.len(), KINDS);
+        assert!(catalog.others.contains("other-0"));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! What the client makes of answers that are too long, of another kind, or from
 //! somebody else.
 
-use crate::support::cloud::{KEY, Recorder, client, key_id, payloads, reads, unavailable};
+use crate::support::cloud::{
+    KEY, Recorder, client, cloud_config, key_id, payloads, reads, unavailable,
+};
 use crate::support::server::{Reply, Server};
+use crate::support::sidecar::Place;
 
 #[tokio::test]
 async fn a_payload_beyond_the_cap_is_refused() {
@@ -57,6 +60,45 @@ async fn a_large_catalog_is_accepted() {
         })
         .await;
     client(&server.base()).key(key_id()).await.expect("a key");
+}
+
+/// `before`, as many of `part` as a reply has room for, and `after`.
+fn full(before: &str, part: &str, after: &str) -> String {
+    let room = 4 * 1024 * 1024 - before.len() - after.len();
+    let mut parts = part.repeat(room / part.len());
+    // The comma after the last one.
+    parts.pop();
+    [before, &parts, after].concat()
+}
+
+#[tokio::test]
+async fn a_reply_of_a_million_parts_costs_little_more_than_its_bytes() {
+    let barbican = r#"{"token":{"catalog":[{"type":"key-manager","endpoints":["#;
+    let rules = r#"{"token":{"application_credential":{"access_rules":["#;
+    for body in [
+        full(r#"{"token":{"catalog":["#, "{},", "]}}"),
+        full(r#"{"token":{"catalog":["#, r#"{"endpoints":[{}]},"#, "]}}"),
+        full(barbican, "{},", "]}]}}"),
+        full(r#"{"token":{"roles":["#, "{},", "]}}"),
+        full(rules, "{},", "]}}}"),
+        full(r#"{"token":{"expires_at":["#, "[],", "]}}"),
+        full(r#"{"token":{"user":{"domain":["#, "0,", "]}}}"),
+    ] {
+        let begin = body[..40].to_owned();
+        let server = Server::start(None, move |_, _| {
+            Reply::status(201)
+                .header("X-Subject-Token", "t")
+                .body(body.clone())
+        })
+        .await;
+        let place = Place::new(&cloud_config(&server));
+        let mut sidecar = place.start();
+        let event = sidecar.logged("key not loaded: ").await;
+        assert!(event.to_string().contains("service catalog"), "{event}");
+        let peak = sidecar.peak_kib();
+        println!("{begin}: {peak} KiB");
+        assert!(peak < 40 * 1024, "{begin}: {peak} KiB");
+    }
 }
 
 #[tokio::test]

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::MapAccess;
 use tokio::time::Instant;
 
-use crate::openstack::catalog::Service;
+use crate::openstack::catalog::Catalog;
 use crate::openstack::error::ReplyError;
 use crate::openstack::excerpt::Excerpt;
-use crate::openstack::lenient;
+use crate::openstack::lenient::{self, Lenient, lenient};
 use crate::secret::Token;
 
 /// A lifetime to assume when Keystone does not say one.
@@ -22,7 +23,7 @@ const UNKNOWN_LIFETIME: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Session {
     pub(in crate::openstack) token: Token,
-    pub(in crate::openstack) catalog: Vec<Service>,
+    pub(in crate::openstack) catalog: Catalog,
     account: Account,
     /// When Keystone gave it out.
     pub(in crate::openstack) since: Instant,
@@ -125,7 +126,7 @@ struct Details {
     #[serde(default, deserialize_with = "lenient")]
     expires_at: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
-    catalog: Option<Vec<Service>>,
+    catalog: Option<Catalog>,
     #[serde(default, deserialize_with = "lenient")]
     user: Option<Named>,
     #[serde(default, deserialize_with = "lenient")]
@@ -164,6 +165,24 @@ struct RuleReply {
     method: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     path: Option<String>,
+}
+
+impl Lenient for Named {
+    fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        lenient::object(object)
+    }
+}
+
+impl Lenient for CredentialReply {
+    fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        lenient::object(object)
+    }
+}
+
+impl Lenient for RuleReply {
+    fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        lenient::object(object)
+    }
 }
 
 impl Details {
@@ -261,8 +280,7 @@ mod tests {
         assert_eq!(account.user_domain.as_deref(), Some("Default"));
         assert_eq!(account.project.as_deref(), Some("infra\\u{1b}"));
         assert_eq!(account.project_domain.as_deref(), Some("default"));
-        // One element of another shape spoils the list, but not the login.
-        assert!(account.roles.is_empty());
+        assert_eq!(account.roles, ["member"]);
         let credential = account.application_credential.as_ref().expect("one");
         assert_eq!(credential.restricted, Some(true));
         let rules = credential.access_rules.as_ref().expect("rules");
