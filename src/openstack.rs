@@ -65,8 +65,8 @@ pub struct OpenStack {
 }
 
 impl OpenStack {
-    /// Prepares a client. Nothing is asked of anybody yet; the host's
-    /// certificate store is read if it is to be used.
+    /// Prepares a client. Nothing is asked of anybody yet, and no file is read: the
+    /// host's certificates wait for the first connection.
     ///
     /// # Errors
     /// When certificates, keys, proxies or the URL cannot be used.
@@ -83,7 +83,8 @@ impl OpenStack {
         timing: Timing,
         instruments: Arc<Instruments>,
     ) -> Result<Self, SetupError> {
-        let (tls, trust) = tls::configure(&cloud.tls)?;
+        let tls = tls::Settings::new(&cloud.tls)?;
+        let trust = tls.trust();
         let proxies = Arc::new(proxy::Proxies::new(&cloud.proxy)?);
         let own = match &cloud.identity {
             Identity::Password { password: own, .. }
@@ -92,7 +93,7 @@ impl OpenStack {
             Identity::Token(token) => token.expose_text(),
         };
         let redactor = excerpt::Redactor::new(proxies.secrets().chain([own]));
-        let connector = connect::Connector::new(tls, proxies, timing.connect);
+        let connector = connect::Connector::new(tls, proxies, timing.connect)?;
         let keystone = keystone::Keystone::new(cloud).ok_or(SetupError::Url)?;
         Ok(Self {
             http: http::Http::new(connector, redactor, &timing, instruments),

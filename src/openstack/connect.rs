@@ -22,11 +22,12 @@ use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector, 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tower_service::Service;
 
-use super::error::Problem;
-use super::proxy::Proxies;
-use super::tls;
+use super::error::{Problem, TlsProblem};
+use super::proxy::{Proxies, ProxyServer};
+use super::tls::{self, TlsError};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
@@ -34,35 +35,100 @@ type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 /// Opens connections; the error is already a [`Problem`].
 #[derive(Clone)]
 pub(super) struct Connector {
-    inner: HttpsConnector<Routed>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tcp: HttpConnector<Resolver>,
+    tls: Arc<tls::Settings>,
+    /// Made for the first connection with TLS: the host's certificates may have to be
+    /// read.
+    ready: OnceCell<HttpsConnector<Routed>>,
     proxies: Arc<Proxies>,
     limit: Duration,
 }
 
 impl Connector {
-    pub(super) fn new(tls: ClientConfig, proxies: Arc<Proxies>, limit: Duration) -> Self {
+    /// Does no I/O.
+    pub(super) fn new(
+        tls: tls::Settings,
+        proxies: Arc<Proxies>,
+        limit: Duration,
+    ) -> Result<Self, TlsError> {
         let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         // Shared out among the addresses of a name, so that one dead address
         // does not use up the time of all.
         tcp.set_connect_timeout(Some(limit));
-        let tls = Arc::new(tls);
-        let routed = Routed {
-            to_proxy: HttpsConnector::from((tcp.clone(), Arc::clone(&tls))),
-            tcp,
-            proxies: Arc::clone(&proxies),
+        let ready = if tls.reads_files() {
+            None
+        } else {
+            Some(https(tls.config()?, &tcp, &proxies))
         };
-        Self {
-            inner: HttpsConnector::from((routed, tls)),
-            proxies,
-            limit,
-        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                tcp,
+                tls: Arc::new(tls),
+                ready: OnceCell::new_with(ready),
+                proxies,
+                limit,
+            }),
+        })
     }
 
     pub(super) fn proxies(&self) -> &Proxies {
-        &self.proxies
+        &self.shared.proxies
     }
+}
+
+impl Shared {
+    async fn https(&self) -> Result<HttpsConnector<Routed>, Problem> {
+        let make = || async {
+            let tls = Arc::clone(&self.tls);
+            // Calls are served by the thread that we are on.
+            let config = tokio::task::spawn_blocking(move || tls.config());
+            let unusable = |cause: String| Problem::Tls(TlsProblem::Other(cause));
+            match config.await {
+                Ok(Ok(config)) => Ok(https(config, &self.tcp, &self.proxies)),
+                Ok(Err(error)) => Err(unusable(error.to_string())),
+                Err(error) => Err(unusable(error.to_string())),
+            }
+        };
+        self.ready.get_or_try_init(make).await.cloned()
+    }
+
+    async fn connect(&self, url: Uri) -> Result<MaybeHttpsStream<Stream>, Problem> {
+        let proxy = self.proxies.for_url(&url).map(ProxyServer::shown);
+        let connected = if proxy.is_none() && url.scheme() == Some(&Scheme::HTTP) {
+            let stream = self.tcp.clone().call(url).await;
+            let stream = stream.map(MaybeHttpsStream::Http).map(Stream::direct);
+            stream.map(MaybeHttpsStream::Http).map_err(BoxError::from)
+        } else {
+            self.https().await?.call(url).await
+        };
+        match connected {
+            Ok(stream) => Ok(stream),
+            Err(error) if timed_out(error.as_ref()) => {
+                Err(Problem::ConnectTimeout { limit: self.limit })
+            }
+            Err(error) => Err(problem(error.as_ref(), proxy)),
+        }
+    }
+}
+
+fn https(
+    tls: ClientConfig,
+    tcp: &HttpConnector<Resolver>,
+    proxies: &Arc<Proxies>,
+) -> HttpsConnector<Routed> {
+    let tls = Arc::new(tls);
+    let routed = Routed {
+        to_proxy: HttpsConnector::from((tcp.clone(), Arc::clone(&tls))),
+        tcp: tcp.clone(),
+        proxies: Arc::clone(proxies),
+    };
+    HttpsConnector::from((routed, tls))
 }
 
 impl Service<Uri> for Connector {
@@ -75,20 +141,11 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, url: Uri) -> Self::Future {
-        let proxy = self
-            .proxies
-            .for_url(&url)
-            .map(|proxy| proxy.shown().to_owned());
-        let limit = self.limit;
-        let connecting = self.inner.call(url);
+        let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            match tokio::time::timeout(limit, connecting).await {
-                Ok(Ok(stream)) => Ok(stream),
-                Ok(Err(error)) if !timed_out(error.as_ref()) => {
-                    Err(problem(error.as_ref(), proxy.as_deref()))
-                }
-                _ => Err(Problem::ConnectTimeout { limit }),
-            }
+            let limit = shared.limit;
+            let connected = tokio::time::timeout(limit, shared.connect(url)).await;
+            connected.unwrap_or(Err(Problem::ConnectTimeout { limit }))
         })
     }
 }
@@ -213,10 +270,8 @@ impl Service<Uri> for Routed {
         let Some(proxy) = self.proxies.for_url(&url) else {
             let connecting = self.tcp.call(url);
             return Box::pin(async move {
-                Ok(Stream {
-                    inner: MaybeHttpsStream::Http(connecting.await?),
-                    absolute: false,
-                })
+                let stream = connecting.await?;
+                Ok(Stream::direct(MaybeHttpsStream::Http(stream)))
             });
         };
         if url.scheme() == Some(&Scheme::HTTPS) {
@@ -230,10 +285,7 @@ impl Service<Uri> for Routed {
                     Some(_) => error.into(),
                     None => BoxError::from(NoTunnel(error.to_string())),
                 })?;
-                Ok(Stream {
-                    inner,
-                    absolute: false,
-                })
+                Ok(Stream::direct(inner))
             });
         }
         let connecting = self.to_proxy.call(proxy.url.clone());
@@ -251,6 +303,15 @@ pub(super) struct Stream {
     inner: MaybeHttpsStream<TokioIo<TcpStream>>,
     /// Whether a proxy reads the requests, which then name the whole URL.
     absolute: bool,
+}
+
+impl Stream {
+    fn direct(inner: MaybeHttpsStream<TokioIo<TcpStream>>) -> Self {
+        Self {
+            inner,
+            absolute: false,
+        }
+    }
 }
 
 impl Connection for Stream {

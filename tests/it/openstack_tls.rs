@@ -4,9 +4,10 @@ use barbican_kms::config::{ClientCertificate, Cloud, Roots};
 use barbican_kms::openstack::{Error, OpenStack, Problem, SetupError, TlsProblem, Trust};
 use barbican_kms::secret::PrivateKeyPem;
 
-use crate::support::cloud::{Recorder, client, cloud, key_id, quick};
+use crate::support::cloud::{Recorder, client, cloud, cloud_config, key_id, quick};
 use crate::support::pki::{Authority, Pair, acceptor, elsewhere, expired, params, self_signed};
 use crate::support::server::Server;
+use crate::support::sidecar::{Place, run};
 
 async fn server(pair: &Pair) -> Server {
     let tls = acceptor(pair, None);
@@ -65,6 +66,22 @@ async fn another_authority_is_not_trusted_and_nothing_is_sent() {
         "nor by the host's store"
     );
     assert!(server.log().is_empty());
+}
+
+#[tokio::test]
+async fn the_hosts_store_is_trusted_without_ca_file() {
+    let authority = Authority::new("the host's CA");
+    let server = server(&authority.issue(&params())).await;
+    let place = Place::new(&cloud_config(&server));
+    let store = place.write("store.pem", &authority.pem());
+    let mut command = place.command("check");
+    command.arg("--cloud-config").arg(place.config());
+    command.env("SSL_CERT_FILE", store);
+    let said = run(command).await;
+    assert!(said.output.contains("an AES key of 256 bits"), "{said:?}");
+
+    let said = place.check(&[]).await;
+    assert!(said.output.contains("not signed by a trusted"), "{said:?}");
 }
 
 #[tokio::test]
