@@ -1,0 +1,258 @@
+//! What can go wrong with one request.
+//!
+//! Used by `error`, and by whatever sends requests. Invariant: as there.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::instruments::Outcome;
+use crate::openstack::excerpt::Excerpt;
+
+/// What came instead of an answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Problem {
+    /// The name has no address.
+    #[error("the name {host} cannot be resolved: {cause}")]
+    Name {
+        /// The server's or the proxy's name.
+        host: String,
+        /// The resolver's words.
+        cause: String,
+    },
+    /// No address in time.
+    #[error("looking up the name {host} took longer than {:.1} s", .limit.as_secs_f64())]
+    NameTimeout {
+        /// The server's or the proxy's name.
+        host: String,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// No connection.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// The proxy does not let us through.
+    #[error("the proxy {proxy} does not open a connection: {reason}")]
+    Proxy {
+        /// Its host and port.
+        proxy: String,
+        /// What it did.
+        reason: String,
+    },
+    /// TLS: the other side is not who it should be, or does not speak TLS.
+    #[error("{0}")]
+    Tls(TlsProblem),
+    /// No connection in time.
+    #[error("connecting took longer than {:.1} s (name, proxy and TLS included)", .limit.as_secs_f64())]
+    ConnectTimeout {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// No answer in time.
+    #[error("no whole answer within {:.1} s", .limit.as_secs_f64())]
+    Timeout {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The connection broke, or what came is not HTTP.
+    #[error("{0}")]
+    Broken(String),
+    /// A status other than success.
+    #[error("{status}{}", said(.says.as_ref()))]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The server's own words.
+        says: Option<Excerpt>,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+        /// Whether the body is an error as Keystone writes them.
+        keystones: bool,
+    },
+    /// A refusal where Keystone should be, in another form than its own.
+    #[error(
+        "{status}{}; this does not look like Keystone: check auth-url, and whether Keystone runs \
+         behind whatever answers here",
+        said(.says.as_ref())
+    )]
+    NotKeystone {
+        /// The status.
+        status: StatusCode,
+        /// The server's own words.
+        says: Option<Excerpt>,
+    },
+    /// A redirect, which is not followed: it would hand the token to whoever
+    /// stands at the other end.
+    #[error(
+        "{status}, a redirect{}, which is not followed: configure the final URL",
+        to(.location.as_ref())
+    )]
+    Redirect {
+        /// The status.
+        status: StatusCode,
+        /// Where to.
+        location: Option<Excerpt>,
+    },
+    /// A header section beyond our limits.
+    #[error("the answer's header is longer than {cap} bytes, or has too many fields")]
+    HeadTooLong {
+        /// The cap.
+        cap: usize,
+    },
+    /// More than the cap.
+    #[error("the answer is longer than {cap} bytes")]
+    TooLong {
+        /// The cap.
+        cap: usize,
+    },
+    /// Success, but of another kind of content than was asked for.
+    #[error(
+        "success, but the answer is {content} and not {wanted}: something between here and the \
+         server answers in its place"
+    )]
+    Content {
+        /// What came.
+        content: Excerpt,
+        /// What was asked for.
+        wanted: &'static str,
+    },
+    /// Success, but the content makes no sense.
+    #[error("success, but {0}")]
+    Reply(ReplyError),
+}
+
+impl Problem {
+    /// As what it is counted.
+    pub(in crate::openstack) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Name { .. } | Self::Connect(_) | Self::Proxy { .. } => Outcome::Unreachable,
+            Self::Tls(_) => Outcome::Tls,
+            Self::NameTimeout { .. } | Self::ConnectTimeout { .. } | Self::Timeout { .. } => {
+                Outcome::Timeout
+            }
+            Self::Status { status, .. } => match status.as_u16() {
+                401 => Outcome::Unauthorized,
+                403 => Outcome::Forbidden,
+                404 | 410 => Outcome::NotFound,
+                429 => Outcome::Throttled,
+                500.. => Outcome::ServerError,
+                _ => Outcome::ClientError,
+            },
+            Self::NotKeystone { .. } | Self::Redirect { .. } => Outcome::ClientError,
+            Self::Broken(_)
+            | Self::HeadTooLong { .. }
+            | Self::TooLong { .. }
+            | Self::Content { .. }
+            | Self::Reply(_) => Outcome::BadReply,
+        }
+    }
+}
+
+/// What makes no sense in a successful answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// Keystone sent no token.
+    #[error("without a usable X-Subject-Token header")]
+    NoToken,
+    /// Not the JSON that it should be. The position only: the parser's own words
+    /// quote what they found.
+    #[error("the body is not the JSON expected (line {line}, column {column})")]
+    Json {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
+}
+
+impl From<serde_json::Error> for ReplyError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json {
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
+/// What is wrong with TLS, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsProblem {
+    /// Nobody we trust has signed it.
+    #[error(
+        "the server's certificate is not signed by a trusted authority: give the cloud's CA \
+         certificate as ca-file"
+    )]
+    UnknownIssuer,
+    /// Too old, or the clock is wrong.
+    #[error("the server's certificate is not valid now ({0}): renew it, or set the clock")]
+    Dates(String),
+    /// For another host.
+    #[error(
+        "the server's certificate is for another name ({0}): the URL's host must be among the \
+         certificate's subject alternative names"
+    )]
+    Name(String),
+    /// Anything else about the certificate.
+    #[error("the server's certificate is refused: {0}")]
+    Certificate(String),
+    /// The server does not speak TLS.
+    #[error("the server does not speak TLS on this port: is the URL http instead of https?")]
+    NotTls,
+    /// The server ended the handshake.
+    #[error("the server ended the TLS handshake: {0}")]
+    Alert(String),
+    /// The server wants a client certificate.
+    #[error(
+        "the server ended the TLS handshake: {0}; it wants another client certificate: check \
+         cert-file and key-file"
+    )]
+    ClientCertificate(String),
+    /// Anything else.
+    #[error("TLS fails: {0}")]
+    Other(String),
+}
+
+impl Problem {
+    /// Whether the same request may succeed a moment later.
+    pub(in crate::openstack) fn is_passing(&self) -> bool {
+        match self {
+            Self::Name { .. }
+            | Self::NameTimeout { .. }
+            | Self::Connect(_)
+            | Self::Proxy { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Broken(_) => true,
+            Self::Status { status, .. } => {
+                matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+            }
+            // Whoever hangs is not helped by further requests that hang: a few of
+            // them keep all of Barbican's threads.
+            Self::Timeout { .. }
+            | Self::Tls(_)
+            | Self::NotKeystone { .. }
+            | Self::Redirect { .. }
+            | Self::HeadTooLong { .. }
+            | Self::TooLong { .. }
+            | Self::Content { .. }
+            | Self::Reply(_) => false,
+        }
+    }
+
+    /// The status, where the server gave one that is no success.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Status { status, .. }
+            | Self::NotKeystone { status, .. }
+            | Self::Redirect { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+fn said(excerpt: Option<&Excerpt>) -> String {
+    excerpt.map_or_else(String::new, |excerpt| format!(": {excerpt}"))
+}
+
+fn to(location: Option<&Excerpt>) -> String {
+    location.map_or_else(String::new, |location| format!(" to {location}"))
+}
