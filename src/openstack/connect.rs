@@ -3,6 +3,8 @@
 //! Used by `http`. Invariant: every way to a connection passes [`Connector`], so
 //! all of it together takes no longer than the connect timeout.
 
+mod stream;
+
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
@@ -14,20 +16,20 @@ use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector, HttpInfo};
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tower_service::Service;
 
 use super::error::{Problem, TlsProblem};
 use super::proxy::{Proxies, ProxyServer};
 use super::tls::{self, TlsError};
+
+pub use stream::Peer;
+use stream::Stream;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
@@ -295,96 +297,5 @@ impl Service<Uri> for Routed {
                 absolute: true,
             })
         })
-    }
-}
-
-/// A connection to the server, or to a proxy on the way to it.
-pub(super) struct Stream {
-    inner: MaybeHttpsStream<TokioIo<TcpStream>>,
-    /// Whether a proxy reads the requests, which then name the whole URL.
-    absolute: bool,
-}
-
-impl Stream {
-    fn direct(inner: MaybeHttpsStream<TokioIo<TcpStream>>) -> Self {
-        Self {
-            inner,
-            absolute: false,
-        }
-    }
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        self.inner.connected().proxy(self.absolute)
-    }
-}
-
-impl Read for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl Write for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-}
-
-/// The other end of an open connection, for `check`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its address, or the proxy's.
-    pub address: Option<SocketAddr>,
-    /// The TLS version in use, if any, such as `TLSv1_3`.
-    pub tls: Option<String>,
-}
-
-impl Peer {
-    pub(super) fn of(stream: &MaybeHttpsStream<Stream>) -> Self {
-        let mut extensions = http::Extensions::new();
-        stream.connected().get_extras(&mut extensions);
-        let tls = match stream {
-            MaybeHttpsStream::Http(_) => None,
-            MaybeHttpsStream::Https(stream) => {
-                let (_, session) = stream.inner().get_ref();
-                session
-                    .protocol_version()
-                    .map(|version| format!("{version:?}"))
-            }
-        };
-        Self {
-            address: extensions.get::<HttpInfo>().map(HttpInfo::remote_addr),
-            tls,
-        }
     }
 }
