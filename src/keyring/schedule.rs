@@ -81,6 +81,7 @@ impl Schedule {
             Plan {
                 due: Some(due.min(latest)),
                 last_start: plan.and_then(|plan| plan.last_start),
+                soonest: plan.and_then(|plan| plan.soonest),
                 failures: plan.map_or(0, |plan| plan.failures),
             },
         );

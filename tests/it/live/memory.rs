@@ -151,7 +151,7 @@ async fn keys_leave_no_trace(openstack: &'static OpenStack, mode: Mode) {
         match mode {
             Mode::SecretMemory => assert_eq!(found, [], "in use"),
             Mode::Locked | Mode::Unlocked => {
-                assert!(only_in_locked_pages(&found), "in use: {found:#?}")
+                assert!(only_in_locked_pages(&found), "in use: {found:#?}");
             }
         }
     }
