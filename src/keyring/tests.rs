@@ -1,6 +1,7 @@
 //! The refresher with paused time and a source that does as it is told.
 
 mod reload;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

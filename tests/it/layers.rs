@@ -174,8 +174,9 @@ fn modules() -> BTreeMap<String, String> {
                 .with_extension("");
             let name = name.to_string_lossy().replace('/', "::");
             let text = read_text(&path);
-            // A file of tests only belongs to the module that it tests.
-            if name != "lib" && !name.ends_with("::tests") {
+            // Files of tests belong to the module that they test.
+            let of_tests = name.ends_with("::tests") || name.contains("::tests::");
+            if name != "lib" && !of_tests {
                 found.insert(name, text);
             }
         }
