@@ -134,11 +134,23 @@ func (w *world) newSidecar(name string, s sidecar.Settings) *sidecar.Sidecar {
 	return c
 }
 
+// sidecar starts one and waits until it has its key: an API server that starts at once would
+// count what it hears before that.
 func (w *world) sidecar(name string, s sidecar.Settings) *sidecar.Sidecar {
 	w.t.Helper()
 	c := w.newSidecar(name, s)
-	c.MustStart(w.t)
+	w.serve(c)
 	return c
+}
+
+func (w *world) serve(c *sidecar.Sidecar) {
+	w.t.Helper()
+	c.MustStart(w.t)
+	service := w.direct(c)
+	eventually(w.t, c.Name+" has its key", time.Minute, func() bool {
+		_, err := service.Status(w.t.Context())
+		return err == nil
+	})
 }
 
 // newAPIServer prepares one whose Secrets go through the endpoint.

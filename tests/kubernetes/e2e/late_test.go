@@ -59,7 +59,8 @@ func cloudComesLate(t *testing.T, server string) {
 
 	const late = 30 * time.Second
 	check(t, cloud.Close(w.soon(time.Minute), server))
-	c := w.sidecar("sidecar", sidecar.Settings{Write: key.ID})
+	c := w.newSidecar("sidecar", sidecar.Settings{Write: key.ID})
+	c.MustStart(t)
 	a := w.newAPIServer(cluster.Options{Name: "apiserver", Prefix: "/late"}, kms(c))
 	m := w.observe(a)
 	timer := time.AfterFunc(late, func() {

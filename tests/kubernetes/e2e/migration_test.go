@@ -165,7 +165,7 @@ func TestDataOfTheGoPluginIsReadAndTheWayBackStaysOpen(t *testing.T) {
 	stop(t, a.Process)
 	end()
 
-	c.MustStart(t)
+	w.serve(c)
 	w.start(a)
 	w.reads(a, "of-go", "hunter2")
 	w.create(a, "of-ours", "hunter2")

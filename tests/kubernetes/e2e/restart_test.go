@@ -55,10 +55,10 @@ func TestASecretIsStoredEncryptedAndSurvivesTheRestartOfEveryPart(t *testing.T) 
 	w.noErrors(a)
 
 	stop(t, c.Process)
-	c.MustStart(t)
+	w.serve(c)
 	holds("the sidecar")
 	c.Kill()
-	c.MustStart(t)
+	w.serve(c)
 	holds("a killed sidecar")
 
 	stop(t, w.Etcd.Process)
@@ -69,7 +69,7 @@ func TestASecretIsStoredEncryptedAndSurvivesTheRestartOfEveryPart(t *testing.T) 
 	// All at once, and back in every order, each a second after the one before.
 	parts := map[string]func(){
 		"etcd":      w.beginEtcd,
-		"sidecar":   func() { c.MustStart(t) },
+		"sidecar":   func() { w.serve(c) },
 		"apiserver": func() { w.begin(a) },
 	}
 	for _, order := range [][]string{
