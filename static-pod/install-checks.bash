@@ -25,8 +25,15 @@ as_sidecar() { # manifest; fills `options`
     while IFS=$'\t' read -r name at; do
         path=$(field "$1" "{.spec.volumes[?(@.name==\"$name\")].hostPath.path}")
         [ -n "$path" ] || continue
-        [ -e "$path" ] || die "$path: not there, and the sidecar mounts it"
-        options+=(--mount "$(bind "$path" "$at")")
+        if [ -e "$path" ]; then
+            options+=(--mount "$(bind "$path" "$at")")
+        else
+            # What the kubelet makes, the check does without.
+            case $(field "$1" "{.spec.volumes[?(@.name==\"$name\")].hostPath.type}") in
+            *OrCreate) ;;
+            *) die "$path: not there, and the sidecar mounts it" ;;
+            esac
+        fi
     done < <(sidecar "$1" '{range .volumeMounts[*]}{.name}{"\t"}{.mountPath}{"\n"}{end}')
     for path in /etc/resolv.conf /etc/hosts; do # the kubelet's part
         [ ! -e "$path" ] || options+=(--mount "$(bind "$path" "$path")")

@@ -123,7 +123,7 @@ class Install(OnNode):
 
     def test_071_the_options_work_together_and_go_again(self):
         before = self.node.read(MANIFEST)
-        for option in ("rootless", "startup-probe"):
+        for option in ("rootless", "startup-probe", "metrics"):
             for file in (STATIC_POD / "kubeadm/options" / option).iterdir():
                 self.node.write(f"/etc/kubernetes/patches/{file.name}", file.read_text())
         # Checked as the user that the sidecar will be, who cannot read this yet.
@@ -138,7 +138,7 @@ class Install(OnNode):
         # kube-apiserver is in that group, whoever it is.
         groups = re.search(r"Groups:(.*)", self.node.read(f"/proc/{self.one('kube-apiserver')}/status"))[1].split()
         self.assertIn("65532", groups)
-        self.node.exec("sh", "-c", "rm /etc/kubernetes/patches/*rootless* /etc/kubernetes/patches/*startup*")
+        self.node.exec("sh", "-c", "rm /etc/kubernetes/patches/*-rootless* /etc/kubernetes/patches/*-startup* /etc/kubernetes/patches/*-metrics*")
         # Root without its powers reads what is root's.
         self.node.exec("sh", "-c", f"chown -R root:root {directory} && chmod 0600 {directory}/*")
         self.install()
@@ -194,7 +194,7 @@ class Install(OnNode):
         for name, path in (("kms-sock", "/var/lib/kms"), ("encryption-config", old)):
             go = go.replace("    volumeMounts:\n", f"    volumeMounts:\n    - mountPath: {path}\n      name: {name}\n", 1)
             go = go.replace("  volumes:\n", f"  volumes:\n  - hostPath:\n      path: {path}\n    name: {name}\n", 1)
-        self.node.exec("rm", ENCRYPTION)
+        self.node.exec("rm", "-f", ENCRYPTION)
         self.node.write(MANIFEST, go)
         until("kube-apiserver encrypts with the Go plugin", lambda: self.node.ok("kubectl", "get", "--raw", "/readyz/kms-providers"))
         self.node.ready()
@@ -211,7 +211,7 @@ class Install(OnNode):
         self.node.exec("pkill", "-x", "go-plugin")
         plugin.wait(30)
         manifest = self.node.read(MANIFEST)
-        for gone in ("kms-sock", "/var/lib/kms", old):
+        for gone in ("name: kms-sock\n", "name: encryption-config\n", "/var/lib/kms", old):
             self.assertNotIn(gone, manifest)
         self.assertEqual(self.get("by-the-go-plugin"), "hush")
         self.assertTrue(self.secret("by-the-sidecar").startswith(PREFIX))

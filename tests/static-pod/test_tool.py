@@ -130,7 +130,7 @@ class Tool(unittest.TestCase):
         self.assertEqual(self.manifest(), self.full)
 
     def test_an_option_goes_with_its_patch(self):
-        for options in (["rootless"], ["startup-probe", "etc-pki"], ["rootless", "startup-probe", "etc-pki"]):
+        for options in (["rootless"], ["startup-probe", "etc-pki"], ["rootless", "startup-probe", "etc-pki", "metrics"]):
             for option in options:
                 self.patch(f"options/{option}")
             self.install()
@@ -209,7 +209,8 @@ class Tool(unittest.TestCase):
     @contextlib.contextmanager
     def running(self, *arguments):
         process = subprocess.Popen(self.command("--program", str(self.directory / "program"), *arguments),
-                                   stderr=subprocess.PIPE, text=True, env=self.environment())
+                                   stderr=subprocess.PIPE, text=True, env=self.environment(),
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) # a shell's & ignores it
         try:
             yield process
         finally:
