@@ -35,6 +35,7 @@ pub use place::{Place, Position};
 pub use refusal::Refusal;
 pub use sources::{Content, ReadFile};
 pub use toml_file::{TomlError, TomlProblem};
+pub(crate) use url::escaped_url;
 pub use warning::{Ineffective, Warning};
 pub use yaml::YamlProblem;
 pub(crate) use yaml::parse_json as parse_yaml;

@@ -42,7 +42,7 @@ pub trait KeySource: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// Nobody answered, or with a passing error: try again soon.
-    #[error("OpenStack cannot be reached")]
+    #[error("OpenStack is unavailable")]
     Unavailable {
         /// The source's own error.
         #[source]

@@ -19,7 +19,7 @@ pub(super) fn keystone(text: &str) -> Result<http::Uri, Refusal> {
     if text.contains(['?', '#']) {
         return Err(Refusal::AuthUrlQuery);
     }
-    let uri: http::Uri = escaped(text).parse().map_err(|_| Refusal::AuthUrl)?;
+    let uri: http::Uri = escaped_url(text).parse().map_err(|_| Refusal::AuthUrl)?;
     let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
         return Err(Refusal::AuthUrl);
     };
@@ -58,7 +58,7 @@ fn is_version(element: &str) -> bool {
 /// With everything percent-encoded that may not stand in a URL as it is: bytes beyond
 /// ASCII, blanks, and the marks that Go's `URL.EscapedPath` encodes too. Percent signs
 /// are taken for part of an encoding.
-pub(crate) fn escaped(text: &str) -> String {
+pub(crate) fn escaped_url(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         let stays = byte.is_ascii_graphic() && !br#""<>\^`{|}"#.contains(&byte);
@@ -78,9 +78,12 @@ mod tests {
 
     #[test]
     fn what_a_url_may_not_hold_is_encoded_once() {
-        assert_eq!(escaped("http://h/\u{e9} {b}"), "http://h/%C3%A9%20%7Bb%7D");
-        assert_eq!(escaped("http://h/%C3%A9"), "http://h/%C3%A9");
+        assert_eq!(
+            escaped_url("http://h/\u{e9} {b}"),
+            "http://h/%C3%A9%20%7Bb%7D"
+        );
+        assert_eq!(escaped_url("http://h/%C3%A9"), "http://h/%C3%A9");
         let plain = "https://[::1]:5000/~u/a-b_c.d;e=f,(g)!*'$&+@:";
-        assert_eq!(escaped(plain), plain);
+        assert_eq!(escaped_url(plain), plain);
     }
 }

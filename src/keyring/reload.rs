@@ -48,8 +48,8 @@ impl<S: KeySource> Candidate<S> {
         ages.into_iter().flatten().min()
     }
 
-    /// Finds out anew what is missing: keys that were there when this began may have
-    /// been wiped since, here or in the ring in force.
+    /// Finds out what is missing, at the beginning and again: keys that were there may
+    /// have been wiped since, here or in the ring in force.
     fn recount(&mut self, ring: &Snapshot, in_force: Option<Duration>, now: std::time::Instant) {
         if let Some(age) = self.max_age(in_force) {
             self.staged.retain(|_, slot| !slot.is_stale(age, now));
@@ -165,31 +165,23 @@ where
         } else {
             Arc::new((self.connect)(&live.cloud)?)
         };
-        // With nothing in force there is nothing to protect: take the new settings at
-        // once. With new credentials every key is read once to prove them.
-        let missing: BTreeSet<KeyId> = if snapshot.holds_any() {
-            live.ring
-                .ids()
-                .filter(|id| !same_cloud || !snapshot.holds(id))
-                .collect()
-        } else {
-            BTreeSet::new()
-        };
-        let now = Instant::now().into_std();
-        let mut schedule = Schedule::default();
-        for id in &missing {
-            schedule.add(*id, now);
-        }
-        let loader = Loader::new(source, live.ring.write, schedule);
-        Ok(Candidate {
+        let loader = Loader::new(source, live.ring.write, Schedule::default());
+        let mut candidate = Candidate {
             live,
             loader,
             proves_all: !same_cloud,
-            missing,
+            missing: BTreeSet::new(),
             staged: BTreeMap::new(),
             said: SaidOfKeys::new(),
             failed: false,
-        })
+        };
+        // With nothing in force there is nothing to protect: take the new settings at
+        // once. With new credentials every key is read once to prove them.
+        if snapshot.holds_any() {
+            let now = Instant::now().into_std();
+            candidate.recount(&snapshot, self.live.ring.max_cache_age, now);
+        }
+        Ok(candidate)
     }
 
     /// A fetch for the ring to come has ended.

@@ -165,7 +165,7 @@ impl Schedule {
         *due < now + MISS_WAIT
     }
 
-    /// Makes every key due now.
+    /// Makes every key due now, whatever a server has asked for: a person has ordered it.
     pub(super) fn hurry_all(&mut self, now: Instant) {
         for plan in self.plans.values_mut() {
             plan.due = plan.due.map(|due| due.min(now));

@@ -87,7 +87,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pending => "it is being loaded",
-            Self::Unavailable => "OpenStack cannot be reached",
+            Self::Unavailable => "OpenStack is unavailable",
             Self::Login => "Keystone refuses the login",
             Self::Denied => "Barbican refuses access to it",
             Self::NotFound => "Barbican has no such secret",

@@ -12,7 +12,7 @@ use serde::de::{MapAccess, SeqAccess};
 
 use super::excerpt::Excerpt;
 use super::lenient::{self, Element, LONGEST_LIST, Lenient, lenient};
-use crate::config::Interface;
+use crate::config::{Interface, escaped_url};
 
 /// Barbican's service type; there are no others (gophercloud knows none).
 pub(super) const SERVICE_TYPE: &str = "key-manager";
@@ -226,7 +226,7 @@ pub(super) fn endpoint(
 
 /// `url` with `/v1` at its end, once.
 fn versioned(url: &str) -> Option<Endpoint> {
-    let uri: Uri = url.trim().parse().ok()?;
+    let uri: Uri = escaped_url(url.trim()).parse().ok()?;
     let scheme = uri.scheme_str()?;
     if !matches!(scheme, "http" | "https") {
         return None;
@@ -351,6 +351,7 @@ mod tests {
                 "https://[::1]:9311/key-manager/v1",
             ),
             ("http://b/km?x=y", "http://b/km/v1"),
+            ("http://b/k\u{fc} m", "http://b/k%C3%BC%20m/v1"),
         ] {
             let url = versioned(url).map(|endpoint| endpoint.to_string());
             assert_eq!(url.as_deref(), Some(expected));

@@ -11,7 +11,7 @@ use crate::support::openstack::{self, OpenStack, text};
 use crate::support::patience::at_once;
 use crate::support::sidecar::{Place, Sidecar};
 
-const UNREACHABLE: &str = "the key-encryption key is not loaded: OpenStack cannot be reached";
+const UNREACHABLE: &str = "the key-encryption key is not loaded: OpenStack is unavailable";
 
 /// A sidecar whose Barbican is behind a proxy. Each has a region of its own.
 async fn behind_barbican(region: &str, more: &str) -> (FaultProxy, Place) {

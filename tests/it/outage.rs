@@ -14,7 +14,7 @@ const PROMPT: Duration = Duration::from_millis(500);
 /// kube-apiserver gives up after 3 s; an answer must be there before.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-const UNREACHABLE: &str = "the key-encryption key is not loaded: OpenStack cannot be reached";
+const UNREACHABLE: &str = "the key-encryption key is not loaded: OpenStack is unavailable";
 const PENDING: &str = "the key-encryption key is not loaded: it is being loaded";
 
 fn place(cloud: &OpenStack, more: &str) -> Place {

@@ -393,7 +393,7 @@ async fn probes_and_status_of_a_sidecar_that_is_not() {
     assert_output("status-nobody", &status(&place, &[]).await, &nobody);
     let mut sidecar = place.start();
     let client = sidecar.client().await;
-    sidecar.unavailable(&client, "cannot be reached").await;
+    sidecar.unavailable(&client, "is unavailable").await;
     assert_output("probe-not-ready", &place.probe(&["--ready"]).await, &nobody);
     let mut said = status(&place, &[]).await;
     said.output = said

@@ -54,7 +54,7 @@ const LOGIN: &str = "Keystone refuses the login";
 const ACCESS: &str = "Barbican refuses access to it";
 const NOT_FOUND: &str = "Barbican has no such secret";
 const NOT_A_KEY: &str = "the secret is not an AES key";
-const UNREACHABLE: &str = "OpenStack cannot be reached";
+const UNREACHABLE: &str = "OpenStack is unavailable";
 
 #[tokio::test]
 async fn a_wrong_password_is_a_refused_login() {
