@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -134,16 +135,21 @@ func poll(ctx context.Context, p *proc.Process, every time.Duration, check func(
 	}
 }
 
-// freePorts asks the kernel for ports that nobody has now.
+// freePorts finds ports that nobody has now. They are below those that the kernel gives to whoever
+// connects: such a one could be taken before it is used.
 func freePorts(n int) ([]int, error) {
-	ports := make([]int, n)
-	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+	const lowest, highest = 20000, 32000
+	var ports []int
+	for range 1000 {
+		port := lowest + rand.IntN(highest-lowest)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			return nil, err
+			continue
 		}
 		defer listener.Close()
-		ports[i] = listener.Addr().(*net.TCPAddr).Port
+		if ports = append(ports, port); len(ports) == n {
+			return ports, nil
+		}
 	}
-	return ports, nil
+	return nil, fmt.Errorf("no %d free ports between %d and %d", n, lowest, highest)
 }

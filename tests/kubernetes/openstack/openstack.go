@@ -18,8 +18,9 @@ import (
 
 // Cloud is one running pair of servers.
 type Cloud struct {
-	dir, script string
-	global      string
+	dir, script        string
+	global             string
+	keystone, barbican string // scheme, host and port
 }
 
 // Servers of a cloud, as Down, Up and their like take them.
@@ -60,6 +61,8 @@ func Open(dir string) (*Cloud, error) {
 		return nil, fmt.Errorf("no running cloud: %w", err)
 	}
 	var state struct {
+		AuthURL      string            `json:"auth_url"`
+		BarbicanURL  string            `json:"barbican_url"`
 		CloudConfigs map[string]string `json:"cloud_configs"`
 	}
 	if err := json.Unmarshal(text, &state); err != nil {
@@ -73,7 +76,10 @@ func Open(dir string) (*Cloud, error) {
 	if !ok {
 		return nil, errors.New("the cloud-config has no section KeyManager")
 	}
-	return &Cloud{dir: dir, script: script, global: global}, nil
+	return &Cloud{
+		dir: dir, script: script, global: global,
+		keystone: strings.TrimSuffix(state.AuthURL, "/v3"), barbican: state.BarbicanURL,
+	}, nil
 }
 
 // Global is the section of a cloud-config that reaches this cloud, with the recommended credential:

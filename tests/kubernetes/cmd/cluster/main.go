@@ -20,8 +20,8 @@ const usage = `usage: cluster COMMAND DIR ...
 
   up DIR --socket PATH     start etcd and kube-apiserver, whose Secrets go through
                            the KMS plugin on that unix socket
-  secret DIR NAME VALUE    create a Secret, then show it
-  show DIR NAME            show what etcd holds of a Secret and what the API returns
+  stored DIR NAME          show what etcd holds of a Secret, which must not be what
+                           the API returns
   restart-apiserver DIR    stop kube-apiserver and start it anew, with nothing cached
   down DIR                 stop both
 
@@ -39,7 +39,7 @@ func main() {
 		os.Exit(64)
 	}
 	commands := map[string]func(context.Context, string, []string) error{
-		"up": up, "secret": secret, "show": show, "restart-apiserver": restart, "down": down,
+		"up": up, "stored": showStored, "restart-apiserver": restart, "down": down,
 	}
 	run, ok := commands[os.Args[1]]
 	if !ok {
@@ -110,7 +110,7 @@ func up(ctx context.Context, dir string, args []string) (err error) {
 		return err
 	}
 	fmt.Printf("kube-apiserver is ready after %.1f s: %s\n", time.Since(began).Seconds(), a.URL)
-	fmt.Printf("kubectl: %s --kubeconfig %s get secrets -A\n", programs.Kubectl, a.Kubeconfig)
+	fmt.Printf("%s --kubeconfig %s get secrets -A\n", programs.Kubectl, a.Kubeconfig)
 	return nil
 }
 
@@ -122,23 +122,9 @@ func ready(ctx context.Context, a *cluster.APIServer) error {
 	return a.CreateNamespace(ctx, namespace)
 }
 
-func secret(ctx context.Context, dir string, args []string) error {
-	if len(args) != 2 {
-		return fmt.Errorf("secret takes a name and a value")
-	}
-	_, a, err := cluster.Load(dir)
-	if err != nil {
-		return err
-	}
-	if err := a.CreateSecret(ctx, namespace, args[0], args[1]); err != nil {
-		return err
-	}
-	return show(ctx, dir, args[:1])
-}
-
-func show(ctx context.Context, dir string, args []string) error {
+func showStored(ctx context.Context, dir string, args []string) error {
 	if len(args) != 1 {
-		return fmt.Errorf("show takes the name of a Secret")
+		return fmt.Errorf("stored takes the name of a Secret")
 	}
 	c, a, err := cluster.Load(dir)
 	if err != nil {
@@ -164,7 +150,6 @@ func show(ctx context.Context, dir string, args []string) error {
 		if len(clear) > 0 && strings.Contains(string(value), string(clear)) {
 			return fmt.Errorf("the clear text of %q is in etcd", name)
 		}
-		fmt.Printf("the API returns %s: %s\n", name, clear)
 	}
 	return nil
 }
