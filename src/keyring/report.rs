@@ -23,6 +23,8 @@ pub struct Report {
     pub configuration: String,
     /// How often each key is confirmed, as that configuration has it.
     pub revalidate_interval: Duration,
+    /// How long a key may go unconfirmed before it is wiped, as that configuration has it.
+    pub max_cache_age: Option<Duration>,
     /// Attempts to download a key that failed since the last one that did not.
     pub consecutive_failures: u64,
 }
@@ -102,6 +104,7 @@ impl Report {
             next_fetch: None,
             configuration: live.digest(),
             revalidate_interval: live.ring.revalidate_interval,
+            max_cache_age: live.ring.max_cache_age,
             reloads: ReloadCounts::default(),
             last_reload: None,
             in_force_since: now,
@@ -115,6 +118,7 @@ impl Report {
     pub(super) fn follows(&mut self, live: &Live) {
         self.configuration = live.digest();
         self.revalidate_interval = live.ring.revalidate_interval;
+        self.max_cache_age = live.ring.max_cache_age;
     }
 
     /// Notes that the files say what is in force: whatever was wrong with them has

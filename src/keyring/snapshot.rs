@@ -133,8 +133,8 @@ impl Slot {
         self.key.is_some() && !self.confirmed.is_some_and(fresh)
     }
 
-    /// When the key that it holds becomes stale.
-    pub(super) fn expiry(&self, max_age: Duration) -> Option<Instant> {
+    /// When the key that it holds becomes stale and is wiped; `None` when it holds none.
+    pub fn expiry(&self, max_age: Duration) -> Option<Instant> {
         self.key.as_ref()?;
         self.confirmed?.checked_add(max_age)
     }

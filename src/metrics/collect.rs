@@ -93,6 +93,17 @@ impl Source {
                 labelled_seconds(&mut written, &key(hash), age)?;
             }
         }
+        let help = "When the key is wiped unless it is confirmed; missing without max-cache-age.";
+        let mut written = seconds(out, "key_expiry_timestamp", help)?;
+        if let Some(age) = self.keyring.report().max_cache_age {
+            for (hash, _, slot) in &keys {
+                if let Some(at) = slot.expiry(age) {
+                    let left = at.saturating_duration_since(now);
+                    let at = since_epoch(SystemTime::now() + left);
+                    labelled_seconds(&mut written, &key(hash), at)?;
+                }
+            }
+        }
         let help = "What keeps the key from being loaded or confirmed: 1 for what does.";
         let mut written = family(out, "key_trouble", help, MetricType::Gauge)?;
         for (hash, _, slot) in &keys {
@@ -302,10 +313,17 @@ fn timestamp(
     help: &str,
     at: Option<SystemTime>,
 ) -> Written {
-    let Some(at) = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) else {
+    let Some(at) = at else {
         return Ok(());
     };
-    seconds(out, name, help)?.encode_gauge(&at.as_secs_f64())
+    seconds(out, name, help)?.encode_gauge(&since_epoch(at))
+}
+
+/// Seconds; 0 for what was before 1970, where a clock may stand that was never set.
+fn since_epoch(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }
 
 fn labelled(written: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: i64) -> Written {

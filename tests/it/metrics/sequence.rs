@@ -137,9 +137,15 @@ async fn metrics_tell_what_happens_from_the_start_to_the_end() {
     // Only now, when nothing else has to be done within it.
     let bounded = format!("{rotated}decrypt-key-ids = {old}\nmax-cache-age = 45s\n");
     place.write("cloud.conf", &bounded);
-    watch
+    assert_eq!(
+        healed.find(&of_key("key_expiry_timestamp_seconds", &new)),
+        None
+    );
+    let aged = watch
         .until("an age", |now| now.count(&reloads("applied")) == 3)
         .await;
+    let left = aged.value(&of_key("key_expiry_timestamp_seconds", &new)) - now();
+    assert!((0.0..=46.0).contains(&left), "{left} s until it is wiped");
     cloud.ctl(&["appcred-delete", &credential]).await;
     is_revoked(&mut watch, &client, &new).await;
 
@@ -278,6 +284,10 @@ async fn is_revoked(watch: &mut Watch, client: &Client, id: &str) {
         .until("a wiped key", |now| now.count(&of_key("key_held", id)) == 0)
         .await;
     assert_eq!(wiped.count("ready"), 0);
+    assert_eq!(
+        wiped.find(&of_key("key_expiry_timestamp_seconds", id)),
+        None
+    );
     assert_eq!(wiped.count(&trouble(id, "login-refused")), 1);
     assert_eq!(wiped.count(&trouble(id, "unconfirmed")), 0);
     let refused = wiped.count(&upstream("login", "not_found"));
