@@ -166,7 +166,7 @@ impl Walk<'_> {
     }
 
     async fn login(&mut self, client: &OpenStack, live: &Live) -> Result<Arc<Session>, Failed> {
-        let session = self.take("login", client.login().await, "mend the credentials")?;
+        let session = self.ask("login", client.login().await)?;
         let account = session.account();
         let found = format!(
             "user {}, project {}, roles {}{}",
@@ -189,8 +189,7 @@ impl Walk<'_> {
 
     async fn catalog(&mut self, client: &OpenStack, session: &Session) -> Result<Endpoint, Failed> {
         let endpoint = client.endpoint(session);
-        let fix = "mend region or os-endpoint-type, or have Barbican added to the catalog";
-        let endpoint = self.take("catalog", endpoint, fix)?;
+        let endpoint = self.ask("catalog", endpoint)?;
         self.pass(
             "catalog",
             format!("key-manager at {}", endpoint.url()),
@@ -224,11 +223,7 @@ impl Walk<'_> {
         }
         let name = format!("{role} payload");
         let payload = client.payload(session, endpoint, id).await;
-        let kek = self.take(
-            &name,
-            payload,
-            "see above; nothing can be encrypted without it",
-        )?;
+        let kek = self.ask(&name, payload)?;
         let (bits, warnings) = match kek.expose() {
             ExposedKek::Aes256(_) => (256, Vec::new()),
             ExposedKek::Aes192(_) => (192, vec![short_key(192)]),
@@ -236,6 +231,12 @@ impl Walk<'_> {
         };
         self.pass(&name, format!("{id}: an AES key of {bits} bits"), warnings);
         Ok(())
+    }
+
+    /// What a request has brought, or what to do now that it has failed.
+    fn ask<T>(&mut self, name: &str, outcome: Result<T, Error>) -> Result<T, Failed> {
+        let fix = outcome.as_ref().err().map_or("", remedy);
+        self.take(name, outcome, fix)
     }
 
     fn take<T, E>(&mut self, name: &str, outcome: Result<T, E>, fix: &str) -> Result<T, Failed>
@@ -295,6 +296,20 @@ impl Walk<'_> {
         };
         (self.said)(&step);
         self.report.steps.push(step);
+    }
+}
+
+/// The next thing to do; what went wrong is said beside it.
+fn remedy(error: &Error) -> &'static str {
+    match error {
+        Error::Unavailable(_) => "name, connection and TLS are right: see the server's own log",
+        Error::Login { .. } => "mend the credentials",
+        Error::Endpoint(_) => {
+            "mend region or os-endpoint-type, or have Barbican added to the catalog"
+        }
+        Error::Denied { .. } => "have the access granted, or use a credential that has it",
+        Error::NotFound(_) => "correct the key id; what this key has wrapped cannot be read",
+        Error::NotAKey(_) => "correct the key id: it names a secret that is no key",
     }
 }
 

@@ -142,6 +142,11 @@ async fn check_of_setups_that_do_not_work() {
         ..Recorder::default()
     };
     let denying = denying.start().await;
+    let failing = Recorder {
+        auth: vec![500; 9],
+        ..Recorder::default()
+    };
+    let failing = failing.start().await;
     let good = cloud_config(&refusing);
     for (name, config, server) in [
         ("check-wrong-file", good.replace("key-id", "key-di"), None),
@@ -151,6 +156,7 @@ async fn check_of_setups_that_do_not_work() {
             None,
         ),
         ("check-login-refused", good.clone(), Some(&refusing)),
+        ("check-login-fails", cloud_config(&failing), Some(&failing)),
         (
             "check-access-denied",
             cloud_config(&denying),
