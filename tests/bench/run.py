@@ -30,6 +30,7 @@ def parse():
     for name in ("kms", "load", "inside", "go", "openstack", "ctl", "out"):
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--image-bytes", type=int)
+    parser.add_argument("--beside", action="append", help="only compare this build with --kms")
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples")
     return parser.parse_args()
 
@@ -332,12 +333,19 @@ def machine():
 def main():
     args = parse()
     os.makedirs(args.out, exist_ok=True)
+    kind = Bench
+    if args.beside:
+        import compare
+        kind = compare.Comparison
     with tempfile.TemporaryDirectory(prefix="bench") as directory:
-        bench = Bench(args, directory)
+        bench = kind(args, directory)
         try:
             result = {"machine": machine(), **bench.run()}
         finally:
             bench.end()
+    if args.beside:
+        print(compare.table(result))
+        return
     with open(os.path.join(args.out, "results.json"), "w") as f:
         json.dump(result, f, indent=1)
         f.write("\n")

@@ -4,13 +4,56 @@ import json
 import os
 import pathlib
 import shutil
+import socket
+import struct
 import tarfile
 import tempfile
+import threading
 import unittest
+from contextlib import closing
 
 from node import REPO, Images, programs, run
 
 BUDGET = 6 << 20
+# Where nobody else has a name server; it must be on port 53.
+NAME_SERVER = "127.77.0.53"
+
+
+class NameServer(threading.Thread):
+    """Has one IPv4 address for every name, and no other records."""
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.address = socket.inet_aton(address)
+        self.asked = set()
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((NAME_SERVER, 53))
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                query, client = self.socket.recvfrom(512)
+            except OSError:
+                return
+            if not query:
+                return
+            labels, at = [], 12
+            while query[at]:
+                labels.append(query[at + 1:at + 1 + query[at]].decode())
+                at += 1 + query[at]
+            self.asked.add(".".join(labels))
+            question = query[12:at + 5]
+            ipv4 = question[-4:-2] == b"\0\1"
+            answer = b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\4" + self.address if ipv4 else b""
+            header = query[:2] + struct.pack(">HHHHH", 0x8180, 1, bool(answer), 0, 0)
+            self.socket.sendto(header + question + answer, client)
+
+    def close(self):
+        # A datagram wakes it up, where closing alone would not.
+        self.socket.sendto(b"", (NAME_SERVER, 53))
+        self.join()
+        self.socket.close()
 
 
 @unittest.skipUnless(os.geteuid() == 0, "buildah is run as root here")
@@ -67,6 +110,25 @@ class Image(unittest.TestCase):
 
     def test_the_same_program_gives_the_same_image(self):
         self.assertEqual(self.pack("two.tar")[1], self.said)
+
+    def test_it_asks_the_name_server_without_any_library(self):
+        root = self.directory / "root"
+        with tarfile.open(self.archive) as outer:
+            for layer in json.load(outer.extractfile("manifest.json"))[0]["Layers"]:
+                with tarfile.open(fileobj=outer.extractfile(layer)) as inner:
+                    inner.extractall(root, filter="tar")
+        (root / "etc").mkdir()
+        (root / "etc/resolv.conf").write_text(f"nameserver {NAME_SERVER}\noptions timeout:1 attempts:3\n")
+        # Nothing listens there: the name is all that is wanted.
+        (root / "cloud.conf").write_text(
+            "[Global]\nauth-url = https://keystone.dns.test:1/v3\nusername = u\npassword = p\ntenant-name = t\ndomain-name = d\n"
+            "[KeyManager]\nkey-id = 11111111-2222-4333-8444-555555555555\n")
+        (root / "cloud.conf").chmod(0o644)
+        with closing(NameServer("127.9.8.7")) as server:
+            result = run("chroot", "--userspec=65532:65532", root, "/bin/barbican-kms", "check", "--cloud-config", "/cloud.conf",
+                         check=False)
+        self.assertIn("keystone.dns.test is 127.9.8.7", result.stdout)
+        self.assertEqual(server.asked, {"keystone.dns.test"})
 
     def test_a_dynamic_program_is_refused(self):
         with self.assertRaisesRegex(AssertionError, "is not static"):
