@@ -10,7 +10,7 @@ import time
 import unittest
 
 from cluster import CONFIG, PREFIX, SOCKET, OnNode
-from node import REPO, STATIC_POD, guide, kubeadm_config, until
+from node import ADDRESS, REPO, STATIC_POD, guide, kubeadm_config, until
 
 MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 ASIDE = "/etc/kubernetes/kube-apiserver.yaml.aside"
@@ -54,6 +54,22 @@ class Pod(OnNode):
         self.node.write("/root/init.yaml", kubeadm_config("v1beta4"))
         said = self.node.exec("sh", "-euc", command.replace(config, "/root/init.yaml")).stdout
         self.assertIn("image: localhost/barbican-kms", said)
+
+    def test_1_kubeadm_join_writes_the_same_on_the_next_node(self):
+        # The next node has the patches and its JoinConfiguration; the flags come from the cluster.
+        config = (STATIC_POD / "kubeadm/join.v1beta4.yaml").read_text()
+        config, n = re.subn(r"(?ms)^discovery:\n.*?(?=^\w)", "discovery: {file: {kubeConfigPath: /root/next/admin.conf}}\n", config)
+        config, m = re.subn(r"(?m)^(controlPlane:\n)", rf"\1  localAPIEndpoint: {{advertiseAddress: {ADDRESS}}}\n", config)
+        self.assertEqual((n, m), (1, 1))
+        self.node.write("/root/next/join.yaml", config + "timeouts: {discovery: 60s}\n")
+        self.node.exec("kubeadm", "init", "phase", "bootstrap-token", "--config", "/root/kubeadm.yaml")
+        said = self.node.exec("unshare", "--mount", "sh", "-euc", """
+            cp -a /etc/kubernetes/admin.conf /etc/kubernetes/pki /etc/kubernetes/patches /root/next
+            mount -t tmpfs next /etc/kubernetes
+            cp -a /root/next/admin.conf /root/next/pki /root/next/patches /etc/kubernetes
+            kubeadm join phase control-plane-prepare control-plane --config /root/next/join.yaml >&2
+            cat /etc/kubernetes/manifests/kube-apiserver.yaml""").stdout
+        self.assertEqual(said, self.node.read(MANIFEST))
 
     def test_2_the_secrets_of_the_management_cluster(self):
         # This API server plays the management cluster.
