@@ -122,12 +122,12 @@ impl Plan {
             .iter()
             .map(|secret| {
                 format!(
-                    "{{\"service\":\"key-manager\",\"method\":\"GET\",\
+                    "{{\"service\":\"key-manager\",\"method\":\"GET\",\n          \
                      \"path\":\"/v1/secrets/{secret}/payload\"}}"
                 )
             })
             .collect();
-        format!("[{}]", rules.join(",\n        "))
+        format!("[{}]", rules.join(",\n         "))
     }
 
     /// How the sidecars come to read the new key.
@@ -138,18 +138,20 @@ impl Plan {
         if !self.logs_in_with_credential() {
             return writeln!(
                 f,
-                "   The user that the sidecars log in as must be able to read it: by a role in its\n   \
-                 project, or by `openstack acl user add --user USER-ID SECRET-HREF`.\n"
+                "   The user that the sidecars log in as must be able to read it: by a role in\n   \
+                 its project, or by `openstack acl user add --user USER-ID SECRET-HREF`.\n"
             );
         }
         writeln!(
             f,
-            "   An application credential cannot be changed. If the one in use is limited to the\n   \
-             present key, Barbican refuses the new one. Then make a new credential, as the same\n   \
-             user, that reads the payloads of both:\n       \
-             openstack application credential create barbican-kms-2 --role member --access-rules \\\n       \
+            "   An application credential cannot be changed. If the one in use is limited to\n   \
+             the present key, Barbican refuses the new one. Then make a new credential, as\n   \
+             the same user, that reads the payloads of both:\n       \
+             openstack application credential create barbican-kms-2 --role member \\\n       \
+             --access-rules \\\n       \
              '{}'\n   \
-             and write its id and secret into [Global] of {} in the change of step 1.\n   \
+             and write its id and secret, in the change of step 1, into [Global] of\n       \
+             {}\n   \
              Delete the old one when every node has passed step 1.\n",
             self.access_rules(),
             self.file.display(),
@@ -180,46 +182,48 @@ impl fmt::Display for Plan {
         self.access(f)?;
         writeln!(
             f,
-            "1. On every control-plane node, in {file}, section [KeyManager]:\n       {}\n       {}\n   \
+            "1. On every control-plane node, in section [KeyManager] of {file}:\n       {}\n       {}\n   \
              It is loaded within seconds, without a restart. On each node\n       {status}\n   \
              must show `decrypt  held` for {next}.\n   \
-             Go on only when EVERY node shows it: from step 2 on any of them may meet its data.\n",
+             Go on only when EVERY node shows it: from step 2 on any of them may meet\n   its data.\n",
             key_lines(&old),
             self.decrypt_line(Some(&next), ""),
         )?;
         writeln!(
             f,
             "2. On every control-plane node, one after the other:\n       {}\n       {}\n   \
-             On each node {status}\n   must show `write    held` for {next}.\n   \
+             On each node\n       {status}\n   must show `write    held` for {next}.\n   \
              (A file without the old key is refused: it would make its data unreadable.)\n",
             key_lines(&next),
             self.decrypt_line(Some(&old), &next),
         )?;
         writeln!(
             f,
-            "3. Wait until every kube-apiserver writes with the new key: a minute or so. In its metrics\n       \
+            "3. Wait until every kube-apiserver writes with the new key: a minute or so.\n   \
+             In its metrics\n       \
              apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds\n   \
-             has key_id_hash=\"{next_hash}\"\n   \
+             has\n       \
+             key_id_hash=\"{next_hash}\"\n   \
              Kubernetes asks to wait 5 more minutes before the migration.\n"
         )?;
         writeln!(
             f,
-            "4. Have everything written again, for each resource of the EncryptionConfiguration:\n       \
+            "4. Have everything written again, for each resource of the\n   EncryptionConfiguration:\n       \
              kubectl get secrets --all-namespaces -o json | kubectl replace -f -\n   \
-             (again after a conflict; or a StorageVersionMigration, Kubernetes 1.35 and later)\n"
+             (again after a conflict; or, from Kubernetes 1.35, a StorageVersionMigration)\n"
         )?;
         writeln!(
             f,
             "5. Restart each kube-apiserver and read everything once:\n       \
              kubectl get secrets --all-namespaces >/dev/null\n   \
-             apiserver_envelope_encryption_key_id_hash_total must not count\n   \
-             key_id_hash=\"{old_hash}\" any more.\n"
+             apiserver_envelope_encryption_key_id_hash_total must no longer count\n       \
+             key_id_hash=\"{old_hash}\"\n"
         )?;
         write!(
             f,
             "6. On every node drop the old key:\n       {}\n   \
-             Keep {old} in Barbican for as long as there are etcd backups\n   \
-             from before step 4: without it they cannot be read.",
+             Keep {old} in Barbican for as long as there\n   \
+             are etcd backups from before step 4: without it they cannot be read.",
             self.decrypt_line(None, &next),
         )
     }
@@ -228,7 +232,7 @@ impl fmt::Display for Plan {
 /// The `key-id` lines for a key.
 fn key_lines(id: &str) -> String {
     match id.split_once('_') {
-        None => format!("key-id = \"{id}\"                # and no key-id-suffix"),
+        None => format!("key-id = \"{id}\"  # and no key-id-suffix"),
         Some((uuid, suffix)) => {
             format!("key-id = \"{uuid}\"\n       key-id-suffix = \"{suffix}\"")
         }
