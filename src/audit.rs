@@ -19,9 +19,9 @@ use crate::key_id::KeyId;
 /// can hold, some 2 MiB when a disk hangs.
 const QUEUE: usize = 4096;
 
-/// What is kept of a caller's uid; kube-apiserver's has 36 bytes, and a request may
-/// bring a thousand times as many.
-const UID_BYTES: usize = 64;
+/// What is kept of a caller's uid, here and in the log; kube-apiserver's has 36 bytes,
+/// and a request may bring a thousand times as many.
+pub(crate) const UID_BYTES: usize = 64;
 
 /// One call.
 #[derive(Debug)]

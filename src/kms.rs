@@ -113,10 +113,10 @@ impl KeyManagementService for Kms {
         request: Request<v2::EncryptRequest>,
     ) -> Result<Response<v2::EncryptResponse>, Status> {
         let request = request.into_inner();
-        let call = UnderWay::begins(Operation::Encrypt, self.trail.as_ref(), request.uid);
+        let mut call = UnderWay::begins(Operation::Encrypt, self.trail.as_ref(), request.uid);
         let outcome = self.encrypt(&request.plaintext).await;
-        let id = outcome.as_ref().map(|(id, _)| *id).ok();
-        call.ends(id, outcome.as_ref().err());
+        call.concerns(outcome.as_ref().map(|(id, _)| *id).ok());
+        call.ends(outcome.as_ref().err());
         let (id, sealed) = outcome?;
         self.instruments
             .key_operation(Operation::Encrypt, Format::Tagged);
@@ -147,7 +147,7 @@ impl KeyManagementService for Kms {
                 }
             }
         }
-        call.ends(id.ok(), outcome.as_ref().err());
+        call.ends(outcome.as_ref().err());
         Ok(Response::new(v2::DecryptResponse {
             plaintext: outcome?,
         }))

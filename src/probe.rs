@@ -93,6 +93,9 @@ pub enum ProbeError {
     NoRandomness,
 }
 
+/// The next step where the sidecar is there and has no key.
+const CHECK: &str = "`barbican-kms check --cloud-config FILE` says in detail what is in the way";
+
 impl ProbeError {
     /// What to do next.
     pub fn next_step(&self) -> &'static str {
@@ -117,9 +120,7 @@ impl ProbeError {
                  the sidecar's log"
             }
             Self::Call { status, .. } => match status.code() {
-                Code::Unavailable => {
-                    "`barbican-kms check --cloud-config FILE` says in detail what is in the way"
-                }
+                Code::Unavailable => CHECK,
                 Code::Unimplemented => OTHER,
                 _ => LOG,
             },

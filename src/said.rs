@@ -13,6 +13,10 @@ pub const REPEAT_AFTER: Duration = Duration::from_secs(600);
 /// The same for what clients bring about, which comes in bursts.
 pub const SUM_UP_AFTER: Duration = Duration::from_secs(60);
 
+/// For [`Said::works`] of accepting connections: descriptors come and go one by one, so
+/// only after so long without a failure is their want over.
+pub const ACCEPT_CALM: Duration = Duration::from_secs(5);
+
 /// One thing that can fail, and what the log knows of it.
 #[derive(Debug)]
 pub struct Said<F = ()> {

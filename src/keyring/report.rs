@@ -74,6 +74,11 @@ pub enum ReloadOutcome {
 }
 
 impl ReloadOutcome {
+    /// Whether the files were found to say what is in force.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Applied | Self::Unchanged)
+    }
+
     /// The word used in `status` and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -146,7 +151,7 @@ impl Report {
         if outcome == ReloadOutcome::Applied {
             self.in_force_since = now;
         }
-        if matches!(outcome, ReloadOutcome::Applied | ReloadOutcome::Unchanged) {
+        if outcome.is_good() {
             self.files_good = now;
         }
         self.last_reload = Some(LastReload {

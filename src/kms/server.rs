@@ -35,7 +35,7 @@ use crate::error_chain::ErrorChain;
 use crate::instruments::{Instruments, Method};
 use crate::proto::introspection::introspection_server::IntrospectionServer;
 use crate::proto::v2::key_management_service_server::KeyManagementServiceServer;
-use crate::said::{SUM_UP_AFTER, Said};
+use crate::said::{ACCEPT_CALM, SUM_UP_AFTER, Said};
 
 /// kube-apiserver has a cold start's decrypts in flight, a few dozen at most.
 const STREAMS_PER_CONNECTION: u32 = 256;
@@ -65,9 +65,6 @@ const INTROSPECTION: &str = "/barbican_kms.v1.";
 
 /// Pause after `accept` fails, which is for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Descriptors come and go one by one: only after so long without a failure is it over.
-const ACCEPT_CALM: Duration = Duration::from_secs(5);
 
 /// Serves until `shutdown`, then lets calls in flight finish for at most `drain`.
 ///

@@ -9,12 +9,9 @@ use std::time::{Instant, SystemTime};
 use tracing::debug;
 
 use super::CallError;
-use crate::audit::{Entry, Outcome, Trail};
+use crate::audit::{Entry, Outcome, Trail, UID_BYTES};
 use crate::instruments::{Label as _, Operation};
 use crate::key_id::KeyId;
-
-/// A caller's uid is logged up to this many bytes.
-const UID_LOGGED_BYTES: usize = 64;
 
 /// Dropped without [`UnderWay::ends`], the call was cancelled.
 #[derive(Debug)]
@@ -45,14 +42,13 @@ impl<'a> UnderWay<'a> {
         }
     }
 
-    /// It asks for this key.
+    /// It is about this key.
     pub(super) fn concerns(&mut self, key_id: Option<KeyId>) {
         self.key_id = key_id;
     }
 
     /// It is answered.
-    pub(super) fn ends(mut self, key_id: Option<KeyId>, refused: Option<&CallError>) {
-        self.key_id = key_id;
+    pub(super) fn ends(mut self, refused: Option<&CallError>) {
         self.ending = refused.map_or(Ending::Served, |error| Ending::Refused(*error));
     }
 
@@ -65,7 +61,7 @@ impl<'a> UnderWay<'a> {
         let call = self.operation.as_str();
         let uid = self
             .uid
-            .get(..self.uid.floor_char_boundary(UID_LOGGED_BYTES))
+            .get(..self.uid.floor_char_boundary(UID_BYTES))
             .unwrap_or_default();
         let uid = uid.escape_debug().to_string();
         let key_id_hash = self

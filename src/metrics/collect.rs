@@ -10,7 +10,7 @@ use prometheus_client::registry::Unit;
 
 use super::Source;
 use crate::instruments::{Format, Label, Method, Operation, Outcome, Reading, Refusal, Upstream};
-use crate::keyring::{ReloadOutcome, Trouble};
+use crate::keyring::Trouble;
 use crate::secret::Protection;
 
 type Written = Result<(), fmt::Error>;
@@ -226,12 +226,8 @@ impl Source {
         for (outcome, count) in report.reloads.by_outcome() {
             count_of(&mut written, &[("outcome", outcome.as_str())], count)?;
         }
-        let good = report.last_reload.as_ref().is_none_or(|last| {
-            matches!(
-                last.outcome,
-                ReloadOutcome::Applied | ReloadOutcome::Unchanged
-            )
-        });
+        let last = report.last_reload.as_ref();
+        let good = last.is_none_or(|last| last.outcome.is_good());
         let help = "Whether the files say what is in force.";
         gauge(out, "config_last_reload_successful", help, i64::from(good))?;
         let help = "When the files were last found to say what is in force.";

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
 use super::{Exposition, Metrics};
-use crate::said::{REPEAT_AFTER, SUM_UP_AFTER, Said};
+use crate::said::{ACCEPT_CALM, REPEAT_AFTER, SUM_UP_AFTER, Said};
 
 /// A Prometheus or two, and somebody with curl.
 const CONNECTIONS: usize = 16;
@@ -40,9 +40,6 @@ const BIND_PAUSE: Duration = Duration::from_secs(15);
 
 /// Pause after `accept` fails, which is for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-
-/// Descriptors come and go one by one: only after so long without a failure is it over.
-const ACCEPT_CALM: Duration = Duration::from_secs(5);
 
 /// Serves for as long as it is polled.
 pub async fn serve(address: SocketAddr, metrics: Metrics) -> Infallible {

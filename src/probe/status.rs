@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::ProbeError;
 use super::connection::Connection;
+use super::{CHECK, ProbeError};
 use crate::paint::{Paint, Tone, wrapped};
 use crate::proto::introspection::{Configuration, DescribeRequest, DescribeResponse, Key};
 
@@ -156,9 +156,7 @@ impl State {
             lines.push(Line::new(good, Tone::Bad, text).and(&last.message));
         }
         if !state.ready {
-            let next = "to do: `barbican-kms check --cloud-config FILE` says in detail what is in \
-                        the way";
-            lines.push(Line::new(false, Tone::Bad, next.to_owned()));
+            lines.push(Line::new(false, Tone::Bad, format!("to do: {CHECK}")));
         }
         lines
     }
