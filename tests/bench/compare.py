@@ -22,18 +22,14 @@ class Comparison(Bench):
         idle = {name: one.resident() for name, one in sidecars.items()}
         samples = {}
         for turn in range(3 * self.rounds):
-            # Nobody always comes after the same neighbour.
             for callers in CALLERS:
+                # Nobody always comes after the same neighbour.
                 for name in sorted(sidecars, reverse=bool(turn % 2)):
                     self.burst(samples, "decrypt, %d" % callers, sidecars[name].name, "decrypt",
                                callers, label=name)
         found = {"calls": {case: of.summary() for case, of in samples.items()}, "process": {}}
         for name, one in sidecars.items():
-            used = {}
-            for callers in (1, 16):
-                before = one.cpu_ns()
-                self.load.ask("run", one.name, "decrypt", callers, "calls", 20_000)
-                used[callers] = (one.cpu_ns() - before) / 20_000 / 1e3
+            used = {callers: self.cpu_us_per_call(one, callers) for callers in (1, 16)}
             found["process"][name] = {
                 "bytes": os.path.getsize(programs[name]), "idle": idle[name],
                 "after": one.resident(), "cpu_us_per_call": used}
@@ -48,10 +44,8 @@ def table(found):
                 case, name, report.us(one["p50_us"]), report.us(one["p99_us"]), one["per_second"]))
     lines += ["", "| build | size | idle | after the calls | processor time, 1 and 16 callers |",
               "|---|---|---|---|---|"]
-    mib = lambda kib: "%.2f MiB, %.2f anonymous" % (  # noqa: E731
-        kib["rss"] / 1024, kib["anonymous"] / 1024)
     for name, one in found["process"].items():
         lines.append("| %s | %.2f MiB | %s | %s | %.1f and %.1f us |" % (
-            name, one["bytes"] / report.MIB, mib(one["idle"]), mib(one["after"]),
+            name, one["bytes"] / report.MIB, report.mib(one["idle"]), report.mib(one["after"]),
             one["cpu_us_per_call"][1], one["cpu_us_per_call"][16]))
     return "\n".join(lines) + "\n"

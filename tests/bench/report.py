@@ -32,6 +32,10 @@ def us(value):
     return "%.1f us" % value if value < 1000 else "%.1f ms" % (value / 1000)
 
 
+def mib(kib):
+    return "%.2f MiB, %.2f of it anonymous" % (kib["rss"] / 1024, kib["anonymous"] / 1024)
+
+
 def process_rows(result):
     start, process = result["start"], result["process"]
     for name, ms in start["listening_ms"].items():
@@ -42,8 +46,7 @@ def process_rows(result):
         start["round_trips_ms"]["keystone"], start["round_trips_ms"]["barbican"],
         start["round_trips_least_ms"])
     for when, kib in process["resident_kib"].items():
-        yield "resident memory, %s" % when, "%.2f MiB, %.2f of it anonymous" % (
-            kib["rss"] / 1024, kib["anonymous"] / 1024)
+        yield "resident memory, %s" % when, mib(kib)
     for name, by_callers in process["cpu_us_per_call"].items():
         for callers, used in by_callers.items():
             yield "processor time for 1,000 calls of Decrypt, %s callers, %s" % (

@@ -270,13 +270,16 @@ class Bench:
         found["resident_kib"]["go-local"] = self.go_local.resident()
         for callers in (1, 16):
             for server in (self.constant, self.kms, self.go_local):
-                before = server.cpu_ns()
-                self.load.ask("run", server.name, "decrypt", callers, "calls", 20_000)
-                used = (server.cpu_ns() - before) / 20_000 / 1e3
+                used = self.cpu_us_per_call(server, callers)
                 found["cpu_us_per_call"].setdefault(server.name, {})[callers] = used
         found["binary_bytes"] = os.path.getsize(self.args.kms)
         found["image_bytes"] = self.args.image_bytes
         return found
+
+    def cpu_us_per_call(self, server, callers):
+        before = server.cpu_ns()
+        self.load.ask("run", server.name, "decrypt", callers, "calls", 20_000)
+        return (server.cpu_ns() - before) / 20_000 / 1e3
 
     def inside(self):
         said = subprocess.run([self.args.inside, "allocations"], stdout=subprocess.PIPE, check=True)

@@ -121,13 +121,28 @@ async fn help_of_every_command() {
 async fn check_of_a_good_setup() {
     let server = Recorder::default().start().await;
     let place = Place::new(&cloud_config(&server));
+    assert_check("check-good", &place, &server.base()).await;
+}
+
+/// What `check` says of this place, whose servers are at `base`.
+async fn assert_check(name: &str, place: &Place, base: &str) {
     let directory = place.path("").display().to_string();
-    let base = server.base();
-    let address = base.trim_start_matches("http://");
-    let changing = [(directory.as_str(), "DIRECTORY/"), (address, "SERVER")];
+    let (_, address) = base.split_once("://").expect("a URL");
+    let port = address.split(':').next_back().expect("a port");
+    let port = format!("invalid:{port}");
+    let changing = [
+        (directory.as_str(), "DIRECTORY/"),
+        (address, "SERVER"),
+        (&port, "invalid:PORT"),
+    ];
     let mut said = place.check(&[]).await;
     said.output = without_memory(&said.output);
-    assert_output("check-good", &said, &changing);
+    // What comes after this is the system's.
+    if let Some((before, after)) = said.output.split_once("failed to lookup address") {
+        let (_, rest) = after.split_once('\n').expect("a fix");
+        said.output = format!("{before}failed to lookup address ...\n{rest}");
+    }
+    assert_output(name, &said, &changing);
 }
 
 #[tokio::test]
@@ -163,14 +178,8 @@ async fn check_of_setups_that_do_not_work() {
             Some(&denying),
         ),
     ] {
-        let place = Place::new(&config);
-        let directory = place.path("").display().to_string();
         let base = server.map_or_else(|| NOWHERE.to_owned(), Server::base);
-        let address = base.trim_start_matches("http://");
-        let changing = [(directory.as_str(), "DIRECTORY/"), (address, "SERVER")];
-        let mut said = place.check(&[]).await;
-        said.output = without_memory(&said.output);
-        assert_output(name, &said, &changing);
+        assert_check(name, &Place::new(&config), &base).await;
     }
 }
 
@@ -259,24 +268,7 @@ async fn check_of_clouds_that_are_not_as_configured() {
     ] {
         let place = Place::new(&config);
         std::fs::write(place.path("ca.pem"), &other.chain_pem).expect("written");
-        let directory = place.path("").display().to_string();
-        let base = server.base();
-        let (_, address) = base.split_once("://").expect("a URL");
-        let port = address.split(':').next_back().expect("a port");
-        let port = format!("invalid:{port}");
-        let changing = [
-            (directory.as_str(), "DIRECTORY/"),
-            (address, "SERVER"),
-            (&port, "invalid:PORT"),
-        ];
-        let mut said = place.check(&[]).await;
-        said.output = without_memory(&said.output);
-        // What comes after this is the system's.
-        if let Some((before, after)) = said.output.split_once("failed to lookup address") {
-            let (_, rest) = after.split_once('\n').expect("a fix");
-            said.output = format!("{before}failed to lookup address ...\n{rest}");
-        }
-        assert_output(name, &said, &changing);
+        assert_check(name, &place, &server.base()).await;
     }
 }
 

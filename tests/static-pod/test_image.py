@@ -1,16 +1,17 @@
 """The image: what is in it, that it is reproducible, and the Containerfile's two ways."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import socket
+import socketserver
 import struct
 import tarfile
 import tempfile
 import threading
 import unittest
-from contextlib import closing
 
 from node import REPO, Images, programs, run
 
@@ -19,41 +20,31 @@ BUDGET = 6 << 20
 NAME_SERVER = "127.77.0.53"
 
 
-class NameServer(threading.Thread):
+class NameServer(socketserver.UDPServer):
     """Has one IPv4 address for every name, and no other records."""
 
     def __init__(self, address):
-        super().__init__(daemon=True)
+        super().__init__((NAME_SERVER, 53), socketserver.BaseRequestHandler)
         self.address = socket.inet_aton(address)
         self.asked = set()
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((NAME_SERVER, 53))
-        self.start()
+        threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
 
-    def run(self):
-        while True:
-            try:
-                query, client = self.socket.recvfrom(512)
-            except OSError:
-                return
-            if not query:
-                return
-            labels, at = [], 12
-            while query[at]:
-                labels.append(query[at + 1:at + 1 + query[at]].decode())
-                at += 1 + query[at]
-            self.asked.add(".".join(labels))
-            question = query[12:at + 5]
-            ipv4 = question[-4:-2] == b"\0\1"
-            answer = b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\4" + self.address if ipv4 else b""
-            header = query[:2] + struct.pack(">HHHHH", 0x8180, 1, bool(answer), 0, 0)
-            self.socket.sendto(header + question + answer, client)
+    def finish_request(self, request, client_address):
+        query, answering = request
+        labels, at = [], 12
+        while query[at]:
+            labels.append(query[at + 1:at + 1 + query[at]].decode())
+            at += 1 + query[at]
+        self.asked.add(".".join(labels))
+        question = query[12:at + 5]
+        ipv4 = question[-4:-2] == b"\0\1"
+        answer = b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\4" + self.address if ipv4 else b""
+        header = query[:2] + struct.pack(">HHHHH", 0x8180, 1, bool(answer), 0, 0)
+        answering.sendto(header + question + answer, client_address)
 
-    def close(self):
-        # A datagram wakes it up, where closing alone would not.
-        self.socket.sendto(b"", (NAME_SERVER, 53))
-        self.join()
-        self.socket.close()
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
 
 
 @unittest.skipUnless(os.geteuid() == 0, "buildah is run as root here")
@@ -73,16 +64,19 @@ class Image(unittest.TestCase):
                    *arguments, env=cls.store.env).stderr
         return archive, said
 
+    @contextlib.contextmanager
+    def unpacked(self, archive):
+        """The image's config, and its layers as open archives."""
+        with contextlib.ExitStack() as stack:
+            outer = stack.enter_context(tarfile.open(archive))
+            manifest = json.load(outer.extractfile("manifest.json"))[0]
+            layers = [stack.enter_context(tarfile.open(fileobj=outer.extractfile(layer))) for layer in manifest["Layers"]]
+            yield json.load(outer.extractfile(manifest["Config"])), layers
+
     def open(self, archive):
         """The image's config, and the members of its layers."""
-        with tarfile.open(archive) as outer:
-            manifest = json.load(outer.extractfile("manifest.json"))[0]
-            config = json.load(outer.extractfile(manifest["Config"]))
-            members = {}
-            for layer in manifest["Layers"]:
-                with tarfile.open(fileobj=outer.extractfile(layer)) as inner:
-                    members.update({m.name.rstrip("/"): m for m in inner})
-        return config, members
+        with self.unpacked(archive) as (config, layers):
+            return config, {m.name.rstrip("/"): m for layer in layers for m in layer}
 
     def test_there_is_one_program_under_two_names_and_nothing_else(self):
         _, members = self.open(self.archive)
@@ -113,10 +107,9 @@ class Image(unittest.TestCase):
 
     def test_it_asks_the_name_server_without_any_library(self):
         root = self.directory / "root"
-        with tarfile.open(self.archive) as outer:
-            for layer in json.load(outer.extractfile("manifest.json"))[0]["Layers"]:
-                with tarfile.open(fileobj=outer.extractfile(layer)) as inner:
-                    inner.extractall(root, filter="tar")
+        with self.unpacked(self.archive) as (_, layers):
+            for layer in layers:
+                layer.extractall(root, filter="tar")
         (root / "etc").mkdir()
         (root / "etc/resolv.conf").write_text(f"nameserver {NAME_SERVER}\noptions timeout:1 attempts:3\n")
         # Nothing listens there: the name is all that is wanted.
@@ -124,7 +117,7 @@ class Image(unittest.TestCase):
             "[Global]\nauth-url = https://keystone.dns.test:1/v3\nusername = u\npassword = p\ntenant-name = t\ndomain-name = d\n"
             "[KeyManager]\nkey-id = 11111111-2222-4333-8444-555555555555\n")
         (root / "cloud.conf").chmod(0o644)
-        with closing(NameServer("127.9.8.7")) as server:
+        with NameServer("127.9.8.7") as server:
             result = run("chroot", "--userspec=65532:65532", root, "/bin/barbican-kms", "check", "--cloud-config", "/cloud.conf",
                          check=False)
         self.assertIn("keystone.dns.test is 127.9.8.7", result.stdout)

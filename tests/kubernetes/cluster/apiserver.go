@@ -416,4 +416,5 @@ func Operations(samples []Sample) (good map[string]float64, bad []Sample) {
 const (
 	Transformations = "apiserver_storage_transformation_operations_total"
 	Calls           = "apiserver_envelope_encryption_kms_operations_latency_seconds_count"
+	CallSeconds     = "apiserver_envelope_encryption_kms_operations_latency_seconds_sum"
 )

@@ -79,14 +79,13 @@ func (w *world) meanLatency(a *cluster.APIServer, method string, limit time.Dura
 	w.t.Helper()
 	samples, err := a.Metrics(w.soon(time.Minute))
 	check(w.t, err)
-	const calls = "apiserver_envelope_encryption_kms_operations_latency_seconds"
 	labels := []string{"provider_name", provider, "method_name", "/v2.KeyManagementService/" + method}
-	n = cluster.Sum(samples, calls+"_count", labels...)
+	n = cluster.Sum(samples, cluster.Calls, labels...)
 	if n == 0 {
 		w.t.Errorf("no call of %s", method)
 		return 0
 	}
-	mean := time.Duration(cluster.Sum(samples, calls+"_sum", labels...) / n * float64(time.Second))
+	mean := time.Duration(cluster.Sum(samples, cluster.CallSeconds, labels...) / n * float64(time.Second))
 	if mean >= limit {
 		w.t.Errorf("%s takes %s on average, %s are allowed", method, mean, limit)
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Limits are what a cloud far away, and shared with others, does to who asks it.
@@ -101,7 +103,7 @@ func (f *Front) serve(target string, rewrite *strings.Replacer) (string, error) 
 			return replaceIn(answer, rewrite)
 		},
 	}
-	bucket := newBucket(f.limits.Every, f.limits.Burst)
+	limiter := rate.NewLimiter(rate.Every(f.limits.Every), f.limits.Burst)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -110,7 +112,9 @@ func (f *Front) serve(target string, rewrite *strings.Replacer) (string, error) 
 		if !pause(r.Context(), f.limits.Delay) {
 			return
 		}
-		if wait := bucket.take(time.Now()); wait > 0 {
+		turn := limiter.Reserve()
+		if wait := turn.Delay(); wait > 0 {
+			turn.Cancel()
 			f.answered(r, http.StatusTooManyRequests)
 			w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
 			http.Error(w, "over the limit", http.StatusTooManyRequests)
@@ -148,31 +152,4 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// bucket is a token bucket.
-type bucket struct {
-	every time.Duration
-	burst int
-
-	mu sync.Mutex
-	// full is when it has all its tokens again.
-	full time.Time
-}
-
-func newBucket(every time.Duration, burst int) *bucket { return &bucket{every: every, burst: burst} }
-
-// take takes a token, or says how long there is none.
-func (b *bucket) take(now time.Time) (wait time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.full.Before(now) {
-		b.full = now
-	}
-	room := time.Duration(b.burst) * b.every
-	if full := b.full.Add(b.every); full.Sub(now) <= room {
-		b.full = full
-		return 0
-	}
-	return b.full.Add(b.every).Sub(now) - room
 }
