@@ -4,6 +4,12 @@
 //! Go plugin needs only another image.
 
 mod arguments;
+pub mod check;
+pub mod client;
+pub mod probe;
+pub mod rotate;
+pub mod status;
+pub mod terminal;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -12,17 +18,16 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use crate::app::{self, App, Boot, StartError};
-use crate::check::{self, Step};
-use crate::error_chain::ErrorChain;
 use crate::kms::socket::SocketOptions;
-use crate::paint::Paint;
-use crate::probe::{self, Depth, ProbeError, status};
-use crate::rotate;
-use crate::signals;
-use crate::telemetry::{self, LogLevel};
+use crate::log::error_chain::ErrorChain;
+use crate::log::{self, LogLevel};
+use crate::serve::signals;
+use crate::serve::{self, App, Boot, StartError};
 
 use arguments::{Check, Cli, Command, Probe, Rotate, Serve, StatusArgs};
+use check::Step;
+use probe::{Depth, ProbeError};
+use terminal::Paint;
 
 /// Wrong arguments or a wrong configuration (sysexits.h, `EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -93,7 +98,7 @@ fn run_serve(serve: &Serve) -> ExitCode {
         .filter(|v| *v >= 4)
         .map(|_| LogLevel::Debug);
     let level = serve.log.log_level.or(klog_level).unwrap_or_default();
-    if let Err(error) = telemetry::start(serve.log.log_format, level) {
+    if let Err(error) = log::start(serve.log.log_format, level) {
         return fail(EXIT_FAILURE, &error);
     }
     let boot = Boot {
@@ -122,7 +127,7 @@ fn run_serve(serve: &Serve) -> ExitCode {
             }
             Err(error) => {
                 let usage = matches!(error, StartError::Config(_) | StartError::Cloud(_));
-                app::log_failed_start(&error);
+                serve::log_failed_start(&error);
                 ExitCode::from(if usage { EXIT_USAGE } else { EXIT_FAILURE })
             }
         }

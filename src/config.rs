@@ -2,7 +2,7 @@
 //!
 //! [`Live`] is everything the cloud-config says; all of it can change while the
 //! process runs. What needs a restart is on the command line only, see `Boot` in
-//! `app`. Raw file structures stay inside the modules that read them: a value of
+//! `serve`. Raw file structures stay inside the modules that read them: a value of
 //! these types has been checked.
 
 mod certificates;

@@ -1,6 +1,6 @@
 //! What is counted and timed, as plain atomics: no lock, no allocation, no label text.
 //!
-//! `app` makes one [`Instruments`] and hands it to whoever has something to count;
+//! `serve` makes one [`Instruments`] and hands it to whoever has something to count;
 //! `metrics` reads it at each scrape. Invariant: counting never fails and never waits.
 
 mod histogram;

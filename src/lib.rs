@@ -5,18 +5,18 @@
 //! Every arrow points down; `tests/it/layers.rs` holds the `use` lines against it.
 //!
 //! ```text
-//! command   main -> cli              argv, exit codes, what is printed
-//! process   app   check   rotate     these two lines alone may name edges
-//! edges     kms (+ socket)   openstack (http, keystone, barbican)   metrics   probe
-//!           config::watch   config::files   audit::writer
-//!           telemetry   signals   hardening
+//! command   main -> cli              arguments, exit codes, check, rotate, probe, status
+//! process   serve                    builds everything, then serves until a signal
+//! edges     kms (+ socket)   openstack (http, keystone, barbican)   metrics
+//!           config::watch   config::files   audit::writer   log
 //! core      keyring (Keyring: the readers; refresh::Refresher: the single writer)
 //! pure      envelope   keyring::snapshot, ::schedule   config   audit
 //!           no I/O, no async, no clock
-//! leaves    secret   key_id   instruments   said   paint   error_chain   proto
+//! leaves    secret   key_id   instruments   proto   log::error_chain, ::throttle
 //! ```
 //!
-//! Edges never use each other, but for the watcher, which reads by `config::files`.
+//! Only `cli` and `serve` may name several edges. Edges never use each other, but for
+//! the watcher, which reads by `config::files`.
 //!
 //! # Two walks
 //!
@@ -31,25 +31,17 @@
 //! every key of the new ring, and only then publishes one new snapshot. Calls in
 //! flight finish on their old `Arc`; the last drop wipes the old key.
 
-pub mod app;
 pub mod audit;
-pub mod check;
 pub mod cli;
 pub mod config;
 pub mod envelope;
-pub mod error_chain;
-pub mod hardening;
 pub mod instruments;
 pub mod key_id;
 pub mod keyring;
 pub mod kms;
+pub mod log;
 pub mod metrics;
 pub mod openstack;
-pub mod paint;
-pub mod probe;
 pub mod proto;
-pub mod rotate;
-pub mod said;
 pub mod secret;
-pub mod signals;
-pub mod telemetry;
+pub mod serve;

@@ -17,7 +17,7 @@ use serde::Serialize;
 use tracing::{error, info};
 
 use super::{Entry, Note, Notes, Outcome};
-use crate::said::{REPEAT_AFTER, Said};
+use crate::log::throttle::{REPEAT_AFTER, Said};
 
 /// How often the name is looked at, and a file that could not be opened tried again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::app;
 use crate::config::watch;
 use crate::key_id::KeyId;
-use crate::telemetry::{LogFormat, LogLevel};
+use crate::log::{LogFormat, LogLevel};
+use crate::serve;
 
 /// Kubernetes KMS v2 sidecar that keeps its key-encryption key in OpenStack Barbican
 #[derive(Debug, Parser)]
@@ -186,6 +186,6 @@ fn parse_group(text: &str) -> Result<u32, String> {
     if let Ok(number) = text.parse() {
         return Ok(number);
     }
-    app::group_number(text)
+    serve::group_number(text)
         .ok_or_else(|| format!("no group {text:?} in /etc/group; write its number"))
 }

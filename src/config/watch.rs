@@ -1,6 +1,6 @@
 //! The watcher: sees that files have changed, reads them, proposes what they say.
 //!
-//! Run by `app`. Directories are watched, never files: a file is replaced by renaming
+//! Run by `serve`. Directories are watched, never files: a file is replaced by renaming
 //! as often as it is written. Invariants: nothing is proposed that was not read twice
 //! with the same result, a debounce apart, so a half-written file never takes effect;
 //! directories are watched before the last reading, so no change after it is missed.
@@ -22,8 +22,8 @@ use tracing::{debug, info, warn};
 
 use self::directories::Directories;
 use super::{Environment, LoadError, Loaded, files};
-use crate::error_chain::ErrorChain;
 use crate::keyring::Proposal;
+use crate::log::error_chain::ErrorChain;
 
 /// How long files must stay as they are before they are taken for finished.
 const DEBOUNCE: Duration = Duration::from_millis(200);

@@ -22,9 +22,9 @@ use super::schedule::{Failure, Schedule};
 use super::{Cause, FetchError, KeySource, Keyring, Order, Report, Shared, Snapshot, Trouble};
 use crate::config::{Cloud, Live};
 use crate::envelope::WrappingKey;
-use crate::error_chain::ErrorChain;
 use crate::key_id::KeyId;
-use crate::said::{REPEAT_AFTER, Said};
+use crate::log::error_chain::ErrorChain;
+use crate::log::throttle::{REPEAT_AFTER, Said};
 use crate::secret::Kek;
 
 /// How many readers can wait for the writer's attention.

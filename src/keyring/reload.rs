@@ -15,8 +15,8 @@ use super::report::ReloadOutcome;
 use super::schedule::{Failure, Schedule, revalidation_delay};
 use super::{Cause, FetchError, KeySource, Slot, Snapshot, Trouble};
 use crate::config::{Cloud, Live};
-use crate::error_chain::ErrorChain;
 use crate::key_id::KeyId;
+use crate::log::error_chain::ErrorChain;
 use crate::secret::Kek;
 
 /// A configuration whose keys are being loaded.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-use crate::said::{SUM_UP_AFTER, Said};
+use crate::log::throttle::{SUM_UP_AFTER, Said};
 
 /// kube-apiserver keeps one connection for each provider entry, two during a reload.
 const CONNECTIONS: usize = 128;

@@ -31,11 +31,11 @@ use super::Kms;
 use super::crowd::{Crowd, Usefulness};
 use super::describe::Describe;
 use super::socket::Listener;
-use crate::error_chain::ErrorChain;
 use crate::instruments::{Instruments, Method};
+use crate::log::error_chain::ErrorChain;
+use crate::log::throttle::{ACCEPT_CALM, SUM_UP_AFTER, Said};
 use crate::proto::introspection::introspection_server::IntrospectionServer;
 use crate::proto::v2::key_management_service_server::KeyManagementServiceServer;
-use crate::said::{ACCEPT_CALM, SUM_UP_AFTER, Said};
 
 /// kube-apiserver has a cold start's decrypts in flight, a few dozen at most.
 const STREAMS_PER_CONNECTION: u32 = 256;

@@ -1,6 +1,6 @@
 //! The unix listener: takes the place of what is dead, never of what is alive.
 //!
-//! Called once by `app`, before anything slow. Invariant: the path either leads to a
+//! Called once by `serve`, before anything slow. Invariant: the path either leads to a
 //! socket that listens with the right mode, or is left as it was.
 
 use std::io;

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
 use super::{Exposition, Metrics};
-use crate::said::{ACCEPT_CALM, REPEAT_AFTER, SUM_UP_AFTER, Said};
+use crate::log::throttle::{ACCEPT_CALM, REPEAT_AFTER, SUM_UP_AFTER, Said};
 
 /// A Prometheus or two, and somebody with curl.
 const CONNECTIONS: usize = 16;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use barbican_kms::probe::status::status;
+use barbican_kms::cli::status::status;
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -9,9 +9,9 @@ use std::process::Command;
 
 use std::time::Duration;
 
-use barbican_kms::check::{self, Files, Step};
+use barbican_kms::cli::check::{self, Files, Step};
+use barbican_kms::cli::terminal::Paint;
 use barbican_kms::key_id::KeyId;
-use barbican_kms::paint::Paint;
 
 use crate::support::cloud::{KEY_ID, Recorder, cloud_config};
 use crate::support::pki::{Authority, acceptor, params};

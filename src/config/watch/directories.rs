@@ -16,7 +16,7 @@ use std::time::Duration;
 use notify::{ErrorKind, Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, info, warn};
 
-use crate::error_chain::ErrorChain;
+use crate::log::error_chain::ErrorChain;
 
 /// As many links as the kernel follows (see `path_resolution(7)`).
 const LINKS_MAX: usize = 40;

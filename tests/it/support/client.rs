@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use barbican_kms::probe::ProbeError;
-use barbican_kms::probe::connection::{Connection, KmsClient};
+use barbican_kms::cli::client::{Connection, KmsClient};
+use barbican_kms::cli::probe::ProbeError;
 use barbican_kms::proto::v2;
 use tonic::{Code, Status};
 

@@ -1,6 +1,6 @@
 //! `rotate`: the exact steps of a key rotation, made from the present configuration.
 //!
-//! Prints and changes nothing. Beside `app` and `check` it may name the configuration
+//! Prints and changes nothing. Beside `serve` and `check` it may name the configuration
 //! and its files; it asks nobody.
 
 use std::fmt;

@@ -6,7 +6,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use tracing::{debug, warn};
 
 /// Switches core dumps off, and keeps processes of the same user from reading this one.
-pub fn apply() {
+pub(super) fn apply() {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),

@@ -2,6 +2,9 @@
 //!
 //! The only module that names all the others. Tests call the same functions as `main`.
 
+mod hardening;
+pub mod signals;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,13 +19,12 @@ use crate::audit::{self, Trail, writer::Writer};
 use crate::config::files;
 use crate::config::watch::Watcher;
 use crate::config::{Cloud, Environment, LoadError};
-use crate::error_chain::ErrorChain;
-use crate::hardening;
 use crate::instruments::Instruments;
 use crate::keyring::{Cause, Keyring, Proposal, Refresher};
 use crate::kms::Kms;
 use crate::kms::server;
 use crate::kms::socket::{Listener, SocketError, SocketOptions};
+use crate::log::error_chain::ErrorChain;
 use crate::metrics::{self, Metrics};
 use crate::openstack::{OpenStack, Timing};
 use crate::secret::{self, Protection};

@@ -1,6 +1,6 @@
 //! The diagnosis for whoever sets this up: every step from the file to the key.
 //!
-//! Beside `app` the only module that names several edges. It stops at the first step
+//! Beside `serve` the only module that names several edges. It stops at the first step
 //! that fails, and says what was found, how long it took, and what to do. It never asks
 //! for more than the sidecar itself, but for a key's metadata, which the recommended
 //! credential must not read: a refusal there is good news.
@@ -20,8 +20,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::config::{self, Environment, Live, Loaded, files};
-use crate::error_chain::ErrorChain;
 use crate::key_id::KeyId;
+use crate::log::error_chain::ErrorChain;
 use crate::openstack::{Endpoint, Error, OpenStack, Session, Timing};
 use crate::secret::{self, ExposedKek, Protection};
 

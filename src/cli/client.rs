@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 
-use super::ProbeError;
+use super::probe::ProbeError;
 use crate::proto::v2::key_management_service_client::KeyManagementServiceClient;
 
 /// What kube-apiserver sends as `:authority` from 1.32 on; paths are refused by h2.

@@ -4,6 +4,8 @@
 //! with them what must never be written down.
 
 mod authority;
+pub mod error_chain;
+pub mod throttle;
 
 use std::io::IsTerminal;
 

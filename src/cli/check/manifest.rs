@@ -324,7 +324,7 @@ fn flag(container: &Value, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = include_str!("../../static-pod/kube-apiserver.yaml");
+    const GOOD: &str = include_str!("../../../static-pod/kube-apiserver.yaml");
 
     fn judged(text: &str) -> Findings {
         let sockets = ["/run/barbican-kms/kms.sock".to_owned()];

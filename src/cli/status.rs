@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::connection::Connection;
-use super::{CHECK, ProbeError};
-use crate::paint::{Paint, Tone, wrapped};
+use super::client::Connection;
+use super::probe::{CHECK, ProbeError};
+use super::terminal::{Paint, Tone, wrapped};
 use crate::proto::introspection::{Configuration, DescribeRequest, DescribeResponse, Key};
 
 /// The state of a sidecar.

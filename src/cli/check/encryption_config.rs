@@ -203,7 +203,7 @@ fn kms_provider(kms: &Value, place: &str, names: &mut BTreeSet<String>, reading:
 mod tests {
     use super::*;
 
-    const GOOD: &str = include_str!("../../static-pod/encryption-config.yaml");
+    const GOOD: &str = include_str!("../../../static-pod/encryption-config.yaml");
 
     fn judged(text: &str) -> Reading {
         judge(&crate::config::parse_yaml(text).expect("YAML"))
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(reading.findings.wrong, []);
         assert_eq!(reading.findings.doubts, [""; 0]);
         assert_eq!(reading.sockets, ["/run/barbican-kms/kms.sock"]);
-        let first_step = include_str!("../../static-pod/encryption-config-read.yaml");
+        let first_step = include_str!("../../../static-pod/encryption-config-read.yaml");
         let findings = judged(first_step).findings;
         assert_eq!(findings.wrong, []);
         assert!(findings.doubts[0].contains("NOT encrypted"), "{findings:?}");

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::findings::Findings;
 use super::{Files, Outcome, Walk, encryption_config, manifest};
 use crate::config::{self, files};
-use crate::error_chain::ErrorChain;
+use crate::log::error_chain::ErrorChain;
 
 /// Where kubeadm's patches usually are, from the directory of manifests.
 const PATCHES: &str = "../patches";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::paint::{Paint, Tone, wrapped};
+use super::super::terminal::{Paint, Tone, wrapped};
 
 /// All steps that were taken.
 #[derive(Debug, Default, Serialize)]

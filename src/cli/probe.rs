@@ -3,9 +3,6 @@
 //! Made for images without a shell. Liveness never depends on Barbican: a sidecar that
 //! answers "unavailable" is alive.
 
-pub mod connection;
-pub mod status;
-
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +10,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 
-use self::connection::{Connection, KmsClient};
+use super::client::{Connection, KmsClient};
 use crate::proto::v2;
 
 /// What is asked.
@@ -94,7 +91,8 @@ pub enum ProbeError {
 }
 
 /// The next step where the sidecar is there and has no key.
-const CHECK: &str = "`barbican-kms check --cloud-config FILE` says in detail what is in the way";
+pub(super) const CHECK: &str =
+    "`barbican-kms check --cloud-config FILE` says in detail what is in the way";
 
 impl ProbeError {
     /// What to do next.
