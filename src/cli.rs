@@ -26,7 +26,8 @@ use crate::serve::{self, App, Boot, StartError};
 
 use arguments::{Check, Cli, Command, Probe, Rotate, Serve, StatusArgs};
 use check::Step;
-use probe::{Depth, ProbeError};
+use client::ClientError;
+use probe::Depth;
 use terminal::Paint;
 
 /// Wrong arguments or a wrong configuration (sysexits.h, `EX_USAGE`).
@@ -240,7 +241,7 @@ fn fail(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn fail_probe(error: &ProbeError) -> ExitCode {
+fn fail_probe(error: &ClientError) -> ExitCode {
     complain(&format!("{}; {}", ErrorChain(error), error.next_step()));
     ExitCode::from(EXIT_FAILURE)
 }

@@ -3,9 +3,11 @@
 //! Directly on hyper, as the server is. Dropping it closes the connection.
 
 use std::future::Future;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -14,12 +16,97 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
-use super::probe::ProbeError;
 use crate::proto::v2::key_management_service_client::KeyManagementServiceClient;
 
 /// What kube-apiserver sends as `:authority` from 1.32 on; paths are refused by h2.
 const ORIGIN: &str = "http://localhost";
+
+/// Why a question to the sidecar has no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("{path}: nobody answers on the socket")]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Somebody listens who does not speak HTTP/2.
+    #[error("{path}: what listens here does not speak gRPC")]
+    Protocol {
+        /// The socket.
+        path: PathBuf,
+        /// What the HTTP library says.
+        source: hyper::Error,
+    },
+    /// The deadline has passed.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// The call was answered with an error.
+    #[error("{call} failed: {}: {}", status.code(), status.message())]
+    Call {
+        /// The method.
+        call: &'static str,
+        /// The gRPC status.
+        status: Status,
+    },
+    /// Status does not say what kube-apiserver wants to hear.
+    #[error("status is not ok: version {version:?}, healthz {healthz:?}")]
+    Unhealthy {
+        /// Its version.
+        version: String,
+        /// Its healthz.
+        healthz: String,
+    },
+    /// Decrypt gave something else than Encrypt was given.
+    #[error("what was wrapped does not unwrap to the same bytes")]
+    Mismatch,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    NoRandomness,
+}
+
+/// The next step where the sidecar is there and has no key.
+pub(super) const CHECK: &str =
+    "`barbican-kms check --cloud-config FILE` says in detail what is in the way";
+
+impl ClientError {
+    /// What to do next.
+    pub fn next_step(&self) -> &'static str {
+        const LOG: &str = "see the sidecar's log";
+        const OTHER: &str = "--socketpath names another program's socket: correct it";
+        match self {
+            Self::Connect { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => {
+                    "start the sidecar, or correct --socketpath; a sidecar that has ended says why \
+                     in its last log line"
+                }
+                io::ErrorKind::ConnectionRefused => {
+                    "the sidecar has ended: its last log line says why"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "ask as the user that the sidecar runs as, or as root"
+                }
+                _ => "correct --socketpath",
+            },
+            Self::Timeout(_) => {
+                "the sidecar hangs, or the machine is too busy: give a longer --timeout-ms, and see \
+                 the sidecar's log"
+            }
+            Self::Call { status, .. } => match status.code() {
+                Code::Unavailable => CHECK,
+                Code::Unimplemented => OTHER,
+                _ => LOG,
+            },
+            Self::Protocol { .. } | Self::Unhealthy { .. } => OTHER,
+            Self::Mismatch => "this is a bug or broken memory: please report what the log says",
+            Self::NoRandomness => "see what the kernel's log says",
+        }
+    }
+}
 
 /// An open connection.
 #[derive(Debug)]
@@ -41,17 +128,17 @@ impl Connection {
     ///
     /// # Errors
     /// When nobody listens there, or nobody who speaks HTTP/2.
-    pub async fn open(socket: &Path) -> Result<Self, ProbeError> {
+    pub async fn open(socket: &Path) -> Result<Self, ClientError> {
         let path = || socket.to_owned();
         let stream = UnixStream::connect(socket)
             .await
-            .map_err(|source| ProbeError::Connect {
+            .map_err(|source| ClientError::Connect {
                 path: path(),
                 source,
             })?;
         let (sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
-            .map_err(|source| ProbeError::Protocol {
+            .map_err(|source| ClientError::Protocol {
                 path: path(),
                 source,
             })?;

@@ -4,13 +4,12 @@
 //! answers "unavailable" is alive.
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::Code;
 
-use super::client::{Connection, KmsClient};
+use super::client::{ClientError, Connection, KmsClient};
 use crate::proto::v2;
 
 /// What is asked.
@@ -44,102 +43,17 @@ pub struct RoundTrip {
     pub unwrapped: Vec<u8>,
 }
 
-/// Why a probe fails.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// Nobody listens.
-    #[error("{path}: nobody answers on the socket")]
-    Connect {
-        /// The socket.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Somebody listens who does not speak HTTP/2.
-    #[error("{path}: what listens here does not speak gRPC")]
-    Protocol {
-        /// The socket.
-        path: PathBuf,
-        /// What the HTTP library says.
-        source: hyper::Error,
-    },
-    /// The deadline has passed.
-    #[error("no answer within {} ms", .0.as_millis())]
-    Timeout(Duration),
-    /// The call was answered with an error.
-    #[error("{call} failed: {}: {}", status.code(), status.message())]
-    Call {
-        /// The method.
-        call: &'static str,
-        /// The gRPC status.
-        status: Status,
-    },
-    /// Status does not say what kube-apiserver wants to hear.
-    #[error("status is not ok: version {version:?}, healthz {healthz:?}")]
-    Unhealthy {
-        /// Its version.
-        version: String,
-        /// Its healthz.
-        healthz: String,
-    },
-    /// Decrypt gave something else than Encrypt was given.
-    #[error("what was wrapped does not unwrap to the same bytes")]
-    Mismatch,
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers")]
-    NoRandomness,
-}
-
-/// The next step where the sidecar is there and has no key.
-pub(super) const CHECK: &str =
-    "`barbican-kms check --cloud-config FILE` says in detail what is in the way";
-
-impl ProbeError {
-    /// What to do next.
-    pub fn next_step(&self) -> &'static str {
-        const LOG: &str = "see the sidecar's log";
-        const OTHER: &str = "--socketpath names another program's socket: correct it";
-        match self {
-            Self::Connect { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => {
-                    "start the sidecar, or correct --socketpath; a sidecar that has ended says why \
-                     in its last log line"
-                }
-                io::ErrorKind::ConnectionRefused => {
-                    "the sidecar has ended: its last log line says why"
-                }
-                io::ErrorKind::PermissionDenied => {
-                    "ask as the user that the sidecar runs as, or as root"
-                }
-                _ => "correct --socketpath",
-            },
-            Self::Timeout(_) => {
-                "the sidecar hangs, or the machine is too busy: give a longer --timeout-ms, and see \
-                 the sidecar's log"
-            }
-            Self::Call { status, .. } => match status.code() {
-                Code::Unavailable => CHECK,
-                Code::Unimplemented => OTHER,
-                _ => LOG,
-            },
-            Self::Protocol { .. } | Self::Unhealthy { .. } => OTHER,
-            Self::Mismatch => "this is a bug or broken memory: please report what the log says",
-            Self::NoRandomness => "see what the kernel's log says",
-        }
-    }
-}
-
 /// Probes the sidecar at `socket`.
 ///
 /// # Errors
 /// When the answer is not the one that `depth` asks for, or none comes in time.
-pub async fn probe(socket: &Path, depth: Depth, timeout: Duration) -> Result<Found, ProbeError> {
+pub async fn probe(socket: &Path, depth: Depth, timeout: Duration) -> Result<Found, ClientError> {
     tokio::time::timeout(timeout, ask(socket, depth))
         .await
-        .unwrap_or(Err(ProbeError::Timeout(timeout)))
+        .unwrap_or(Err(ClientError::Timeout(timeout)))
 }
 
-async fn ask(socket: &Path, depth: Depth) -> Result<Found, ProbeError> {
+async fn ask(socket: &Path, depth: Depth) -> Result<Found, ClientError> {
     let connection = Connection::open(socket).await?;
     let mut client = connection.kms();
     let status = match client.status(v2::StatusRequest {}).await {
@@ -152,14 +66,14 @@ async fn ask(socket: &Path, depth: Depth) -> Result<Found, ProbeError> {
             });
         }
         Err(status) => {
-            return Err(ProbeError::Call {
+            return Err(ClientError::Call {
                 call: "Status",
                 status,
             });
         }
     };
     if status.version != "v2" || status.healthz != "ok" {
-        return Err(ProbeError::Unhealthy {
+        return Err(ClientError::Unhealthy {
             version: status.version,
             healthz: status.healthz,
         });
@@ -179,9 +93,9 @@ async fn ask(socket: &Path, depth: Depth) -> Result<Found, ProbeError> {
     Ok(Found { line, round_trip })
 }
 
-async fn round_trip(client: &mut KmsClient) -> Result<RoundTrip, ProbeError> {
+async fn round_trip(client: &mut KmsClient) -> Result<RoundTrip, ClientError> {
     let mut seed = vec![0; 32];
-    getrandom::fill(&mut seed).map_err(|_| ProbeError::NoRandomness)?;
+    getrandom::fill(&mut seed).map_err(|_| ClientError::NoRandomness)?;
     let uid = format!("probe-{}", std::process::id());
     let request = v2::EncryptRequest {
         plaintext: seed.clone(),
@@ -190,7 +104,7 @@ async fn round_trip(client: &mut KmsClient) -> Result<RoundTrip, ProbeError> {
     let wrapped = client
         .encrypt(request)
         .await
-        .map_err(|status| ProbeError::Call {
+        .map_err(|status| ClientError::Call {
             call: "Encrypt",
             status,
         })?
@@ -204,14 +118,14 @@ async fn round_trip(client: &mut KmsClient) -> Result<RoundTrip, ProbeError> {
     let unwrapped = client
         .decrypt(request)
         .await
-        .map_err(|status| ProbeError::Call {
+        .map_err(|status| ClientError::Call {
             call: "Decrypt",
             status,
         })?
         .into_inner()
         .plaintext;
     if unwrapped != seed {
-        return Err(ProbeError::Mismatch);
+        return Err(ClientError::Mismatch);
     }
     Ok(RoundTrip {
         seed,

@@ -6,8 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::client::Connection;
-use super::probe::{CHECK, ProbeError};
+use super::client::{CHECK, ClientError, Connection};
 use super::terminal::{Paint, Tone, wrapped};
 use crate::proto::introspection::{Configuration, DescribeRequest, DescribeResponse, Key};
 
@@ -19,14 +18,14 @@ pub struct State(DescribeResponse);
 ///
 /// # Errors
 /// When nobody answers in time.
-pub async fn status(socket: &Path, timeout: Duration) -> Result<State, ProbeError> {
+pub async fn status(socket: &Path, timeout: Duration) -> Result<State, ClientError> {
     let asking = async {
         let connection = Connection::open(socket).await?;
         let answer = connection
             .introspection()
             .describe(DescribeRequest {})
             .await;
-        let answer = answer.map_err(|status| ProbeError::Call {
+        let answer = answer.map_err(|status| ClientError::Call {
             call: "Describe",
             status,
         })?;
@@ -34,7 +33,7 @@ pub async fn status(socket: &Path, timeout: Duration) -> Result<State, ProbeErro
     };
     tokio::time::timeout(timeout, asking)
         .await
-        .unwrap_or(Err(ProbeError::Timeout(timeout)))
+        .unwrap_or(Err(ClientError::Timeout(timeout)))
 }
 
 impl State {

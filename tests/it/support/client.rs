@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use barbican_kms::cli::client::ClientError;
 use barbican_kms::cli::client::{Connection, KmsClient};
-use barbican_kms::cli::probe::ProbeError;
 use barbican_kms::proto::v2;
 use tonic::{Code, Status};
 
@@ -14,7 +14,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) async fn open(socket: &Path) -> Result<Self, ProbeError> {
+    pub(crate) async fn open(socket: &Path) -> Result<Self, ClientError> {
         let connection = Connection::open(socket).await?;
         Ok(Self {
             kms: connection.kms(),
