@@ -27,6 +27,7 @@ mod yaml;
 
 pub use certificates::CertificateError;
 pub use clouds_yaml::CloudsError;
+pub(crate) use duration::parse_duration;
 pub use error::{ConfigError, FileError, LoadError};
 pub use gcfg::{GcfgError, Problem as GcfgProblem};
 pub use key::{Key, Section};
@@ -38,7 +39,7 @@ pub use toml_file::{TomlError, TomlProblem};
 pub(crate) use url::escaped_url;
 pub use warning::{Ineffective, Warning};
 pub use yaml::YamlProblem;
-pub(crate) use yaml::parse_json as parse_yaml;
+pub(crate) use yaml::{parse_first_json as parse_first_yaml, parse_json as parse_yaml};
 
 use std::fmt;
 use std::time::Duration;

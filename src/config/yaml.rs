@@ -2,8 +2,8 @@
 //!
 //! [`super::clouds_yaml`] reads the tree, `check` the same as JSON. The syntax is
 //! granit-parser's; what a node means is decided here, and only when it is asked for:
-//! `1e3` is a text to clouds.yaml and a number to JSON. Invariant: no error quotes the
-//! file.
+//! `1e3` is a text to clouds.yaml and a number to JSON, which is that of Kubernetes' own
+//! reader. Invariant: no error quotes the file.
 
 mod json;
 mod reader;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::place::Position;
 
-pub(crate) use json::parse as parse_json;
+pub(crate) use json::{parse as parse_json, parse_first as parse_first_json};
 pub(super) use reader::parse;
 
 /// What is wrong with a YAML file. None of it quotes the file.

@@ -21,7 +21,7 @@ impl Walk<'_> {
         let mut checked = None;
         if let Some(path) = &files.encryption_config {
             let name = "encryption-config";
-            if let Some(file) = self.yaml(name, path, "static-pod/encryption-config.yaml") {
+            if let Some(file) = self.content(name, path) {
                 let reading = encryption_config::judge(&file);
                 let found = format!("{}: {}", path.display(), reading.summary);
                 self.judged(name, found, reading.findings);
@@ -45,18 +45,23 @@ impl Walk<'_> {
         }
     }
 
-    /// The content of a file that should look like `example`.
-    fn yaml(&mut self, name: &str, path: &Path, example: &str) -> Option<Value> {
-        let fix = Some("name the right file".to_owned());
-        let content = match files::read(path) {
-            Ok(content) => content,
+    /// What is in a file.
+    fn content(&mut self, name: &str, path: &Path) -> Option<Vec<u8>> {
+        match files::read(path) {
+            Ok(content) => Some(content.bytes),
             Err(error) => {
+                let fix = Some("name the right file".to_owned());
                 let text = format!("{}: {}", path.display(), ErrorChain(&error));
                 self.record(name, Outcome::Failed, text, Vec::new(), fix);
-                return None;
+                None
             }
-        };
-        match config::parse_yaml(&String::from_utf8_lossy(&content.bytes)) {
+        }
+    }
+
+    /// The content of a file that should look like `example`.
+    fn yaml(&mut self, name: &str, path: &Path, example: &str) -> Option<Value> {
+        let content = self.content(name, path)?;
+        match config::parse_yaml(&String::from_utf8_lossy(&content)) {
             Ok(value) => Some(value),
             Err((at, problem)) => {
                 let text = format!("{}:{at}: {problem}", path.display());

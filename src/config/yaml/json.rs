@@ -1,15 +1,35 @@
-//! A tree as JSON, for `check`: plain scalars are what YAML's core schema says they are.
+//! A tree as JSON, for `check`: plain scalars are what Kubernetes' reader takes them for.
 //!
-//! With the readings of YAML 1.1 that Kubernetes' own reader has as well: `yes` is true,
-//! `1_000` and `0b1` are numbers. What is not finite is null, as JSON has no word for it.
+//! That is go-yaml's version 2, of YAML 1.1: `yes` is true, `1_000`, `0b1` and `010` are
+//! numbers, and the rest of what looks like one is a text. What is not finite is refused,
+//! as JSON has no word for it.
 
 use serde_json::{Number, Value};
 
+use super::reader::{Merging, Reading};
 use super::{Content, Node, Scalar, TAGGED, Tag, YamlError, YamlProblem};
 
 /// Reads a text of one document.
 pub(crate) fn parse(text: &str) -> Result<Value, YamlError> {
     value(super::parse(text)?)
+}
+
+/// The first document of a text.
+pub(crate) struct First {
+    pub(crate) value: Value,
+    /// Whether there is another.
+    pub(crate) more: bool,
+}
+
+/// Reads the first document of a text, as Kubernetes' strict reader does: nobody asks
+/// whether the rest is right, and a merge key must not bring in what is there.
+pub(crate) fn parse_first(text: &str) -> Result<First, YamlError> {
+    let mut reading = Reading::new(text, Merging::Strict);
+    let node = reading.document()?;
+    Ok(First {
+        value: value(node)?,
+        more: reading.has_more(),
+    })
 }
 
 fn value(node: Node) -> Result<Value, YamlError> {
@@ -34,38 +54,60 @@ fn scalar_value(scalar: Scalar) -> Result<Value, YamlProblem> {
     }
     let text = scalar.text.as_str();
     match scalar.tag {
-        Tag::Flag => scalar.flag().map(Value::Bool).ok_or(YamlProblem::Boolean),
+        Tag::Flag => flag(text).map(Value::Bool).ok_or(YamlProblem::Boolean),
         Tag::Integer => integer(text).map(Value::Number).ok_or(NO_NUMBER),
-        Tag::Float => float(text).ok_or(NO_NUMBER),
-        Tag::None | Tag::Merge if scalar.plain => Ok(scalar
-            .flag()
-            .map(Value::Bool)
-            .or_else(|| integer(text).map(Value::Number))
-            .or_else(|| float(text))
-            .unwrap_or(Value::String(scalar.text))),
+        Tag::Float => float(text).ok_or(NO_NUMBER).and_then(finite),
+        Tag::None | Tag::Merge if scalar.plain => {
+            if let Some(flag) = flag(text) {
+                return Ok(Value::Bool(flag));
+            }
+            if let Some(number) = integer(text) {
+                return Ok(Value::Number(number));
+            }
+            match float(text) {
+                Some(number) => finite(number),
+                None => Ok(Value::String(scalar.text)),
+            }
+        }
         tag if tag.is_text() => Ok(Value::String(scalar.text)),
         _ => Err(TAGGED),
     }
 }
 
-fn integer(text: &str) -> Option<Number> {
-    let (negative, unsigned) = sign(text);
-    let radix = unsigned.get(..2).and_then(|prefix| match prefix {
-        "0x" | "0X" => Some(16),
-        "0o" | "0O" => Some(8),
-        "0b" | "0B" => Some(2),
+/// Only these, and not in every case.
+fn flag(text: &str) -> Option<bool> {
+    match text {
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            Some(true)
+        }
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            Some(false)
+        }
         _ => None,
-    });
-    let (radix, digits) = match radix {
-        Some(radix) => (radix, unsigned.get(2..)?),
-        None if unsigned.starts_with('0') && unsigned != "0" => return None,
-        None => (10, unsigned),
-    };
-    let mut groups = digits.split('_');
-    if !groups.all(|group| !group.is_empty() && group.chars().all(|digit| digit.is_digit(radix))) {
+    }
+}
+
+fn integer(text: &str) -> Option<Number> {
+    let (_, unsigned) = sign(text);
+    if !unsigned.starts_with(|first: char| first.is_ascii_digit() || "+-_".contains(first)) {
         return None;
     }
-    let magnitude = u64::from_str_radix(&digits.replace('_', ""), radix).ok()?;
+    let plain = text.replace('_', "");
+    let (negative, unsigned) = sign(&plain);
+    let prefix = unsigned.get(..2).unwrap_or_default();
+    let (radix, digits) = match prefix {
+        "0x" | "0X" => (16, unsigned.get(2..)?),
+        "0o" | "0O" => (8, unsigned.get(2..)?),
+        "0b" | "0B" => (2, unsigned.get(2..)?),
+        _ => match unsigned.strip_prefix('0') {
+            Some(octal) if !octal.is_empty() => (8, octal),
+            _ => (10, unsigned),
+        },
+    };
+    if !digits.chars().all(|digit| digit.is_digit(radix)) {
+        return None;
+    }
+    let magnitude = u64::from_str_radix(digits, radix).ok()?;
     if negative {
         0_i64.checked_sub_unsigned(magnitude).map(Number::from)
     } else {
@@ -73,16 +115,34 @@ fn integer(text: &str) -> Option<Number> {
     }
 }
 
-fn float(text: &str) -> Option<Value> {
-    let (_, unsigned) = sign(text);
-    if [".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN"].contains(&unsigned) {
-        return Some(Value::Null);
+fn float(text: &str) -> Option<f64> {
+    let (negative, unsigned) = sign(text);
+    match unsigned {
+        ".inf" | ".Inf" | ".INF" if negative => return Some(f64::NEG_INFINITY),
+        ".inf" | ".Inf" | ".INF" => return Some(f64::INFINITY),
+        ".nan" | ".NaN" | ".NAN" if text == unsigned => return Some(f64::NAN),
+        _ => {}
     }
+    // Where the first is a dot, nobody takes the grouping out.
+    let plain = if text.starts_with('.') {
+        text.to_owned()
+    } else {
+        text.replace('_', "")
+    };
     // Rust would also take words: `inf`, `infinity`, `nan`.
+    let (_, unsigned) = sign(&plain);
     if !unsigned.starts_with(|first: char| first == '.' || first.is_ascii_digit()) {
         return None;
     }
-    text.parse::<f64>().ok().map(Value::from)
+    let number: f64 = plain.parse().ok()?;
+    number.is_finite().then_some(number)
+}
+
+fn finite(number: f64) -> Result<Value, YamlProblem> {
+    match Number::from_f64(number) {
+        Some(number) => Ok(Value::Number(number)),
+        None => Err(YamlProblem::Shape("a finite number")),
+    }
 }
 
 fn sign(text: &str) -> (bool, &str) {

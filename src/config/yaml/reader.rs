@@ -5,6 +5,7 @@
 //! costs as much as if it were written out.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use granit_parser::{Event, Parser, ScalarStyle, StrInput};
 
@@ -14,36 +15,73 @@ use crate::config::place::Position;
 /// Reads a text of one document; an empty one is null. A `---` at its end begins another
 /// empty one, which does no harm.
 pub(in crate::config) fn parse(text: &str) -> Result<Node, YamlError> {
-    let mut reader = Reader {
-        events: Parser::new_from_str(text),
-        anchors: BTreeMap::new(),
-        budget: Budget::default(),
-    };
-    let mut document = None;
-    loop {
-        match reader.next()? {
-            (_, Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd) => {}
-            (at, Event::StreamEnd) => return Ok(document.unwrap_or_else(|| null(at))),
-            (at, event) => {
-                let node = reader.node(at, event, 1)?;
-                match document {
-                    None => document = Some(node),
-                    Some(_) if node.is_null() => {}
-                    Some(_) => return Err((at, YamlProblem::SeveralDocuments)),
-                }
-            }
+    let mut reading = Reading::new(text, Merging::Lenient);
+    let document = reading.document()?;
+    while let Some((at, event)) = reading.begin()? {
+        let node = reading.node(at, event, 1)?;
+        if !node.is_null() {
+            return Err((at, YamlProblem::SeveralDocuments));
         }
     }
+    Ok(document)
 }
 
-struct Reader<'a> {
+/// What a merge key may bring in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Merging {
+    /// What is written wins, and of what is brought in the first. Null brings nothing.
+    Lenient,
+    /// Only what is not there yet, from mappings and lists of them.
+    Strict,
+}
+
+/// A text of documents, one after the other.
+pub(super) struct Reading<'a> {
     events: Parser<'a, StrInput<'a>>,
+    merging: Merging,
     /// What has been read completely; an alias below its own anchor finds nothing.
     anchors: BTreeMap<usize, Node>,
     budget: Budget,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Reading<'a> {
+    pub(super) fn new(text: &'a str, merging: Merging) -> Self {
+        Self {
+            events: Parser::new_from_str(text),
+            merging,
+            anchors: BTreeMap::new(),
+            budget: Budget::default(),
+        }
+    }
+
+    /// The next document, which is null where the text ends.
+    pub(super) fn document(&mut self) -> Result<Node, YamlError> {
+        let Some((at, event)) = self.begin()? else {
+            return Ok(null(Position { line: 1, column: 1 }));
+        };
+        let node = self.node(at, event, 1)?;
+        match self.next()? {
+            (_, Event::DocumentEnd) => Ok(node),
+            (at, _) => Err((at, YamlProblem::Syntax)),
+        }
+    }
+
+    /// Whether there is another document, right or wrong.
+    pub(super) fn has_more(&mut self) -> bool {
+        !matches!(self.begin(), Ok(None))
+    }
+
+    /// The first event of the next document, if there is one.
+    fn begin(&mut self) -> Result<Option<(Position, Event<'a>)>, YamlError> {
+        loop {
+            match self.next()? {
+                (_, Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd) => {}
+                (_, Event::StreamEnd) => return Ok(None),
+                first => return Ok(Some(first)),
+            }
+        }
+    }
+
     fn next(&mut self) -> Result<(Position, Event<'a>), YamlError> {
         match self.events.next() {
             Some(Ok((event, span))) => Ok((position(&span.start), event)),
@@ -123,7 +161,7 @@ impl<'a> Reader<'a> {
             let (value_at, event) = self.next()?;
             let value = self.node(value_at, event, depth + 1)?;
             if matches!(&key.content, Content::Scalar(key) if key.is_merge()) {
-                merge(value, &mut merged)?;
+                merge(value, self.merging, &mut merged)?;
                 continue;
             }
             let (_, key) = key.into_text()?.ok_or((at, NO_TEXT))?;
@@ -132,22 +170,31 @@ impl<'a> Reader<'a> {
             }
         }
         for (key, value) in merged.into_iter().flatten() {
-            entries.entry(key).or_insert(value);
+            match entries.entry(key) {
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
+                }
+                Entry::Occupied(_) if self.merging == Merging::Lenient => {}
+                Entry::Occupied(_) => return Err((value.at, YamlProblem::DuplicateKey)),
+            }
         }
         Ok(entries)
     }
 }
 
 /// The value of a merge key: a mapping, or a list of them.
-fn merge(value: Node, merged: &mut Vec<Mapping>) -> Result<(), YamlError> {
+fn merge(value: Node, merging: Merging, merged: &mut Vec<Mapping>) -> Result<(), YamlError> {
     match value.content {
         Content::Mapping(mapping) => merged.push(mapping),
         Content::Sequence(items) => {
             for item in items {
-                merge(item, merged)?;
+                if merging == Merging::Strict && !matches!(item.content, Content::Mapping(_)) {
+                    return Err((item.at, NO_MAPPING));
+                }
+                merge(item, merging, merged)?;
             }
         }
-        Content::Scalar(scalar) if scalar.is_null() => {}
+        Content::Scalar(scalar) if scalar.is_null() && merging == Merging::Lenient => {}
         Content::Scalar(_) => return Err((value.at, NO_MAPPING)),
     }
     Ok(())

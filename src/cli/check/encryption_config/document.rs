@@ -1,0 +1,170 @@
+//! From bytes to a value: JSON where the file begins with a brace, else YAML.
+//!
+//! As kube-apiserver does: of several YAML documents it reads the first, and a key twice
+//! in a mapping is refused in both languages.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::cli::check::findings::Findings;
+use crate::config;
+
+const EXAMPLE: &str = "static-pod/encryption-config.yaml is one to compare it with";
+
+/// The value of the file, if it has one.
+pub(super) fn read(file: &[u8], findings: &mut Findings) -> Option<Value> {
+    if file.is_empty() {
+        findings.wrong(
+            "the file is empty",
+            format!("write a configuration; {EXAMPLE}"),
+        );
+        return None;
+    }
+    let lossy = String::from_utf8_lossy(file);
+    if lossy.trim_start().starts_with('{') {
+        return json(&lossy, findings);
+    }
+    let text = match text(file) {
+        Ok(text) => text,
+        Err(what) => {
+            findings.wrong(
+                what,
+                "save the file as UTF-8, without control characters and marks",
+            );
+            return None;
+        }
+    };
+    match config::parse_first_yaml(&text) {
+        Ok(document) => {
+            if document.more {
+                findings.doubt(
+                    "the file has several documents (`---`), and kube-apiserver reads only the \
+                     first",
+                );
+            }
+            Some(document.value)
+        }
+        Err((at, problem)) => {
+            findings.wrong(
+                format!("line {}, column {}: {problem}", at.line, at.column),
+                format!("correct it there; {EXAMPLE}"),
+            );
+            None
+        }
+    }
+}
+
+fn json(text: &str, findings: &mut Findings) -> Option<Value> {
+    match serde_json::from_str::<Strict>(text) {
+        Ok(Strict(value)) => Some(value),
+        Err(error) => {
+            findings.wrong(
+                format!("not valid JSON: {error}"),
+                "correct it there. What begins with a brace is read as JSON; to write YAML, begin \
+                 with `apiVersion:`",
+            );
+            None
+        }
+    }
+}
+
+/// The text of a YAML file, which may be UTF-16 with a byte order mark, and has no
+/// control characters.
+fn text(file: &[u8]) -> Result<String, &'static str> {
+    let decoded = match file {
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        _ => {
+            let bare = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
+            std::str::from_utf8(bare).ok().map(str::to_owned)
+        }
+    };
+    let text = decoded.ok_or("illegal UTF-8 encoding")?;
+    if !text.chars().all(is_printable) {
+        Err("there is a control character in the file")
+    } else if text.contains("\n\u{feff}") {
+        Err("there is a byte order mark before a line that is not the first")
+    } else {
+        Ok(text)
+    }
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
+    let (pairs, []) = bytes.as_chunks::<2>() else {
+        return None;
+    };
+    let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+    String::from_utf16(&units).ok()
+}
+
+/// What YAML 1.1 calls so.
+fn is_printable(c: char) -> bool {
+    matches!(
+        c,
+        '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}'
+            | '\u{e000}'..='\u{fffd}' | '\u{10000}'..
+    )
+}
+
+/// A JSON value without a key twice in one object.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Self)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Strict(value)) = items.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut values = Map::new();
+        while let Some((key, Strict(value))) = entries.next_entry::<String, Strict>()? {
+            if values.insert(key, value).is_some() {
+                return Err(de::Error::custom("a key stands twice in one object"));
+            }
+        }
+        Ok(Value::Object(values))
+    }
+}
