@@ -23,6 +23,7 @@ mod openstack_tls;
 mod openstack_vectors;
 mod outage;
 mod output;
+mod padding_oracle;
 mod refused;
 mod ring;
 mod serve;
