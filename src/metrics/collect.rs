@@ -59,11 +59,12 @@ impl Source {
         let help = "Whether a usable write key is held, so that Status is ok.";
         let ready = self.keyring.status().is_ok();
         gauge(out, "ready", help, i64::from(ready))?;
-        let help = "How the pages are protected that hold keys.";
+        let help = "How the pages are protected that hold keys: the weakest of them.";
+        let memory = self.keyring.protection();
         let mut info = family(out, "key_memory", help, MetricType::Info)?;
-        info.encode_info(&[("protection", self.memory.as_str())])?;
-        let help = "Whether the pages that hold keys are kept out of swap.";
-        let locked = self.memory != Protection::Unlocked;
+        info.encode_info(&[("protection", memory.as_str())])?;
+        let help = "Whether all pages that hold keys are kept out of swap.";
+        let locked = memory != Protection::Unlocked;
         gauge(out, "key_memory_locked", help, i64::from(locked))
     }
 
