@@ -9,7 +9,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::Source;
-use crate::instruments::{Format, Label, Method, Operation, Outcome, Reading, Refusal, Upstream};
+use crate::instruments::{
+    Counter, Format, Label, Method, Operation, Outcome, Reading, Refusal, Upstream,
+};
 use crate::keyring::Trouble;
 use crate::secret::Protection;
 
@@ -48,7 +50,7 @@ impl Collector for Source {
         self.operations(out)?;
         self.upstream(out)?;
         self.configuration(out)?;
-        self.audit(out)
+        self.lines(out)
     }
 }
 
@@ -242,16 +244,14 @@ impl Source {
         info.encode_info(&[("hash", report.configuration.as_str())])
     }
 
-    fn audit(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+    fn lines(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let instruments = &self.instruments;
         let help = "Lines of the audit log, by whether it took them.";
-        let mut written = family(out, "audit_lines", help, MetricType::Counter)?;
-        for (outcome, counter) in [
-            ("written", &self.instruments.audited),
-            ("dropped", &self.instruments.unaudited),
-        ] {
-            count_of(&mut written, &[("outcome", outcome)], counter.value())?;
-        }
-        Ok(())
+        let counters = (&instruments.audited, &instruments.unaudited);
+        lines_of(out, "audit_lines", help, counters)?;
+        let help = "Lines of the log, by whether standard error took them.";
+        let counters = (&instruments.logged, &instruments.unlogged);
+        lines_of(out, "log_lines", help, counters)
     }
 }
 
@@ -347,6 +347,17 @@ fn histogram(
 ) -> Written {
     let mut written = written.encode_family(labels)?;
     written.encode_histogram::<NoLabelSet>(reading.sum, reading.count, &reading.buckets, None)
+}
+
+fn lines_of(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    (taken, dropped): (&Counter, &Counter),
+) -> Written {
+    let mut written = family(out, name, help, MetricType::Counter)?;
+    count_of(&mut written, &[("outcome", "written")], taken.value())?;
+    count_of(&mut written, &[("outcome", "dropped")], dropped.value())
 }
 
 fn whole(count: u64) -> i64 {

@@ -13,6 +13,7 @@ mod fuzz;
 mod hostile;
 mod layers;
 mod live;
+mod log;
 mod metrics;
 mod openstack_client;
 mod openstack_faults;
