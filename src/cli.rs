@@ -14,10 +14,12 @@ pub mod terminal;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
 
+use crate::instruments::Instruments;
 use crate::kms::socket::SocketOptions;
 use crate::log::error_chain::ErrorChain;
 use crate::log::{self, LogLevel};
@@ -35,6 +37,9 @@ const EXIT_USAGE: u8 = 64;
 
 /// Anything else that keeps it from starting, and a probe or check that fails.
 const EXIT_FAILURE: u8 = 1;
+
+/// How long the end of the process waits for what is queued for the audit log.
+const AUDIT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The whole command line, for man pages and completions.
 pub fn command() -> clap::Command {
@@ -99,9 +104,12 @@ fn run_serve(serve: &Serve) -> ExitCode {
         .filter(|v| *v >= 4)
         .map(|_| LogLevel::Debug);
     let level = serve.log.log_level.or(klog_level).unwrap_or_default();
-    if let Err(error) = log::start(serve.log.log_format, level) {
-        return fail(EXIT_FAILURE, &error);
-    }
+    let instruments = Arc::new(Instruments::default());
+    // Dropped, and so written to its end, after all else.
+    let _log = match log::start(serve.log.log_format, level, &instruments) {
+        Ok(log) => log,
+        Err(error) => return fail(EXIT_FAILURE, &error),
+    };
     let boot = Boot {
         socket: SocketOptions {
             path: serve.socketpath.clone(),
@@ -113,17 +121,25 @@ fn run_serve(serve: &Serve) -> ExitCode {
         audit_log: serve.audit_log.clone(),
         slow_check: Duration::from_secs(serve.slow_check_seconds),
     };
-    block_on(async {
+    let mut audit = None;
+    let code = block_on(async {
         let signals = match signals::Signals::new() {
             Ok(signals) => signals,
-            Err(error) => return fail(EXIT_FAILURE, &error),
+            Err(error) => {
+                serve::log_end(&error);
+                return EXIT_FAILURE.into();
+            }
         };
-        match App::build(boot).await {
-            Ok(app) => {
+        match App::build(boot, instruments).await {
+            Ok(mut app) => {
+                audit = app.audit_writer();
                 let (shutdown, hangups) = signals.split();
                 match app.run(shutdown, hangups).await {
                     Ok(()) => ExitCode::SUCCESS,
-                    Err(error) => fail(EXIT_FAILURE, &error),
+                    Err(error) => {
+                        serve::log_end(&error);
+                        EXIT_FAILURE.into()
+                    }
                 }
             }
             Err(error) => {
@@ -132,7 +148,12 @@ fn run_serve(serve: &Serve) -> ExitCode {
                 ExitCode::from(if usage { EXIT_USAGE } else { EXIT_FAILURE })
             }
         }
-    })
+    });
+    // By now the calls that were cut off are dropped, and so noted.
+    if let Some(audit) = audit {
+        audit.finish(AUDIT_PATIENCE);
+    }
+    code
 }
 
 fn run_probe(probe: &Probe) -> ExitCode {

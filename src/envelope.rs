@@ -11,10 +11,15 @@
 //!
 //! The ciphertext is what the Go plugin writes. The tag travels beside it as an
 //! annotation, which the Go plugin ignores: each reads the other's data.
+//!
+//! Without a tag, anybody can ask what an altered ciphertext decrypts to. An answer that
+//! depended on a part of the padding would give away the plaintext byte by byte
+//! (Vaudenay, 2002). So without a tag only a seed is opened, whose padding is a whole
+//! block: a forgery has to hit all its 128 bits at once.
 
 use std::fmt;
 
-use aes::cipher::block_padding::Pkcs7;
+use aes::cipher::block_padding::{NoPadding, Pkcs7};
 use aes::cipher::consts::U16;
 use aes::cipher::{
     BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit,
@@ -46,6 +51,15 @@ pub const CIPHERTEXT_MAX_BYTES: usize = 1024;
 
 /// The most plaintext that fits: the IV and at least one byte of padding go off.
 pub const PLAINTEXT_MAX_BYTES: usize = CIPHERTEXT_MAX_BYTES - BLOCK_BYTES - 1;
+
+/// What kube-apiserver has wrapped, in bytes, and so all that the Go plugin has written.
+pub const SEED_BYTES: usize = 32;
+
+/// IV, seed, and a whole block of padding: all that data without a tag can be.
+const UNTAGGED_BYTES: usize = BLOCK_BYTES + SEED_BYTES + BLOCK_BYTES;
+
+/// PKCS#7 after a plaintext of whole blocks.
+const WHOLE_PADDING: [u8; BLOCK_BYTES] = [16; BLOCK_BYTES];
 
 const TAG_CONTEXT: &[u8] = b"barbican-kms/v1";
 const FINGERPRINT_CONTEXT: &[u8] = b"barbican-kms/v1/fingerprint";
@@ -91,8 +105,8 @@ pub struct PlaintextTooLong;
 /// Why a ciphertext was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Tag, length or padding is wrong. One variant for all of them, so that
-    /// nobody learns which.
+    /// Tag, length or padding is wrong, or it is untagged and no seed. One variant for
+    /// all of them, so that nobody learns which.
     #[error("the ciphertext is damaged, or was not made with this key")]
     Invalid,
     /// There is no tag and policy asks for one.
@@ -103,7 +117,7 @@ pub enum OpenError {
 /// Whether data without a tag, as the Go plugin writes it, is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untagged {
-    /// Open it.
+    /// Open it, if it is a seed of [`SEED_BYTES`].
     Accept,
     /// Refuse it.
     Refuse,
@@ -215,11 +229,12 @@ pub fn open(
         return Err(OpenError::Unauthenticated);
     }
     scrubbed(|| {
-        if let Some(tag) = tag {
-            key.tag(key_id, ciphertext)
-                .verify_slice(tag)
-                .map_err(|_| OpenError::Invalid)?;
-        }
+        let Some(tag) = tag else {
+            return open_untagged(key, ciphertext);
+        };
+        key.tag(key_id, ciphertext)
+            .verify_slice(tag)
+            .map_err(|_| OpenError::Invalid)?;
         let (iv, body) = ciphertext.split_first_chunk().ok_or(OpenError::Invalid)?;
         match &key.state.cipher {
             Cipher::Aes128(aes) => decrypt(aes, iv, body),
@@ -227,6 +242,19 @@ pub fn open(
             Cipher::Aes256(aes) => decrypt(aes, iv, body),
         }
     })
+}
+
+/// Every answer but a seed is the same, whatever the padding is like.
+fn open_untagged(key: &WrappingKey, ciphertext: &[u8]) -> Result<Vec<u8>, OpenError> {
+    if ciphertext.len() != UNTAGGED_BYTES {
+        return Err(OpenError::Invalid);
+    }
+    let (iv, body) = ciphertext.split_first_chunk().ok_or(OpenError::Invalid)?;
+    match &key.state.cipher {
+        Cipher::Aes128(aes) => decrypt_seed(aes, iv, body),
+        Cipher::Aes192(aes) => decrypt_seed(aes, iv, body),
+        Cipher::Aes256(aes) => decrypt_seed(aes, iv, body),
+    }
 }
 
 /// A cipher is borrowed, never moved: its key schedule stays in locked memory.
@@ -250,6 +278,20 @@ where
         .len();
     plaintext.truncate(length);
     Ok(plaintext)
+}
+
+fn decrypt_seed<C>(aes: &C, iv: &[u8; BLOCK_BYTES], body: &[u8]) -> Result<Vec<u8>, OpenError>
+where
+    C: BlockCipherDecrypt<BlockSize = U16>,
+{
+    let mut plaintext = vec![0; body.len()];
+    cbc::Decryptor::inner_iv_init(aes, iv.into())
+        .decrypt_padded_b2b::<NoPadding>(body, &mut plaintext)
+        .map_err(|_| OpenError::Invalid)?;
+    let padding = plaintext.get(SEED_BYTES..).unwrap_or_default();
+    let whole: bool = padding.ct_eq(&WHOLE_PADDING).into();
+    plaintext.truncate(SEED_BYTES);
+    whole.then_some(plaintext).ok_or(OpenError::Invalid)
 }
 
 fn derive_mac_key(kek: &Kek) -> [u8; TAG_BYTES] {
@@ -284,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_survives_the_round_trip_under_every_key_size() {
+    fn every_length_survives_the_round_trip_and_a_seed_alone_that_without_a_tag() {
         for size in [16, 24, 32] {
             let key = key(&vec![0x42; size]);
             for length in 0..=PLAINTEXT_MAX_BYTES {
@@ -300,7 +342,9 @@ mod tests {
                 );
                 assert_eq!(tagged.as_ref(), Ok(&plaintext), "{length}");
                 let legacy = open(&key, &id(), &sealed.ciphertext, None, Untagged::Accept);
-                assert_eq!(legacy, Ok(plaintext), "{length}");
+                let seed = length == SEED_BYTES;
+                let expected = seed.then_some(plaintext).ok_or(OpenError::Invalid);
+                assert_eq!(legacy, expected, "{length}");
             }
         }
     }

@@ -33,6 +33,10 @@ pub struct Instruments {
     pub audited: Counter,
     /// Lines that the audit log could not take.
     pub unaudited: Counter,
+    /// Lines that standard error has taken.
+    pub logged: Counter,
+    /// Lines that standard error could not take.
+    pub unlogged: Counter,
 }
 
 type Formats = [Counter; Format::ALL.len()];

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
 use crate::key_id::KeyId;
-use crate::secret::{Kek, KekLengthError};
+use crate::secret::{self, Kek, KekLengthError, Protection};
 
 pub use refresh::{Proposal, Refresher};
 pub use report::{ReloadOutcome, Report};
@@ -187,6 +187,13 @@ impl Keyring {
                 .map_err(|error| (*id, error))
         })
         .await
+    }
+
+    /// How the keys that are held are protected, the least protected of them counting;
+    /// before one is held, how it would be.
+    pub fn protection(&self) -> Protection {
+        let snapshot = self.shared.snapshot.load();
+        snapshot.protection().unwrap_or_else(secret::protection)
     }
 
     /// The snapshot in force.

@@ -16,7 +16,6 @@ use prometheus_client::registry::Registry;
 
 use crate::instruments::Instruments;
 use crate::keyring::{KeyError, Keyring};
-use crate::secret::{self, Protection};
 
 /// All that is served beside the socket.
 #[derive(Debug)]
@@ -30,7 +29,6 @@ pub struct Metrics {
 struct Source {
     keyring: Keyring,
     instruments: Arc<Instruments>,
-    memory: Protection,
 }
 
 /// In which form metrics are written.
@@ -49,7 +47,6 @@ impl Metrics {
         let source = Source {
             keyring: keyring.clone(),
             instruments,
-            memory: secret::protection(),
         };
         registry
             .sub_registry_with_prefix("barbican_kms")

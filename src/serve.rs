@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::audit::{self, Trail, writer::Writer};
+use crate::audit::{self, Trail, writer};
 use crate::config::files;
 use crate::config::watch::Watcher;
 use crate::config::{Cloud, Environment, LoadError};
@@ -24,6 +24,7 @@ use crate::keyring::{Cause, Keyring, Proposal, Refresher};
 use crate::kms::Kms;
 use crate::kms::server;
 use crate::kms::socket::{Listener, SocketError, SocketOptions};
+use crate::log::background::Worker;
 use crate::log::error_chain::ErrorChain;
 use crate::metrics::{self, Metrics};
 use crate::openstack::{OpenStack, Timing};
@@ -31,7 +32,7 @@ use crate::secret::{self, Protection};
 
 /// How long calls in flight may take to finish after SIGTERM. kube-apiserver gives up
 /// on a call after 3 s; the kubelet kills after 30 s by default.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(4);
 
 /// What only a restart can change: the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +80,8 @@ pub struct App {
     watcher: Watcher,
     proposals: watch::Sender<Proposal>,
     metrics: Option<SocketAddr>,
-    audit: Option<(Trail, Writer)>,
+    trail: Option<Trail>,
+    audit: Option<Worker>,
     instruments: Arc<Instruments>,
 }
 
@@ -90,7 +92,7 @@ impl App {
     ///
     /// # Errors
     /// When the socket is taken or the configuration is not valid.
-    pub async fn build(boot: Boot) -> Result<Self, StartError> {
+    pub async fn build(boot: Boot, instruments: Arc<Instruments>) -> Result<Self, StartError> {
         hardening::apply();
         // First of all: kube-apiserver backs off for up to two minutes when nobody
         // listens, and asks every few seconds when somebody does.
@@ -119,11 +121,11 @@ impl App {
                  memfd_secret nor mlock works for this process; raise RLIMIT_MEMLOCK to 8 MiB"
             );
         }
-        let instruments = Arc::new(Instruments::default());
-        let audit = match boot.audit_log {
+        let (trail, audit) = match boot.audit_log {
             Some(path) => Some(start_audit(path, &instruments)?),
             None => None,
-        };
+        }
+        .unzip();
         let (proposals, receiver) = watch::channel(Proposal::Valid(Arc::clone(&live)));
         let (keyring, refresher) =
             Refresher::new(live, connect(&instruments), receiver).map_err(StartError::Cloud)?;
@@ -134,6 +136,7 @@ impl App {
             watcher,
             proposals,
             metrics: boot.metrics,
+            trail,
             audit,
             instruments,
         })
@@ -144,7 +147,13 @@ impl App {
         self.keyring.clone()
     }
 
-    /// Serves until `shutdown`, then drains and removes the socket. Each message of
+    /// The thread that writes the audit log, for whoever ends the process. It ends when
+    /// nothing of this is left, calls that were cut off included.
+    pub fn audit_writer(&mut self) -> Option<Worker> {
+        self.audit.take()
+    }
+
+    /// Serves until `shutdown`, then removes the socket and drains. Each message of
     /// `hangups` makes it read its configuration again.
     ///
     /// # Errors
@@ -155,9 +164,8 @@ impl App {
         hangups: mpsc::Receiver<()>,
     ) -> Result<(), Ended> {
         let metrics = Metrics::new(self.keyring.clone(), Arc::clone(&self.instruments));
-        let (trail, writer) = self.audit.unzip();
-        let hangups = announced(hangups, trail.clone());
-        let kms = Kms::new(self.keyring, self.instruments, trail);
+        let hangups = announced(hangups, self.trail.clone());
+        let kms = Kms::new(self.keyring, self.instruments, self.trail);
         let serving = server::serve(self.listener, kms, shutdown, DRAIN);
         let outcome = tokio::select! {
             () = serving => Ok(()),
@@ -166,9 +174,6 @@ impl App {
             never = hangups.forward => match never {},
             never = serve_metrics(self.metrics, metrics) => match never {},
         };
-        if let Some(writer) = writer {
-            writer.finish();
-        }
         info!("stopped");
         outcome
     }
@@ -184,9 +189,9 @@ fn connect(instruments: &Arc<Instruments>) -> Connect {
 fn start_audit(
     path: PathBuf,
     instruments: &Arc<Instruments>,
-) -> Result<(Trail, Writer), StartError> {
+) -> Result<(Trail, Worker), StartError> {
     let (trail, notes) = audit::trail(instruments);
-    let writer = Writer::start(path, notes).map_err(StartError::Audit)?;
+    let writer = writer::start(path, notes).map_err(StartError::Audit)?;
     Ok((trail, writer))
 }
 
@@ -229,6 +234,11 @@ pub fn log_failed_start(error: &StartError) {
         }
     }
     error!("not started: {}", ErrorChain(error));
+}
+
+/// Says why the process ends that ought to go on.
+pub fn log_end(error: &(dyn std::error::Error + 'static)) {
+    error!("ended: {}", ErrorChain(error));
 }
 
 /// The number of a group by its name in /etc/group.

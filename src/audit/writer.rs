@@ -1,15 +1,13 @@
 //! The thread that writes the audit trail: one JSON object a line, appended.
 //!
 //! A thread of its own, because a disk may hang. The file is opened again after SIGHUP,
-//! and when its name has come to mean another file. Invariant: each entry begins a line
-//! of its own, whatever became of the one before it.
+//! and when its name has come to mean another file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -17,20 +15,11 @@ use serde::Serialize;
 use tracing::{error, info};
 
 use super::{Entry, Note, Notes, Outcome};
+use crate::log::background::{Lines, Worker};
 use crate::log::throttle::{REPEAT_AFTER, Said};
 
 /// How often the name is looked at, and a file that could not be opened tried again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long the end of the process waits for what is queued.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The running thread.
-#[derive(Debug)]
-pub struct Writer {
-    /// Disconnected when the thread has ended.
-    ended: Receiver<()>,
-}
 
 /// One line, whose fields are documented in README.md and stay.
 #[derive(Serialize)]
@@ -55,31 +44,15 @@ struct Log {
     said: Said<ErrorKind>,
     /// Lines that could not be written since the last one that could.
     dropped: u64,
-    /// The file ends within a line: a disk that fills up takes half of one.
-    torn: bool,
+    lines: Lines,
 }
 
-impl Writer {
-    /// Starts the thread, which ends when every [`super::Trail`] is dropped.
-    ///
-    /// # Errors
-    /// When the system gives no thread.
-    pub fn start(path: PathBuf, notes: Notes) -> io::Result<Self> {
-        let (running, ended) = sync_channel(0);
-        std::thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || {
-                write_all(path, &notes);
-                drop(running);
-            })?;
-        Ok(Self { ended })
-    }
-
-    /// Waits until everything is written, but not for long.
-    pub fn finish(self) {
-        // Nothing is ever sent: this ends by the other end's going, or by time.
-        let _ = self.ended.recv_timeout(PATIENCE);
-    }
+/// Starts the thread, which ends when every [`super::Trail`] is dropped.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(path: PathBuf, notes: Notes) -> io::Result<Worker> {
+    Worker::start("audit", move || write_all(path, &notes))
 }
 
 fn write_all(path: PathBuf, notes: &Notes) {
@@ -106,7 +79,7 @@ impl Log {
             looked: None,
             said: Said::new(REPEAT_AFTER),
             dropped: 0,
-            torn: false,
+            lines: Lines::default(),
         }
     }
 
@@ -128,7 +101,7 @@ impl Log {
             match open(&self.path) {
                 Ok(file) => {
                     info!(file = %self.path.display(), "audit log opened");
-                    self.torn = ends_within_a_line(&file, &self.path);
+                    self.lines = Lines::after(ends_within_a_line(&file, &self.path));
                     self.file = Some(file);
                 }
                 Err(error) => self.fails(&error),
@@ -141,21 +114,12 @@ impl Log {
             self.dropped += 1;
             return false;
         };
-        let mut text = line(entry);
-        if self.torn {
-            text.insert(0, '\n');
-        }
-        match write_whole(file, text.as_bytes()) {
+        match self.lines.append(file, &line(entry)) {
             Ok(()) => {
-                self.torn = false;
                 self.works();
                 true
             }
-            Err((written, error)) => {
-                self.torn = match written.checked_sub(1) {
-                    None => self.torn,
-                    Some(last) => text.as_bytes().get(last) != Some(&b'\n'),
-                };
+            Err(error) => {
                 self.dropped += 1;
                 self.fails(&error);
                 false
@@ -182,20 +146,6 @@ impl Log {
             );
         }
     }
-}
-
-/// Writes all of it, or says how much was written before the error.
-fn write_whole(file: &mut impl io::Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match file.write(rest) {
-            Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
-            Ok(more) => written += more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err((written, error)),
-        }
-    }
-    Ok(())
 }
 
 /// A process that was killed may have left half a line as well.
@@ -289,30 +239,5 @@ mod tests {
             let lines = String::from_utf8(lines.to_vec()).expect("UTF-8");
             assert_eq!(lines, line(&entry("u")).repeat(2), "{before}");
         }
-    }
-
-    /// Takes this many bytes.
-    struct Small(usize);
-
-    impl io::Write for Small {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let taken = bytes.len().min(self.0);
-            self.0 -= taken;
-            if taken == 0 {
-                return Err(ErrorKind::StorageFull.into());
-            }
-            Ok(taken)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_disk_that_fills_up_says_how_much_it_took() {
-        assert!(write_whole(&mut Small(5), b"12345").is_ok());
-        let (written, error) = write_whole(&mut Small(3), b"12345").expect_err("full");
-        assert_eq!((written, error.kind()), (3, ErrorKind::StorageFull));
     }
 }

@@ -12,6 +12,9 @@ use crate::key_id::KeyId;
 use crate::log::{LogFormat, LogLevel};
 use crate::serve;
 
+/// A larger number would only be a typing error, and the clock's end is not far beyond.
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
 /// Kubernetes KMS v2 sidecar that keeps its key-encryption key in OpenStack Barbican
 #[derive(Debug, Parser)]
 #[command(name = "barbican-kms", version, arg_required_else_help = true)]
@@ -58,7 +61,7 @@ pub(super) struct Serve {
     pub(super) audit_log: Option<PathBuf>,
     /// How often to compare file contents even when no change is notified, in seconds
     #[arg(long, hide = true, value_name = "S", default_value_t = watch::SLOW_CHECK.as_secs(),
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = clap::value_parser!(u64).range(1..=DAY_SECONDS))]
     pub(super) slow_check_seconds: u64,
     #[command(flatten)]
     pub(super) log: Log,

@@ -25,7 +25,7 @@ use crate::envelope::WrappingKey;
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
 use crate::log::throttle::{REPEAT_AFTER, Said};
-use crate::secret::Kek;
+use crate::secret::{Kek, Protection};
 
 /// How many readers can wait for the writer's attention.
 const ORDERS: usize = 64;
@@ -260,7 +260,13 @@ where
         let recovered = self.said.remove(id).is_some();
         let memory = key.protection().as_str();
         let key_id_hash = id.sha256_label();
-        if first {
+        if first && key.protection() == Protection::Unlocked {
+            warn!(
+                key_id = %id, key_id_hash, memory, failures,
+                "key loaded into plain memory, which can be swapped out and dumped: no more can \
+                 be locked; raise RLIMIT_MEMLOCK to 8 MiB"
+            );
+        } else if first {
             info!(key_id = %id, key_id_hash, memory, failures, "key loaded");
         } else if recovered {
             info!(key_id = %id, key_id_hash, failures, "key confirmed again");

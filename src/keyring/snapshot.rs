@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::config::Ring;
 use crate::envelope::{Fingerprint, Untagged, WrappingKey};
 use crate::key_id::KeyId;
-use crate::secret::Kek;
+use crate::secret::{Kek, Protection};
 
 /// The ring at one moment.
 #[derive(Clone, Debug)]
@@ -183,6 +183,12 @@ impl Snapshot {
     /// Whether the key of `id` is held.
     pub fn holds(&self, id: &KeyId) -> bool {
         self.slots.get(id).is_some_and(|slot| slot.key.is_some())
+    }
+
+    /// How the keys that are held are protected, the least protected of them counting.
+    pub fn protection(&self) -> Option<Protection> {
+        let keys = self.slots.values().filter_map(Slot::key);
+        keys.map(|key| key.protection()).min()
     }
 
     /// Whether any key is held.

@@ -12,7 +12,6 @@ use crate::proto::introspection::introspection_server::Introspection;
 use crate::proto::introspection::{
     Configuration, DescribeRequest, DescribeResponse, Key, LastReload,
 };
-use crate::secret;
 
 /// The service over a keyring.
 #[derive(Clone, Debug)]
@@ -41,7 +40,7 @@ impl Introspection for Describe {
             configuration: Some(configuration(&report)),
             last_contact_unix_ms: report.last_contact.map_or(0, unix_ms),
             consecutive_failures: report.consecutive_failures,
-            key_memory: secret::protection().as_str().to_owned(),
+            key_memory: self.keyring.protection().as_str().to_owned(),
         }))
     }
 }

@@ -66,9 +66,8 @@ const INTROSPECTION: &str = "/barbican_kms.v1.";
 /// Pause after `accept` fails, which is for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown`, then lets calls in flight finish for at most `drain`.
-///
-/// The socket's file is removed at the end.
+/// Serves until `shutdown`, then removes the socket's file and lets calls in flight
+/// finish for at most `drain`.
 pub async fn serve(
     listener: Listener,
     kms: Kms,
@@ -110,8 +109,10 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
         }
     }
-    // Connections still in the backlog, or without a first frame, get nothing; their
-    // clients connect again.
+    // First of all: a new client is refused at once, where it would wait for an answer
+    // that does not come. Connections still in the backlog, or without a first frame, get
+    // nothing; their clients connect again.
+    drop(listener);
     drop(open);
     if tokio::time::timeout(drain, graceful.shutdown())
         .await
@@ -122,7 +123,6 @@ pub async fn serve(
             "calls in flight were cut off"
         );
     }
-    drop(listener);
 }
 
 /// The services of the socket.

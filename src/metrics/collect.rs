@@ -9,7 +9,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::Source;
-use crate::instruments::{Format, Label, Method, Operation, Outcome, Reading, Refusal, Upstream};
+use crate::instruments::{
+    Counter, Format, Label, Method, Operation, Outcome, Reading, Refusal, Upstream,
+};
 use crate::keyring::Trouble;
 use crate::secret::Protection;
 
@@ -48,7 +50,7 @@ impl Collector for Source {
         self.operations(out)?;
         self.upstream(out)?;
         self.configuration(out)?;
-        self.audit(out)
+        self.lines(out)
     }
 }
 
@@ -59,11 +61,12 @@ impl Source {
         let help = "Whether a usable write key is held, so that Status is ok.";
         let ready = self.keyring.status().is_ok();
         gauge(out, "ready", help, i64::from(ready))?;
-        let help = "How the pages are protected that hold keys.";
+        let help = "How the pages are protected that hold keys: the weakest of them.";
+        let memory = self.keyring.protection();
         let mut info = family(out, "key_memory", help, MetricType::Info)?;
-        info.encode_info(&[("protection", self.memory.as_str())])?;
-        let help = "Whether the pages that hold keys are kept out of swap.";
-        let locked = self.memory != Protection::Unlocked;
+        info.encode_info(&[("protection", memory.as_str())])?;
+        let help = "Whether all pages that hold keys are kept out of swap.";
+        let locked = memory != Protection::Unlocked;
         gauge(out, "key_memory_locked", help, i64::from(locked))
     }
 
@@ -241,16 +244,14 @@ impl Source {
         info.encode_info(&[("hash", report.configuration.as_str())])
     }
 
-    fn audit(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+    fn lines(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let instruments = &self.instruments;
         let help = "Lines of the audit log, by whether it took them.";
-        let mut written = family(out, "audit_lines", help, MetricType::Counter)?;
-        for (outcome, counter) in [
-            ("written", &self.instruments.audited),
-            ("dropped", &self.instruments.unaudited),
-        ] {
-            count_of(&mut written, &[("outcome", outcome)], counter.value())?;
-        }
-        Ok(())
+        let counters = (&instruments.audited, &instruments.unaudited);
+        lines_of(out, "audit_lines", help, counters)?;
+        let help = "Lines of the log, by whether standard error took them.";
+        let counters = (&instruments.logged, &instruments.unlogged);
+        lines_of(out, "log_lines", help, counters)
     }
 }
 
@@ -346,6 +347,17 @@ fn histogram(
 ) -> Written {
     let mut written = written.encode_family(labels)?;
     written.encode_histogram::<NoLabelSet>(reading.sum, reading.count, &reading.buckets, None)
+}
+
+fn lines_of(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    (taken, dropped): (&Counter, &Counter),
+) -> Written {
+    let mut written = family(out, name, help, MetricType::Counter)?;
+    count_of(&mut written, &[("outcome", "written")], taken.value())?;
+    count_of(&mut written, &[("outcome", "dropped")], dropped.value())
 }
 
 fn whole(count: u64) -> i64 {

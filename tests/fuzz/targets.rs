@@ -26,6 +26,7 @@ pub(crate) fn envelope(bytes: &[u8]) {
     let opened = envelope::open(&key, &id, ciphertext, tag, Untagged::Accept);
     if let Ok(plaintext) = &opened {
         assert!(plaintext.len() < ciphertext.len());
+        assert!(tag.is_some() || plaintext.len() == envelope::SEED_BYTES);
     }
     assert!(envelope::open(&key, &id, ciphertext, None, Untagged::Refuse).is_err());
     if tag.is_none()

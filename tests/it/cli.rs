@@ -104,6 +104,18 @@ async fn wrong_arguments_are_answered_with_a_hint() {
             ],
             "unexpected argument 'more'",
         ),
+        (
+            &[
+                "serve",
+                "--socketpath",
+                "/s",
+                "--cloud-config",
+                "/c",
+                "--slow-check-seconds",
+                "18446744073709551615",
+            ],
+            "is not in 1..=86400",
+        ),
     ] {
         assert_usage(&barbican_kms(arguments).await, hint);
     }

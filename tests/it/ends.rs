@@ -5,7 +5,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tokio::task::JoinSet;
 
+use crate::hostile::Raw;
+use crate::support::cloud::{cloud_config, payloads};
+use crate::support::scrape::Target;
+use crate::support::server::Reply;
 use crate::support::sidecar::{BINARY, Place};
 
 /// The resolver's own patience, which is not to become the process's.
@@ -48,6 +53,43 @@ async fn a_name_lookup_that_hangs_holds_up_no_end() {
     let took = begin.elapsed();
     assert!(took < Duration::from_secs(RESOLVER_SECONDS / 3), "{took:?}");
     drop(resolver);
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_end_and_an_audit_log_that_hangs_hold_up_no_end() {
+    let server = payloads(|_| Reply::Stall(Vec::new())).await;
+    let place = Place::new(&cloud_config(&server));
+    // Nobody opens its other end.
+    let made = Command::new("mkfifo").arg(place.path("audit.log")).status();
+    assert!(made.expect("mkfifo runs").success());
+    let mut sidecar = place.start_with(&[
+        "--audit-log",
+        "audit.log",
+        "--metrics-address",
+        "127.0.0.1:0",
+    ]);
+    sidecar.client().await;
+    let raw = Raw::open(&sidecar).await;
+    let mut stuck = JoinSet::new();
+    stuck.spawn(raw.stuck());
+    let target = Target::of(&mut sidecar).await;
+    sidecar
+        .until("the call is under way", async |_| {
+            let scrape = target.scrape().await;
+            let under_way = scrape.count("requests_in_flight{method=\"Decrypt\"}");
+            (under_way == 1).then_some(())
+        })
+        .await;
+    let begin = Instant::now();
+    let said = sidecar.stop().await;
+    let took = begin.elapsed();
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.errors.contains("calls in flight were cut off"),
+        "{said:?}"
+    );
+    // Five seconds, and some for a busy machine.
+    assert!(took < Duration::from_millis(6500), "{took:?}");
 }
 
 #[tokio::test]

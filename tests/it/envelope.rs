@@ -112,6 +112,7 @@ fn failing_vectors_are_refused_with_one_opaque_error() {
         "fail_envelope_tag.jsonl",
         "fail_envelope_length.jsonl",
         "fail_envelope_padding.jsonl",
+        "fail_envelope_untagged.jsonl",
     ] {
         for vector in vectors(file) {
             let opened = vector.open(Untagged::Accept);

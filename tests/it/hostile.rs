@@ -127,13 +127,13 @@ async fn a_hundred_thousand_wrong_requests_cost_no_memory_and_no_service() {
 }
 
 /// A connection of requests that tonic's client could not send.
-struct Raw {
+pub(crate) struct Raw {
     sender: SendRequest<UnsyncBoxBody<Bytes, std::io::Error>>,
     _driver: JoinSet<()>,
 }
 
 impl Raw {
-    async fn open(sidecar: &Sidecar) -> Self {
+    pub(crate) async fn open(sidecar: &Sidecar) -> Self {
         let stream = UnixStream::connect(sidecar.socket())
             .await
             .expect("listening");
@@ -154,6 +154,15 @@ impl Raw {
         request: Request<UnsyncBoxBody<Bytes, std::io::Error>>,
     ) -> Result<Response<Incoming>, hyper::Error> {
         self.sender.clone().send_request(request).await
+    }
+
+    /// A Decrypt whose message never arrives; answered when the sidecar gives it up.
+    pub(crate) fn stuck(&self) -> impl Future<Output = Option<Code>> + use<> {
+        let beginning = Bytes::from(message(1000, b"half"));
+        let stuck = Stuck(Some(beginning));
+        let request = post(DECRYPT, StreamBody::new(stuck).boxed_unsync());
+        let sending = self.sender.clone().send_request(request);
+        async move { grpc_status(sending.await.ok()?).await }
     }
 
     /// Posts these bytes to Decrypt; the gRPC status, wherever it stands.
@@ -412,11 +421,7 @@ async fn calls_whose_messages_never_arrive_hold_up_no_other_and_end() {
     let raw = Raw::open(&sidecar).await;
     let mut calls = JoinSet::new();
     for _ in 0..200 {
-        let beginning = Bytes::from(message(1000, b"half"));
-        let stuck = Stuck(Some(beginning));
-        let request = post(DECRYPT, StreamBody::new(stuck).boxed_unsync());
-        let sending = raw.sender.clone().send_request(request);
-        calls.spawn(async move { grpc_status(sending.await.ok()?).await });
+        calls.spawn(raw.stuck());
     }
     assert_serves(&mut sidecar).await;
     while let Some(ended) = calls.join_next().await {

@@ -11,8 +11,10 @@ use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use tonic::Code;
 
 use crate::support::client::{Client, SEED};
+use crate::support::cloud::{cloud_config, payloads};
 use crate::support::openstack::{self, OpenStack};
 use crate::support::patience::{at_once, until};
+use crate::support::server::Reply;
 use crate::support::sidecar::{BINARY, Place, Said, Sidecar, run};
 
 /// A cloud where nobody answers: enough for everything that concerns the socket.
@@ -303,6 +305,30 @@ async fn sigterm_lets_calls_in_flight_finish() {
     assert_eq!(said.code, 0, "{said:?}");
     assert!(!said.errors.contains("cut off"), "{said:?}");
     assert!(!place.socket().exists());
+}
+
+#[tokio::test]
+async fn while_it_drains_a_new_client_is_refused_at_once() {
+    let server = payloads(|_| Reply::Stall(Vec::new())).await;
+    let place = Place::new(&cloud_config(&server));
+    let mut sidecar = place.start();
+    let client = sidecar.client().await;
+    let call = client.encrypt(SEED);
+    let stop = async {
+        sidecar_has_read_what_was_sent(&client).await;
+        sidecar.signal(Signal::TERM);
+        sidecar
+            .until("the socket is removed", async |sidecar| {
+                let refused = std::os::unix::net::UnixStream::connect(sidecar.socket()).err()?;
+                assert_eq!(refused.kind(), std::io::ErrorKind::NotFound);
+                Some(())
+            })
+            .await;
+    };
+    let (answer, ()) = tokio::join!(call, stop);
+    let status = answer.expect_err("no key");
+    assert!(status.message().contains("it is being loaded"), "{status}");
+    assert_eq!(sidecar.ended().await.code, 0);
 }
 
 /// A Status of the same connection is answered: what was sent before it has been read.

@@ -78,10 +78,26 @@ good = [
     for label, key_id in (("plain", KEY_ID), ("with suffix", SUFFIXED))
     for length in (0, 1, 15, 16, 17, 32, 33, 1007)
 ]
-legacy = [
-    case(f"legacy aes-{bits}, {length} bytes", kek, KEY_ID, stream(f"l{length}", length), False)
+
+
+def untagged(bits, length):
+    """As the Go plugin writes it."""
+    name = f"legacy aes-{bits}, {length} bytes"
+    return case(name, keks[bits], KEY_ID, stream(f"l{length}", length), False)
+
+
+legacy = [untagged(bits, 32) for bits in keks]
+# Among them seeds that end like padding.
+legacy += [
+    case(f"legacy aes-{bits}, 32 bytes of {byte}", kek, KEY_ID, bytes([byte] * 32), False)
     for bits, kek in keks.items()
-    for length in (0, 1, 16, 32, 1007)
+    for byte in (0, 1, 16)
+]
+# Nothing but a seed was ever wrapped; and to open these would be a padding oracle.
+fail_untagged = [
+    failing(item["name"], item)
+    for bits in keks
+    for item in (untagged(bits, length) for length in (0, 1, 16, 24, 31, 33, 47, 48, 1007))
 ]
 kek = keks[256]
 base = case("base", kek, KEY_ID, stream("seed", 32))
@@ -124,8 +140,8 @@ fail_length = [
 ]
 
 
-def badly_padded(name, last_block):
-    data = encrypt(kek, stream(name, 16), stream("head", 16) + last_block)
+def badly_padded(name, last_block, head=stream("head", 16)):
+    data = encrypt(kek, stream(name, 16), head + last_block)
     return failing(name, base, ciphertext=data.hex(), tag=tag(kek, KEY_ID, data).hex())
 
 
@@ -137,6 +153,19 @@ fail_padding = [
     badly_padded("padding of 16 with one byte wrong", bytes([15] + [16] * 15)),
 ]
 fail_padding += [
+    {k: v for k, v in item.items() if k != "tag"} | {"name": "legacy seed, " + item["name"]}
+    for item in (
+        badly_padded(name, last, stream("head", 32))
+        for name, last in (
+            ("padding of zero", bytes(16)),
+            ("padding of 17", bytes([17] * 16)),
+            ("first byte of the padding wrong", bytes([15] + [16] * 15)),
+            ("last byte of the padding wrong", bytes([16] * 15 + [15])),
+            ("padding of one byte", bytes(15) + b"\x01"),
+            ("padding of 15 bytes", bytes([0] + [15] * 15)),
+        )
+    )
+] + [
     {k: v for k, v in item.items() if k != "tag"} | {"name": "legacy, " + item["name"]}
     for item in fail_padding
 ]
@@ -145,3 +174,4 @@ write("envelope_legacy.jsonl", legacy)
 write("fail_envelope_tag.jsonl", fail_tag)
 write("fail_envelope_length.jsonl", fail_length)
 write("fail_envelope_padding.jsonl", fail_padding)
+write("fail_envelope_untagged.jsonl", fail_untagged)

@@ -7,12 +7,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::schedule::traces;
-use super::{AT_ONCE, all_held, replace, ring, state};
+use super::{AT_ONCE, all_held, replace, ring, state, tail};
 use crate::support::client::Client;
+use crate::support::cloud::{Recorder, cloud_config};
 use crate::support::hex;
 use crate::support::openstack::{self, OpenStack};
 use crate::support::patience::within;
 use crate::support::scan::{Finding, Needle, scan};
+use crate::support::scrape::Target;
 use crate::support::sidecar::{BINARY, Place, Sidecar};
 
 /// Whether the kernel is asked for `memfd_secret`, or made to have none.
@@ -21,11 +23,16 @@ enum Mode {
     SecretMemory,
     Locked,
     Unlocked,
+    /// The kernel gives 96 KiB, of either kind.
+    Few {
+        secret: bool,
+    },
 }
 
-/// Runs a program without `memfd_secret`: ENOSYS, as on an older kernel. With `unlocked`
-/// it may lock no memory either.
-const WITHOUT_SECRET_MEMORY: &str = r"
+/// Runs a program with as much lockable memory as the first argument says, if it says
+/// anything, and where the second says so, without `memfd_secret`: ENOSYS, as on an older
+/// kernel.
+const LIMITED: &str = r"
 import ctypes, os, resource, struct, sys
 rules = b''.join(struct.pack('HBBI', *rule) for rule in [
     (0x20, 0, 0, 0),            # load the number of the system call
@@ -38,28 +45,28 @@ class Program(ctypes.Structure):
     _fields_ = [('length', ctypes.c_ushort), ('filter', ctypes.c_void_p)]
 program = Program(len(rules) // 8, ctypes.addressof(buffer))
 libc = ctypes.CDLL(None, use_errno=True)
-if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(program), 0, 0):
+limit, secret, *command = sys.argv[1:]
+if secret == 'no' and (libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(program), 0, 0)):
     sys.exit('no seccomp: ' + os.strerror(ctypes.get_errno()))
-if sys.argv[1] == 'unlocked':
+if limit:
     CAP_IPC_LOCK = 14
     libc.prctl(24, CAP_IPC_LOCK, 0, 0, 0)  # not even as root, from exec on
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
-os.execv(sys.argv[2], sys.argv[2:])
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (int(limit), int(limit)))
+os.execv(command[0], command)
 ";
+
+fn limited(limit: &str, secret: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-c", LIMITED, limit, secret, BINARY]);
+    command
+}
 
 async fn start(place: &Place, mode: Mode) -> (Sidecar, Client) {
     let mut command = match mode {
         Mode::SecretMemory => Command::new(BINARY),
-        Mode::Locked | Mode::Unlocked => {
-            let how = if mode == Mode::Locked {
-                "locked"
-            } else {
-                "unlocked"
-            };
-            let mut command = Command::new("python3");
-            command.args(["-c", WITHOUT_SECRET_MEMORY, how, BINARY]);
-            command
-        }
+        Mode::Locked => limited("", "no"),
+        Mode::Unlocked => limited("0", "no"),
+        Mode::Few { secret } => limited("98304", if secret { "yes" } else { "no" }),
     };
     command
         .arg("serve")
@@ -67,6 +74,7 @@ async fn start(place: &Place, mode: Mode) -> (Sidecar, Client) {
         .arg(place.socket())
         .arg("--cloud-config")
         .arg(place.config())
+        .args(["--metrics-address", "127.0.0.1:0"])
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin");
     let mut sidecar = place.spawn(command);
@@ -78,7 +86,7 @@ async fn start(place: &Place, mode: Mode) -> (Sidecar, Client) {
     let wanted = match mode {
         Mode::SecretMemory => "memfd_secret",
         Mode::Locked => "mlock",
-        Mode::Unlocked => "unlocked",
+        Mode::Unlocked | Mode::Few { .. } => "unlocked",
     };
     assert_eq!(memory, Some(wanted), "this kernel gives something else");
     (sidecar, client)
@@ -135,7 +143,7 @@ async fn keys_leave_no_trace(openstack: &'static OpenStack, mode: Mode) {
         Mode::SecretMemory => {
             comes_to(&sidecar, &all, "held", nowhere).await;
         }
-        Mode::Locked | Mode::Unlocked => {
+        Mode::Locked | Mode::Unlocked | Mode::Few { .. } => {
             let found = comes_to(&sidecar, &all, "held", only_in_locked_pages).await;
             // Else nothing here would prove anything.
             for name in ["encryption round 7", "decryption round 7", "tag key"] {
@@ -150,7 +158,7 @@ async fn keys_leave_no_trace(openstack: &'static OpenStack, mode: Mode) {
         let found = scan(sidecar.pid(), &all);
         match mode {
             Mode::SecretMemory => assert_eq!(found, [], "in use"),
-            Mode::Locked | Mode::Unlocked => {
+            Mode::Locked | Mode::Unlocked | Mode::Few { .. } => {
                 assert!(only_in_locked_pages(&found), "in use: {found:#?}");
             }
         }
@@ -233,4 +241,37 @@ async fn without_any_protection_it_serves_and_warns_at_once() {
     client.round_trip().await;
     let warning = "keys are held in plain memory";
     assert!(sidecar.errors().contains(warning), "{}", sidecar.errors());
+}
+
+#[tokio::test]
+async fn of_many_keys_the_one_that_is_not_locked_is_reported() {
+    for secret in [true, false] {
+        let server = Recorder::default().start().await;
+        let more: Vec<_> = (0..40)
+            .map(|number| format!("00000000-0000-4000-8000-{number:012}"))
+            .collect();
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let place = Place::new(&(cloud_config(&server) + &tail(&more, "")));
+        let (mut sidecar, client) = start(&place, Mode::Few { secret }).await;
+        client.round_trip().await;
+
+        let errors = sidecar.errors();
+        assert!(
+            !errors.contains("keys are held in plain memory"),
+            "{errors}"
+        );
+        let warning = sidecar.logged("key loaded into plain memory").await;
+        assert_eq!(warning["level"], "WARN");
+        assert_eq!(warning["memory"], "unlocked");
+        let locked = if secret { "memfd_secret" } else { "mlock" };
+        let first = sidecar
+            .log()
+            .into_iter()
+            .find(|event| event["message"] == "key loaded");
+        assert_eq!(first.expect("some were locked")["memory"], locked);
+
+        let scrape = Target::of(&mut sidecar).await.scrape().await;
+        assert_eq!(scrape.count("key_memory_locked"), 0);
+        assert_eq!(scrape.count("key_memory_info{protection=\"unlocked\"}"), 1);
+    }
 }

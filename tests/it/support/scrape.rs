@@ -34,6 +34,11 @@ impl Target {
         Self { address }
     }
 
+    pub(crate) fn at(address: &str) -> Self {
+        let address = address.to_owned();
+        Self { address }
+    }
+
     pub(crate) fn address(&self) -> &str {
         &self.address
     }

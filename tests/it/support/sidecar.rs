@@ -102,6 +102,11 @@ impl Place {
 
     /// Starts `serve` with further arguments.
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Sidecar {
+        self.spawn(self.serve(arguments))
+    }
+
+    /// `serve` with further arguments.
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Command {
         let mut command = self.command("serve");
         command
             .arg("--socketpath")
@@ -109,18 +114,24 @@ impl Place {
             .arg("--cloud-config")
             .arg(&self.config)
             .args(arguments);
-        self.spawn(command)
+        command
     }
 
     /// Starts a command of whatever arguments as a server.
-    pub(crate) fn spawn(&self, mut command: Command) -> Sidecar {
+    pub(crate) fn spawn(&self, command: Command) -> Sidecar {
+        self.spawn_to(command, None)
+    }
+
+    /// The same with another standard error than a file.
+    pub(crate) fn spawn_to(&self, mut command: Command, stderr: Option<Stdio>) -> Sidecar {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let output = self.path(&format!("output-{number}"));
         let errors = self.path(&format!("errors-{number}"));
+        let file = File::create(&errors).expect("a file");
         let child = command
             .stdin(Stdio::null())
             .stdout(File::create(&output).expect("a file"))
-            .stderr(File::create(&errors).expect("a file"))
+            .stderr(stderr.unwrap_or_else(|| file.into()))
             .spawn()
             .expect("the binary runs");
         Sidecar {
