@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::audit::{self, Trail, writer::Writer};
 use crate::config::files;
+use crate::config::shown;
 use crate::config::watch::Watcher;
 use crate::config::{Cloud, Environment, LoadError};
 use crate::error_chain::ErrorChain;
@@ -103,8 +104,8 @@ impl App {
         let watcher = Watcher::new(boot.cloud_config, environment, loaded, boot.slow_check);
         info!(
             version = env!("CARGO_PKG_VERSION"),
-            socket = %listener.path().display(),
-            keystone = %live.cloud.keystone,
+            socket = %shown::path(listener.path()),
+            keystone = %shown::url(&live.cloud.keystone),
             write_key_id = %live.ring.write,
             write_key_id_hash = live.ring.write.sha256_label(),
             keys = live.ring.ids().count(),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use self::connection::{Connection, KmsClient};
+use crate::config::shown;
 use crate::proto::v2;
 
 /// What is asked.
@@ -51,7 +52,7 @@ pub struct RoundTrip {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// Nobody listens.
-    #[error("{path}: nobody answers on the socket")]
+    #[error("{}: nobody answers on the socket", shown::path(path))]
     Connect {
         /// The socket.
         path: PathBuf,
@@ -59,7 +60,7 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// Somebody listens who does not speak HTTP/2.
-    #[error("{path}: what listens here does not speak gRPC")]
+    #[error("{}: what listens here does not speak gRPC", shown::path(path))]
     Protocol {
         /// The socket.
         path: PathBuf,

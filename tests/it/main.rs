@@ -29,3 +29,4 @@ mod serve;
 mod silence;
 mod socket;
 mod support;
+mod wrong_field;
