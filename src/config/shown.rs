@@ -229,7 +229,7 @@ fn is_word(word: &str) -> bool {
     }
     let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
     let digits = word.len() - letters.len();
-    let few = digits <= if letters.is_empty() { DIGITS } else { 4 };
+    let few = digits <= if letters.is_empty() { DIGITS } else { 2 };
     few && letters.chars().count() <= LETTERS
         && letters.chars().all(char::is_alphabetic)
         && is_case_ordinary(letters)

@@ -21,12 +21,19 @@ use crate::support::secret_forms::{Forms, base64};
 use crate::support::sidecar::{Place, Sidecar, run};
 use crate::support::{hex, random::Random};
 
+/// Base64 has a slash here or there, and so may look like a path.
+const SEEDS: u64 = 4;
+
 /// So many processes at once.
 const AT_ONCE: usize = 8;
 
 /// One of each kind, and all forms of all of them.
 fn secrets() -> (Vec<Secret>, Forms) {
-    let mut random = Random::new(2026);
+    secrets_of(2026)
+}
+
+fn secrets_of(seed: u64) -> (Vec<Secret>, Forms) {
+    let mut random = Random::new(seed);
     let mut forms = Forms::default();
     let mut secrets = Vec::new();
     let mut add = |name: &'static str, text: String, body: &[u8]| {
@@ -52,10 +59,15 @@ fn secrets() -> (Vec<Secret>, Forms) {
     add("a token", format!("gAAAAAB{token}"), token.as_bytes());
     let credential = url_safe(&random.bytes(64)).replace('=', "");
     add("a credential", credential.clone(), credential.as_bytes());
-    let key = random.bytes(32);
-    add("a key in hexadecimal", hex::encode(&key), &key);
-    let key = random.bytes(32);
-    add("a key in base64", text(&key), &key);
+    for (in_hexadecimal, in_base64, length) in [
+        ("a key in hexadecimal", "a key in base64", 32),
+        ("a short key in hexadecimal", "a short key in base64", 16),
+    ] {
+        let key = random.bytes(length);
+        add(in_hexadecimal, hex::encode(&key), &key);
+        let key = random.bytes(length);
+        add(in_base64, text(&key), &key);
+    }
     (secrets, forms)
 }
 
@@ -107,9 +119,15 @@ fn shown<T: ToString>(warnings: impl Iterator<Item = T>) -> String {
 
 #[test]
 fn no_message_about_a_configuration_shows_a_secret() {
-    let (secrets, forms) = secrets();
     let mut count = 0;
-    for secret in &secrets {
+    for (secret, forms) in (0..SEEDS).flat_map(|seed| {
+        let (secrets, forms) = secrets_of(seed);
+        let forms = std::rc::Rc::new(forms);
+        secrets
+            .into_iter()
+            .map(move |secret| (secret, forms.clone()))
+    }) {
+        let secret = &secret;
         let all = files("http://k.example.com:5000", secret);
         for case in all.iter().chain(&variables("http://k.example.com", secret)) {
             let said = load_case(case);

@@ -98,6 +98,10 @@ pub(super) fn variables(url: &str, secret: &Secret) -> Vec<Case> {
     ] {
         cases.push(of(name, url, ""));
     }
+    let encrypted = url.replace("http:", "https:");
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        cases.push(of(name, &encrypted, ""));
+    }
     for name in [
         "HTTP_PROXY",
         "http_proxy",
