@@ -7,6 +7,7 @@ mod arguments;
 pub mod check;
 pub mod client;
 pub mod probe;
+mod refusal;
 pub mod rotate;
 pub mod status;
 pub mod terminal;
@@ -52,6 +53,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(with_default_command(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
+            let error = refusal::without_values(error);
             // Nothing is left to say it to when this fails.
             let _ = error.print();
             return if error.use_stderr() {
@@ -79,7 +81,7 @@ const GO_PLUGIN: &str = "/bin/barbican-kms-plugin";
 
 /// Flags without a command are the Go plugin's way to say `serve`.
 fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut arguments: Vec<OsString> = arguments.into_iter().map(with_dashes).collect();
     // The Go plugin's DaemonSet names the program as its first argument, since that image
     // has no entrypoint; this one has.
     if arguments.get(1).is_some_and(|first| first == GO_PLUGIN) {
@@ -94,6 +96,15 @@ fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<Os
         arguments.insert(1, "serve".into());
     }
     arguments
+}
+
+/// The Go plugin takes `_` for `-` in the name of a flag.
+fn with_dashes(argument: OsString) -> OsString {
+    let Some(flag) = argument.to_str().and_then(|text| text.strip_prefix("--")) else {
+        return argument;
+    };
+    let (name, value) = flag.split_at(flag.find('=').unwrap_or(flag.len()));
+    format!("--{}{value}", name.replace('_', "-")).into()
 }
 
 fn run_serve(serve: &Serve) -> ExitCode {
@@ -273,7 +284,7 @@ fn complain(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::arguments::parse_mode;
+    use super::arguments::{parse_mode, parse_socket_path};
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -290,10 +301,47 @@ mod tests {
             "barbican-kms-plugin --socketpath /s --cloud-config /c -v=5",
             "barbican-kms-plugin --v=2 --logtostderr --socketpath /s --cloud-config /c",
             "barbican-kms-plugin --logtostderr=true --socketpath /s --cloud-config /c",
+            "barbican-kms-plugin --log-flush-frequency=5s --vmodule=a=1 --socketpath /s --cloud-config /c",
+            "barbican-kms-plugin --log_flush_frequency 5s --socketpath /s --cloud_config /c",
+            "barbican-kms-plugin --skip_headers --log_dir=/x --one-output=false --log_file /y \
+             --log-file-max-size 1 --add_dir_header --skip-log-headers=true \
+             --log-backtrace-at=a.go:1 --stderrthreshold=2 --alsologtostderr --socketpath /s \
+             --cloud-config /c",
+            "barbican-kms-plugin --socketpath /a --socketpath /s --cloud-config /c -v 2 -v=5",
+            "barbican-kms-plugin --socketpath unix:///s --cloud-config /c",
             "barbican-kms serve --socketpath /s --cloud-config=/c --socket-mode 0660",
         ] {
             let cli = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-            assert!(matches!(cli.command, Command::Serve(_)), "{line}");
+            let Command::Serve(serve) = cli.command else {
+                panic!("{line} does not serve")
+            };
+            let path = serve.socketpath;
+            assert!(
+                path.starts_with("/s") || path.starts_with("/kms"),
+                "{line}: {path:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_socket_is_a_path_or_its_url() {
+        let path = |text: &str| parse_socket_path(text.into());
+        for text in [
+            "/run/kms.sock",
+            "unix:///run/kms.sock",
+            "unix:/run/kms.sock",
+        ] {
+            assert_eq!(path(text), Ok("/run/kms.sock".into()), "{text}");
+        }
+        assert_eq!(path("kms.sock"), Ok("kms.sock".into()));
+        for (text, expected) in [
+            ("@kms", "has no file"),
+            ("unix:///@kms", "three slashes"),
+            ("unix://run/kms.sock", "three slashes"),
+            ("unix:", "three slashes"),
+        ] {
+            let refusal = path(text).expect_err(text);
+            assert!(refusal.contains(expected), "{text}: {refusal}");
         }
     }
 

@@ -11,13 +11,16 @@ mod clouds_yaml;
 mod duration;
 mod error;
 pub mod files;
+mod form;
 mod gcfg;
 mod identity;
 mod key;
 mod load;
+mod odd_marks;
 mod place;
 mod raw;
 mod refusal;
+pub mod shown;
 mod sources;
 mod toml_file;
 mod url;
@@ -26,12 +29,14 @@ pub mod watch;
 mod yaml;
 
 pub use certificates::CertificateError;
-pub use clouds_yaml::CloudsError;
+pub use clouds_yaml::{CloudsError, EntryDoubt};
 pub(crate) use duration::parse_duration;
 pub use error::{ConfigError, FileError, LoadError};
+pub use form::Form;
 pub use gcfg::{GcfgError, Problem as GcfgProblem};
 pub use key::{Key, Section};
 pub use load::{Environment, Loaded, is_toml, load};
+pub use odd_marks::OddMarks;
 pub use place::{Place, Position};
 pub use refusal::Refusal;
 pub use sources::{Content, ReadFile};
@@ -225,7 +230,8 @@ pub struct ClientCertificate {
 /// Proxies, as Go's net/http reads them from the environment: `HTTP_PROXY`,
 /// `HTTPS_PROXY`, `NO_PROXY` in upper or lower case, and never `ALL_PROXY`.
 ///
-/// A proxy URL may carry a password, so none of it is printed.
+/// A proxy URL may carry a password, so none of it is printed; of the exceptions what may
+/// be shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Proxy {
     /// For `http` URLs; empty for none.
@@ -238,10 +244,14 @@ pub struct Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = self.no_proxy.split(',').map(|entry| {
+            let (host, bits) = entry.split_once('/').unwrap_or((entry, ""));
+            format!("{}/{}", shown::host(host.trim()), shown::name(bits))
+        });
         f.debug_struct("Proxy")
             .field("http", &!self.http.is_empty())
             .field("https", &!self.https.is_empty())
-            .field("no_proxy", &self.no_proxy)
+            .field("no_proxy", &hosts.collect::<Vec<_>>())
             .finish()
     }
 }

@@ -33,7 +33,7 @@ pub use proxy::ProxyError;
 pub use retry::Timing;
 pub use tls::{TlsError, Trust};
 
-use crate::config::{Cloud, Identity, Interface};
+use crate::config::{Cloud, Domain, Identity, Interface, Scope, User, shown};
 use crate::instruments::Instruments;
 use crate::key_id::KeyId;
 use crate::keyring::{FetchError, KeySource};
@@ -92,7 +92,9 @@ impl OpenStack {
             | Identity::ApplicationCredentialName { secret: own, .. } => own.expose_text(),
             Identity::Token(token) => token.expose_text(),
         };
-        let redactor = excerpt::Redactor::new(proxies.secrets().chain([own]));
+        // A server may repeat whom it was asked about; a secret can stand in any field.
+        let named = named(cloud).filter(|text| !shown::is_public(text));
+        let redactor = excerpt::Redactor::new(proxies.secrets().chain([own]).chain(named));
         let connector = connect::Connector::new(tls, proxies, timing.connect)?;
         let keystone = keystone::Keystone::new(cloud).ok_or(SetupError::Url)?;
         Ok(Self {
@@ -130,19 +132,20 @@ impl OpenStack {
         let secure = url.scheme_str() == Some("https");
         let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let host = url.host().unwrap_or_default();
-        let first = match self.http.proxy(url) {
+        let first = match self.http.proxy_address(url) {
             Some(proxy) => proxy.to_owned(),
             None => format!("{host}:{port}"),
         };
+        let shown = shown::host(&first).to_string();
         let limit = self.timing.connect;
         let found = tokio::time::timeout(limit, addresses_of(&first)).await;
         let problem = match found {
             Ok(Ok(addresses)) => return Ok(addresses),
             Ok(Err(cause)) => Problem::Name {
-                host: first,
+                host: shown,
                 cause: cause.to_string(),
             },
-            Err(_) => Problem::NameTimeout { host: first, limit },
+            Err(_) => Problem::NameTimeout { host: shown, limit },
         };
         Err(Error::Unavailable(RequestError {
             asked: Asked {
@@ -259,6 +262,45 @@ impl KeySource for OpenStack {
     async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
         Ok(self.key(id).await?)
     }
+}
+
+/// What a configuration says to name those who log in and what for.
+fn named(cloud: &Cloud) -> impl Iterator<Item = &str> {
+    let mut texts = Vec::new();
+    let user = match &cloud.identity {
+        Identity::Password { user, .. } => Some(user),
+        Identity::ApplicationCredentialId { id, .. } => {
+            texts.push(id);
+            None
+        }
+        Identity::ApplicationCredentialName { name, user, .. } => {
+            texts.push(name);
+            Some(user)
+        }
+        Identity::Token(_) => None,
+    };
+    let mut domains = Vec::new();
+    match user {
+        None => {}
+        Some(User::Id(id)) => texts.push(id),
+        Some(User::Name { name, domain }) => {
+            texts.push(name);
+            domains.push(domain);
+        }
+    }
+    match &cloud.scope {
+        Scope::Unscoped => {}
+        Scope::ProjectId(id) | Scope::Trust(id) => texts.push(id),
+        Scope::ProjectName { name, domain } => {
+            texts.push(name);
+            domains.push(domain);
+        }
+        Scope::Domain(domain) => domains.push(domain),
+    }
+    let domains = domains.into_iter().map(|domain| match domain {
+        Domain::Id(text) | Domain::Name(text) => text,
+    });
+    texts.into_iter().chain(domains).map(String::as_str)
 }
 
 async fn addresses_of(host: &str) -> std::io::Result<Vec<SocketAddr>> {

@@ -2,9 +2,11 @@
 //!
 //! Help, man pages and completions are made of the comments here.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::watch;
@@ -26,7 +28,7 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve KMS v2 on a unix socket (also what happens with flags alone)
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Ask a running sidecar whether it is well; for exec probes
     Probe(Probe),
     /// Show what a running sidecar holds
@@ -39,10 +41,12 @@ pub(super) enum Command {
     Version,
 }
 
+// As in Go, the last of several flags of one name counts.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(super) struct Serve {
     /// Path of the unix socket, which kube-apiserver's configuration names too
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = socket_path())]
     pub(super) socketpath: PathBuf,
     /// The cloud-config file of the Go plugin; *.toml is read as strict TOML
     #[arg(long, value_name = "FILE")]
@@ -96,12 +100,30 @@ pub(super) struct Klog {
     pub(super) stderrthreshold: Option<String>,
     #[arg(long, hide = true)]
     pub(super) vmodule: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) log_flush_frequency: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) log_backtrace_at: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) log_dir: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) log_file: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) log_file_max_size: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    pub(super) add_dir_header: Option<Option<String>>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    pub(super) one_output: Option<Option<String>>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    pub(super) skip_headers: Option<Option<String>>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    pub(super) skip_log_headers: Option<Option<String>>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Probe {
     /// Path of the sidecar's socket
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = socket_path())]
     pub(super) socketpath: PathBuf,
     /// Fail unless Status is ok, that is, a usable write key is held
     #[arg(long, conflicts_with = "deep")]
@@ -136,7 +158,7 @@ pub(super) struct Check {
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// Path of the sidecar's socket
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = socket_path())]
     pub(super) socketpath: PathBuf,
     /// Print one JSON document
     #[arg(long)]
@@ -158,9 +180,42 @@ pub(super) struct Rotate {
     #[arg(
         long,
         value_name = "PATH",
+        value_parser = socket_path(),
         default_value = "/run/barbican-kms/kms.sock"
     )]
     pub(super) socketpath: PathBuf,
+}
+
+/// A path, or a URL of it as in kube-apiserver's configuration.
+fn socket_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(parse_socket_path)
+}
+
+pub(super) fn parse_socket_path(text: OsString) -> Result<PathBuf, String> {
+    let Some(text) = text.to_str() else {
+        return Ok(text.into());
+    };
+    if text.starts_with('@') {
+        return Err(
+            "a name that begins with `@` has no file and so no owner and no mode: every process of \
+             the network could unwrap with it; give the path of a file, such as \
+             /run/barbican-kms/kms.sock"
+                .to_owned(),
+        );
+    }
+    let Some(rest) = text.strip_prefix("unix:") else {
+        return Ok(text.into());
+    };
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.starts_with('/') && !path.starts_with("/@") {
+        Ok(path.into())
+    } else {
+        Err(
+            "a URL of a socket has three slashes, unix:///run/barbican-kms/kms.sock; or give the \
+             path alone"
+                .to_owned(),
+        )
+    }
 }
 
 pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
@@ -190,5 +245,5 @@ fn parse_group(text: &str) -> Result<u32, String> {
         return Ok(number);
     }
     serve::group_number(text)
-        .ok_or_else(|| format!("no group {text:?} in /etc/group; write its number"))
+        .ok_or_else(|| "there is no such group in /etc/group; write its number".to_owned())
 }

@@ -19,7 +19,7 @@ use http::Uri;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::config::{self, Environment, Live, Loaded, files};
+use crate::config::{self, Environment, Live, Loaded, files, shown};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
 use crate::openstack::{Endpoint, Error, OpenStack, Session, Timing};
@@ -101,7 +101,7 @@ impl Walk<'_> {
         };
         let found = format!(
             "{}, {}, {} key{}, {} file{}",
-            path.display(),
+            shown::path(path),
             identity(&live.cloud.identity),
             live.ring.ids().count(),
             plural(live.ring.ids().count()),
@@ -140,7 +140,7 @@ impl Walk<'_> {
             .proxy(url)
             .map(|proxy| format!(" (proxy {proxy})"))
             .unwrap_or_default();
-        let host = url.host().unwrap_or_default();
+        let host = shown::host(url.host().unwrap_or_default());
         self.pass(
             &name,
             format!("{host}{via} is {}", addresses.join(", ")),

@@ -28,16 +28,6 @@ pub(super) fn decide(
     sources: &mut Sources<'_>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Live, ConfigError> {
-    if !raw.flag(Key::UseClouds) {
-        for key in [Key::Cloud, Key::CloudsFile] {
-            if let Some(setting) = raw.get(key) {
-                warnings.push(Warning::Ineffective {
-                    place: setting.place.clone(),
-                    reason: Ineffective::WithoutUseClouds,
-                });
-            }
-        }
-    }
     let keystone = keystone(&mut raw)?;
     let (identity, scope) = identity::decide(&mut raw, warnings)?;
     let cloud = Cloud {

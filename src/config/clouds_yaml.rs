@@ -1,11 +1,19 @@
 //! clouds.yaml and the files around it: where they are looked for, and which
 //! entry counts.
 //!
-//! Called by [`super::load()`] when `use-clouds` is set. What an entry may say is in
-//! [`entry`]. The search is the Go plugin's, but a file that is named must exist,
-//! and secure.yaml counts for an entry that was not named as well.
+//! Called by [`super::load()`] for `use-clouds` or `cloud`. What an entry may say is in
+//! [`entry`], what comes of it in [`merge`]. The search is the Go plugin's, but a file
+//! that is named must exist, and secure.yaml counts for an entry that was not named as
+//! well.
 
+mod doubts;
 mod entry;
+mod error;
+mod merge;
+
+pub use doubts::EntryDoubt;
+pub use error::CloudsError;
+pub(super) use merge::{Chosen, merge};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,87 +21,19 @@ use std::path::{Path, PathBuf};
 use entry::{Document, Entry};
 
 use super::error::ConfigError;
+use super::form;
 use super::key::Key;
 use super::load::Environment;
-use super::place::{Place, Position};
+use super::place::Place;
 use super::raw::{Raw, Setting, Value};
+use super::shown::{self, Shown};
 use super::sources::{Content, Sources};
-use super::warning::Warning;
-use super::yaml::YamlProblem;
-
-/// Why no entry could be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CloudsError {
-    /// There is no clouds.yaml.
-    #[error(
-        "{place}: there is no {file}; looked for {}; create one of them, or name it with \
-         clouds-file", list(searched.iter().map(|path| path.display()))
-    )]
-    NoFile {
-        /// The setting that wants it.
-        place: Box<Place>,
-        /// What was looked for.
-        file: &'static str,
-        /// Where.
-        searched: Vec<PathBuf>,
-    },
-    /// A file that cannot be read as YAML of the right shape.
-    #[error("{}:{at}: {problem}", file.display())]
-    Yaml {
-        /// The file.
-        file: PathBuf,
-        /// Where in it.
-        at: Position,
-        /// What is wrong.
-        problem: YamlProblem,
-    },
-    /// No entry at all.
-    #[error("{}: there is no cloud in it; add one below `clouds:`", file.display())]
-    NoCloud {
-        /// clouds.yaml.
-        file: PathBuf,
-    },
-    /// Several entries and none chosen.
-    #[error(
-        "{}: there are several clouds ({}); name one with `cloud = NAME` in [Global] or with \
-         OS_CLOUD", file.display(), list(names.iter())
-    )]
-    SeveralClouds {
-        /// clouds.yaml.
-        file: PathBuf,
-        /// The entries.
-        names: Vec<String>,
-    },
-    /// No entry of the wanted name.
-    #[error("{}: there is no cloud {name}; there is {}", file.display(), list(names.iter()))]
-    NoSuchCloud {
-        /// clouds.yaml or clouds-public.yaml.
-        file: PathBuf,
-        /// The wanted name.
-        name: String,
-        /// The entries.
-        names: Vec<String>,
-    },
-    /// No entry has anything to log in with.
-    #[error("{}: cloud {name} has no `auth:`; add it with auth_url and credentials", file.display())]
-    NoAuth {
-        /// clouds.yaml.
-        file: PathBuf,
-        /// The entry.
-        name: String,
-    },
-}
-
-fn list<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> String {
-    let texts: Vec<_> = items.map(|item| item.to_string()).collect();
-    if texts.is_empty() {
-        "none".to_owned()
-    } else {
-        texts.join(", ")
-    }
-}
+use super::warning::{Ineffective, Warning};
 
 /// Reads the settings that clouds.yaml adds to those of a cloud-config.
+///
+/// Without `use-clouds`, the Go plugin looks for them all the same as soon as `cloud` is
+/// set; where there is no file, it does not start, and here the cloud-config counts alone.
 ///
 /// # Errors
 /// When there is no file, no entry, or when a file cannot be read.
@@ -102,30 +42,48 @@ pub(super) fn read(
     environment: &Environment,
     sources: &mut Sources<'_>,
     warnings: &mut Vec<Warning>,
-) -> Result<BTreeMap<Key, Setting>, ConfigError> {
-    let place = match raw.get(Key::UseClouds) {
-        Some(setting) => setting.place.clone(),
-        None => return Ok(BTreeMap::new()),
+) -> Result<Option<Chosen>, ConfigError> {
+    let use_clouds = raw.flag(Key::UseClouds);
+    let named_by = raw.get(Key::Cloud).map(|setting| setting.place.clone());
+    let clouds_file = raw.get(Key::CloudsFile).filter(|setting| {
+        if !use_clouds {
+            warnings.push(without_use_clouds(setting.place.clone()));
+        }
+        use_clouds
+    });
+    let flag = raw.get(Key::UseClouds).filter(|_| use_clouds);
+    let Some(place) = flag.or(raw.get(Key::Cloud)).map(|flag| flag.place.clone()) else {
+        return Ok(None);
     };
     let mut finder = Finder {
         environment,
         sources,
         warnings,
+        word: if use_clouds { "use-clouds" } else { "cloud" },
         place,
     };
-    let named = raw
-        .get(Key::CloudsFile)
-        .map(|setting| (text(setting), setting.place.clone()));
-    let clouds = finder.clouds(named)?;
-    let wanted = raw
-        .get(Key::Cloud)
-        .map(text)
-        .or_else(|| environment.cloud.clone());
+    let named = clouds_file.map(|setting| (text(setting), setting.place.clone()));
+    let clouds = match finder.clouds(named)? {
+        Some(clouds) => clouds,
+        None if use_clouds => return Err(finder.no_file("clouds.yaml")),
+        None => {
+            let place = finder.place;
+            warnings.push(without_use_clouds(place));
+            return Ok(None);
+        }
+    };
+    let wanted = match raw.get(Key::Cloud) {
+        Some(setting) => Some((text(setting), setting.place.clone())),
+        None => environment
+            .cloud
+            .clone()
+            .map(|name| (name, finder.by_variable("OS_CLOUD"))),
+    };
     let secure = finder.secure()?;
 
     let (name, mut entry) = choose(clouds, wanted, secure.as_ref())?;
-    if let Some(profile) = entry.profile() {
-        let public = finder.public(&profile)?;
+    if let Some((profile, place)) = entry.profile() {
+        let public = finder.public(&profile, place)?;
         entry = entry.or(public);
     }
     if let Some(mut secure) = secure
@@ -136,11 +94,26 @@ pub(super) fn read(
     if !entry.has_auth() {
         return Err(CloudsError::NoAuth {
             file: name.file,
-            name: name.name,
+            name: shown::name(&name.name),
         }
         .into());
     }
-    Ok(entry.into_settings(environment.home.as_deref()))
+    warnings.append(&mut entry.take_doubts());
+    if let Some(place) = named_by.clone().filter(|_| !use_clouds) {
+        warnings.push(Warning::CloudAlone(place));
+    }
+    Ok(Some(Chosen {
+        settings: entry.into_settings(environment.home.as_deref()),
+        named_by,
+        use_clouds,
+    }))
+}
+
+fn without_use_clouds(place: Place) -> Warning {
+    Warning::Ineffective {
+        place,
+        reason: Ineffective::WithoutUseClouds,
+    }
 }
 
 /// The name of an entry, and the file that it stands in.
@@ -153,7 +126,7 @@ struct EntryName {
 /// only one of secure.yaml, which then has to hold all of it.
 fn choose(
     mut clouds: Document,
-    wanted: Option<String>,
+    wanted: Option<(String, Place)>,
     secure: Option<&Document>,
 ) -> Result<(EntryName, Entry), ConfigError> {
     let only = |entries: &BTreeMap<String, Entry>| {
@@ -161,11 +134,12 @@ fn choose(
         names.next().filter(|_| names.next().is_none())
     };
     let file = clouds.file.clone();
+    let (wanted, place) = wanted.unzip();
     let Some(name) = wanted.or_else(|| only(&clouds.entries)) else {
         if let Some(name) = secure.and_then(|secure| only(&secure.entries)) {
             return Ok((EntryName { file, name }, Entry::default()));
         }
-        let names: Vec<_> = clouds.entries.into_keys().collect();
+        let names = shown_names(&clouds.entries);
         return Err(if names.is_empty() {
             CloudsError::NoCloud { file }.into()
         } else {
@@ -177,11 +151,19 @@ fn choose(
         Some(entry) => entry,
         None if clouds.entries.is_empty() && in_secure() => Entry::default(),
         None => {
-            let names = clouds.entries.into_keys().collect();
-            return Err(CloudsError::NoSuchCloud { file, name, names }.into());
+            let names = shown_names(&clouds.entries);
+            // Only a name that somebody has given can be missing.
+            return Err(match place.map(Box::new) {
+                Some(place) => CloudsError::NoSuchCloud { place, file, names }.into(),
+                None => CloudsError::NoCloud { file }.into(),
+            });
         }
     };
     Ok((EntryName { file, name }, entry))
+}
+
+fn shown_names(entries: &BTreeMap<String, Entry>) -> Vec<Shown> {
+    entries.keys().map(|name| shown::name(name)).collect()
 }
 
 fn text(setting: &Setting) -> String {
@@ -198,10 +180,12 @@ struct Finder<'a, 's> {
     warnings: &'a mut Vec<Warning>,
     /// The setting on whose behalf files are looked for.
     place: Place,
+    /// What that is called.
+    word: &'static str,
 }
 
 impl Finder<'_, '_> {
-    fn clouds(&mut self, named: Option<(String, Place)>) -> Result<Document, ConfigError> {
+    fn clouds(&mut self, named: Option<(String, Place)>) -> Result<Option<Document>, ConfigError> {
         let (file, content) = match (named, &self.environment.client_config_file) {
             (Some((path, place)), _) => {
                 let path = PathBuf::from(path);
@@ -209,11 +193,12 @@ impl Finder<'_, '_> {
                 (self.sources.absolute(&path), content)
             }
             (None, Some(path)) => self.named_by_variable(path, "OS_CLIENT_CONFIG_FILE")?,
-            (None, None) => self
-                .search("clouds")?
-                .ok_or_else(|| self.no_file("clouds.yaml"))?,
+            (None, None) => match self.search("clouds")? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
         };
-        self.parse(file, &content, "clouds")
+        self.parse(file, &content, "clouds").map(Some)
     }
 
     fn secure(&mut self) -> Result<Option<Document>, ConfigError> {
@@ -226,15 +211,17 @@ impl Finder<'_, '_> {
             .transpose()
     }
 
-    fn public(&mut self, profile: &str) -> Result<Entry, ConfigError> {
-        let (file, content) = self
-            .search("clouds-public")?
-            .ok_or_else(|| self.no_file("clouds-public.yaml"))?;
+    fn public(&mut self, profile: &str, place: Place) -> Result<Entry, ConfigError> {
+        let place = Box::new(place);
+        let Some((file, content)) = self.search("clouds-public")? else {
+            let searched = self.candidates("clouds-public");
+            return Err(CloudsError::NoPublicFile { place, searched }.into());
+        };
         let mut document = self.parse(file, &content, "public-clouds")?;
         document.entries.remove(profile).ok_or_else(|| {
             ConfigError::Clouds(CloudsError::NoSuchCloud {
-                name: profile.to_owned(),
-                names: document.entries.keys().cloned().collect(),
+                place,
+                names: shown_names(&document.entries),
                 file: document.file.clone(),
             })
         })
@@ -245,12 +232,16 @@ impl Finder<'_, '_> {
         path: &Path,
         variable: &'static str,
     ) -> Result<(PathBuf, Content), ConfigError> {
-        let place = Place {
-            field: format!("use-clouds with {variable}"),
-            ..self.place.clone()
-        };
+        let place = self.by_variable(variable);
         let content = self.sources.read_named(path, &place)?;
         Ok((self.sources.absolute(path), content))
+    }
+
+    fn by_variable(&self, variable: &'static str) -> Place {
+        Place {
+            field: format!("{} with {variable}", self.word),
+            ..self.place.clone()
+        }
     }
 
     fn search(&mut self, stem: &str) -> Result<Option<(PathBuf, Content)>, ConfigError> {
@@ -292,8 +283,12 @@ impl Finder<'_, '_> {
         content: &Content,
         top: &'static str,
     ) -> Result<Document, ConfigError> {
-        let document = Document::parse(&file, &content.bytes, top)
-            .map_err(|(at, problem)| CloudsError::Yaml { file, at, problem })?;
+        let document = Document::parse(&file, &content.bytes, top).map_err(|(at, problem)| {
+            match form::of_clouds_yaml(&content.bytes) {
+                Some(form) => CloudsError::Form { file, form },
+                None => CloudsError::Yaml { file, at, problem },
+            }
+        })?;
         if document.holds_secret() {
             let warning = self.sources.world_readable(&document.file, content);
             self.warnings.extend(warning);

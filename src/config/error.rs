@@ -5,16 +5,18 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::clouds_yaml::CloudsError;
+use super::form::Form;
 use super::gcfg::GcfgError;
+use super::key::Key;
 use super::place::Place;
 use super::refusal::Refusal;
+use super::shown::{self, Shown};
 use super::toml_file::TomlError;
 use super::warning::Warning;
 
 /// A configuration that is refused, with what is known of it nevertheless.
 ///
 /// Its `Display` is that of the error.
-#[derive(Debug)]
 pub struct LoadError {
     /// Why.
     pub error: Box<ConfigError>,
@@ -23,6 +25,17 @@ pub struct LoadError {
     /// Every file that was read or looked for: a change of one of them is a
     /// reason to try again.
     pub files: Vec<PathBuf>,
+}
+
+impl fmt::Debug for LoadError {
+    /// Whatever is taken for the path of a file may be something else.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadError")
+            .field("error", &self.error)
+            .field("warnings", &self.warnings)
+            .field("files", &self.files.len())
+            .finish()
+    }
 }
 
 impl fmt::Display for LoadError {
@@ -38,17 +51,25 @@ impl std::error::Error for LoadError {}
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file cannot be read.
-    #[error("{}{}: {error}", file.display(), origin(named_by.as_ref()))]
+    #[error("{}", of_file(file, named_by.as_ref(), error))]
     File {
         /// The file.
-        file: PathBuf,
+        file: Shown,
         /// The setting that names it.
         named_by: Option<Place>,
         /// Why not.
         error: FileError,
     },
+    /// What is there is no cloud-config at all.
+    #[error("{}: {form}", shown::path(file))]
+    Form {
+        /// The file.
+        file: PathBuf,
+        /// What it is instead.
+        form: Form,
+    },
     /// A cloud-config is not valid gcfg.
-    #[error("{}:{error}", file.display())]
+    #[error("{}:{error}", shown::path(file))]
     Gcfg {
         /// The file.
         file: PathBuf,
@@ -56,7 +77,7 @@ pub enum ConfigError {
         error: GcfgError,
     },
     /// A cloud-config whose name ends in `.toml` is not valid.
-    #[error("{}:{error}", file.display())]
+    #[error("{}:{error}", shown::path(file))]
     Toml {
         /// The file.
         file: PathBuf,
@@ -75,7 +96,7 @@ pub enum ConfigError {
         refusal: Refusal,
     },
     /// A setting is missing.
-    #[error("{}: {refusal}", file.display())]
+    #[error("{}: {refusal}", shown::path(file))]
     Missing {
         /// The cloud-config.
         file: PathBuf,
@@ -84,8 +105,34 @@ pub enum ConfigError {
     },
 }
 
-fn origin(place: Option<&Place>) -> String {
-    place.map_or_else(String::new, |place| format!(" (named by {place})"))
+/// The file, the setting that names it, and why not; or, where that names something which
+/// is hardly a file, what to do instead.
+fn of_file(file: &Shown, named_by: Option<&Place>, error: &FileError) -> String {
+    let Some(place) = named_by else {
+        return format!("{file}: {error}");
+    };
+    if !file.is_described() {
+        return format!("{file} (named by {place}): {error}");
+    }
+    let inline = if place.field == Key::CaFile.to_string() {
+        ", or give the certificate as `cafilecontents`"
+    } else {
+        ""
+    };
+    if file.is_pem() {
+        return format!(
+            "{place}: {file} stands where the path of a file belongs; store it in a file and name \
+             that{inline}"
+        );
+    }
+    let error = match error {
+        FileError::Missing => "there is no file of this name".to_owned(),
+        other => format!("reading such a file fails ({other})"),
+    };
+    format!(
+        "{place}: {file} stands where the path of a file belongs, and {error}; correct the path, \
+         or if this is the content, store it in a file and name that{inline}"
+    )
 }
 
 /// Why a file cannot be read.

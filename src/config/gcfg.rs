@@ -13,6 +13,7 @@ use std::path::Path;
 use scanner::{Scanner, Token, Value, position, unquote};
 
 use super::key::{Key, Kind, Section};
+use super::odd_marks::OddMarks;
 use super::place::{Place, Position};
 use super::raw::{self, Raw};
 use super::warning::Warning;
@@ -97,6 +98,9 @@ pub enum Problem {
 }
 
 fn shown(character: char) -> String {
+    if let Some(what) = OddMarks::of_character(character) {
+        return format!(", {what}");
+    }
     if character.is_control() || character.is_whitespace() {
         String::new()
     } else {

@@ -51,7 +51,8 @@ macro_rules! keys {
         pub enum Key { $($variant,)* }
 
         impl Key {
-            pub(super) fn all() -> impl Iterator<Item = Self> {
+            /// Every key.
+            pub fn all() -> impl Iterator<Item = Self> {
                 [$(Self::$variant,)*].into_iter()
             }
 
@@ -61,7 +62,7 @@ macro_rules! keys {
             }
 
             /// The section; none for what only clouds.yaml can say.
-            pub(super) fn section(self) -> Option<Section> {
+            pub fn section(self) -> Option<Section> {
                 match self { $(Self::$variant => keys!(@section $section),)* }
             }
 

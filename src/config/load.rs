@@ -1,17 +1,17 @@
 //! The front door: from the path of a cloud-config to [`Live`].
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::clouds_yaml;
 use super::error::{ConfigError, LoadError};
-use super::key::Key;
 use super::sources::{ReadFile, Sources};
 use super::warning::Warning;
-use super::{Live, Proxy, cloud_config, gcfg, toml_file};
+use super::{Live, Proxy, cloud_config, form, gcfg, odd_marks, shown, toml_file};
 
 /// What is taken from the process's environment rather than from files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `OS_CLOUD`: the entry of clouds.yaml, unless the cloud-config names one.
     pub cloud: Option<String>,
@@ -27,8 +27,21 @@ pub struct Environment {
     pub proxy: Proxy,
 }
 
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path =
+            |path: &Option<PathBuf>| path.as_deref().map(|path| shown::path(path).to_string());
+        f.debug_struct("Environment")
+            .field("cloud", &self.cloud.is_some())
+            .field("client_config_file", &path(&self.client_config_file))
+            .field("client_secure_file", &path(&self.client_secure_file))
+            .field("proxy", &self.proxy)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A configuration that can be used.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Loaded {
     /// The configuration.
     pub live: Arc<Live>,
@@ -37,6 +50,16 @@ pub struct Loaded {
     /// Every file that was read or looked for: a change of one of them can change
     /// the configuration.
     pub files: Vec<PathBuf>,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("live", &self.live)
+            .field("warnings", &self.warnings)
+            .field("files", &self.files.len())
+            .finish()
+    }
 }
 
 /// Whether a cloud-config of this name is TOML: when it ends in `.toml`, to the letter. Any
@@ -82,27 +105,38 @@ fn assemble(
 ) -> Result<Live, ConfigError> {
     let file = sources.absolute(path);
     let content = sources.read(path).map_err(|error| ConfigError::File {
-        file: file.clone(),
+        file: sources.shown(path),
         named_by: None,
         error,
     })?;
     let mut raw = if is_toml(path) {
-        toml_file::read(&file, &content.bytes, warnings).map_err(|error| ConfigError::Toml {
-            file: file.clone(),
-            error,
+        toml_file::read(&file, &content.bytes, warnings).map_err(|error| {
+            of_form(&content.bytes, &file).unwrap_or(ConfigError::Toml {
+                file: file.clone(),
+                error,
+            })
         })?
     } else {
-        gcfg::read(&file, &content.bytes, warnings).map_err(|error| ConfigError::Gcfg {
-            file: file.clone(),
-            error,
+        gcfg::read(&file, &content.bytes, warnings).map_err(|error| {
+            of_form(&content.bytes, &file).unwrap_or(ConfigError::Gcfg {
+                file: file.clone(),
+                error,
+            })
         })?
     };
     if raw.holds_secret() {
         warnings.extend(sources.world_readable(&file, &content));
     }
-    if raw.flag(Key::UseClouds) {
-        let entry = clouds_yaml::read(&raw, environment, sources, warnings)?;
-        raw.fill(entry);
+    if let Some(entry) = clouds_yaml::read(&raw, environment, sources, warnings)? {
+        clouds_yaml::merge(&mut raw, entry, warnings);
     }
+    odd_marks::warn(&raw, warnings);
     cloud_config::decide(raw, environment.proxy.clone(), sources, warnings)
+}
+
+/// The error that a file is of another kind altogether, if that is to be seen.
+fn of_form(bytes: &[u8], file: &Path) -> Option<ConfigError> {
+    let form = form::of_cloud_config(bytes)?;
+    let file = file.to_owned();
+    Some(ConfigError::Form { file, form })
 }

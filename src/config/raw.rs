@@ -9,6 +9,7 @@ use super::error::ConfigError;
 use super::key::{Key, Section};
 use super::place::{Place, Position};
 use super::refusal::Refusal;
+use super::shown;
 use super::warning::Warning;
 
 /// The settings of one file.
@@ -89,13 +90,14 @@ impl Raw {
         self.settings.insert(key, Setting { value, place });
     }
 
-    /// Sets every key that is not set here, or is empty.
-    pub(super) fn fill(&mut self, others: BTreeMap<Key, Setting>) {
-        for (key, setting) in others {
-            if self.get(key).is_none() {
-                self.settings.insert(key, setting);
-            }
-        }
+    /// Sets a key to what another file says.
+    pub(super) fn insert(&mut self, key: Key, setting: Setting) {
+        self.settings.insert(key, setting);
+    }
+
+    /// All settings.
+    pub(super) fn settings(&self) -> impl Iterator<Item = &Setting> {
+        self.settings.values()
     }
 
     /// A setting, unless it is empty.
@@ -161,7 +163,7 @@ impl Raw {
                 place: Place {
                     file: self.file.clone(),
                     at,
-                    field: format!("[{name}]"),
+                    field: format!("[{}]", shown::name(name)),
                 },
                 meant,
             });
@@ -179,7 +181,7 @@ impl Raw {
         let meant = Key::nearest(section, name);
         let shown = shown.or_else(|| meant.map(|_| name));
         let field = match shown {
-            Some(name) => format!("[{}] {name}", section.name()),
+            Some(name) => format!("[{}] {}", section.name(), shown::name(name)),
             None => format!("[{}]", section.name()),
         };
         Warning::UnknownKey {

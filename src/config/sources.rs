@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, FileError};
 use super::place::Place;
+use super::shown::{self, Shown};
 use super::warning::Warning;
 
 /// What reads a file; [`super::files::read`] outside of tests.
@@ -68,7 +69,7 @@ impl<'a> Sources<'a> {
         named_by: &Place,
     ) -> Result<Content, ConfigError> {
         self.read(path).map_err(|error| ConfigError::File {
-            file: self.absolute(path),
+            file: self.shown(path),
             named_by: Some(named_by.clone()),
             error,
         })
@@ -85,7 +86,7 @@ impl<'a> Sources<'a> {
                 Err(FileError::Missing) => {}
                 Err(error) => {
                     return Err(ConfigError::File {
-                        file: self.absolute(path),
+                        file: self.shown(path),
                         named_by: None,
                         error,
                     });
@@ -101,6 +102,16 @@ impl<'a> Sources<'a> {
             file: self.absolute(path),
             mode: content.mode,
         })
+    }
+
+    /// A file's name for messages: as somebody has written it, it may be something else.
+    pub(super) fn shown(&self, path: &Path) -> Shown {
+        let written = shown::path(path);
+        if written.is_described() {
+            written
+        } else {
+            shown::path(&self.absolute(path))
+        }
     }
 
     pub(super) fn absolute(&self, path: &Path) -> PathBuf {

@@ -10,8 +10,10 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::key::{Key, Kind, Section};
+use super::odd_marks::OddMarks;
 use super::place::Position;
 use super::raw::{Raw, Value};
+use super::shown::{self, Shown};
 use super::warning::Warning;
 
 /// Why a TOML file cannot be used, and where.
@@ -36,11 +38,14 @@ pub enum TomlProblem {
          must not be called *.toml)"
     )]
     Syntax(Box<str>),
+    /// A character that comes from a word processor.
+    #[error("not valid TOML: {0}")]
+    OddMark(&'static str),
     /// A key outside every section.
     #[error("{name} stands outside every section; write it below {}", section_names(*meant))]
     OutsideSections {
         /// The key.
-        name: Box<str>,
+        name: Shown,
         /// The key that is called so.
         meant: Option<Key>,
     },
@@ -61,7 +66,7 @@ pub enum TomlProblem {
         /// The section.
         section: Section,
         /// The key.
-        name: Box<str>,
+        name: Shown,
         /// What was probably meant.
         meant: Option<Key>,
     },
@@ -139,7 +144,10 @@ impl Reader<'_> {
     fn read(&mut self, warnings: &mut Vec<Warning>) -> Result<(), TomlError> {
         let document = DeTable::parse(self.text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
-            self.error(offset, TomlProblem::Syntax(error.message().into()))
+            let rest = self.text.get(offset..).unwrap_or_default();
+            let mark = rest.chars().next().and_then(OddMarks::of_character);
+            let syntax = || TomlProblem::Syntax(error.message().into());
+            self.error(offset, mark.map_or_else(syntax, TomlProblem::OddMark))
         })?;
         for (name, value) in in_order(document.get_ref()) {
             let offset = name.span().start;
@@ -165,7 +173,7 @@ impl Reader<'_> {
                 }
                 (None, _) => {
                     let problem = TomlProblem::OutsideSections {
-                        name: name.into(),
+                        name: shown::name(name),
                         meant: Key::all().find(|key| key.name() == name),
                     };
                     return Err(self.error(offset, problem));
@@ -182,7 +190,7 @@ impl Reader<'_> {
             let Some(key) = key else {
                 let problem = TomlProblem::UnknownKey {
                     section,
-                    name: text.into(),
+                    name: shown::name(text),
                     meant: Key::nearest(section, text),
                 };
                 return Err(self.error(name.span().start, problem));

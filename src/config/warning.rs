@@ -4,9 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::clouds_yaml::EntryDoubt;
 use super::duration::format_duration;
 use super::key::{Key, Section};
+use super::odd_marks::OddMarks;
 use super::place::Place;
+use super::shown;
 use crate::key_id::KeyId;
 
 /// Something in the configuration that probably is not meant that way.
@@ -39,6 +42,31 @@ pub enum Warning {
         place: Place,
         /// Why.
         reason: Ineffective,
+    },
+    /// Two files say different things, and this one is not used.
+    Overruled {
+        /// The setting that is not used.
+        place: Place,
+        /// The one that is, if there is one.
+        by: Option<Place>,
+        /// `cloud`, if that is why.
+        cloud: Option<Place>,
+    },
+    /// `cloud` without `use-clouds`.
+    CloudAlone(Place),
+    /// A key of the chosen cloud that has no effect.
+    Entry {
+        /// The key.
+        place: Place,
+        /// Why.
+        doubt: EntryDoubt,
+    },
+    /// Typographic quotes and the like.
+    OddMarks {
+        /// The setting.
+        place: Place,
+        /// Which ones.
+        marks: OddMarks,
     },
     /// Certificates are not verified.
     VerificationOff(Place),
@@ -135,6 +163,30 @@ impl fmt::Display for Warning {
                 meant.name()
             ),
             Self::Ineffective { place, reason } => write!(f, "{place}: has no effect: {reason}"),
+            Self::Overruled { place, by, cloud } => {
+                write!(f, "{place}: has no effect: ")?;
+                match (by, cloud) {
+                    (Some(by), None) => write!(f, "{by} says something else and counts")?,
+                    (Some(by), Some(cloud)) => write!(
+                        f,
+                        "{by} says something else and counts, since {cloud} has who logs in taken \
+                         from there"
+                    )?,
+                    (None, Some(cloud)) => write!(
+                        f,
+                        "{cloud} has all that says who logs in taken from clouds.yaml"
+                    )?,
+                    (None, None) => f.write_str("it is not used")?,
+                }
+                f.write_str("; remove one of the two")
+            }
+            Self::CloudAlone(place) => write!(
+                f,
+                "{place}: who logs in is taken from clouds.yaml, all else from here; add \
+                 `use-clouds = true` to have the rest from there too, or remove it"
+            ),
+            Self::Entry { place, doubt } => write!(f, "{place}: {doubt}"),
+            Self::OddMarks { place, marks } => write!(f, "{place}: {marks}"),
             Self::VerificationOff(place) => write!(
                 f,
                 "{place}: CERTIFICATES ARE NOT VERIFIED: whoever can reach the network path can \
@@ -162,7 +214,7 @@ impl fmt::Display for Warning {
                 f,
                 "{}: every user of the host can read the credentials in it (mode {mode:04o}); run \
                  `chmod 600` on it",
-                file.display()
+                shown::path(file)
             ),
         }
     }

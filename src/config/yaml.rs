@@ -91,6 +91,11 @@ enum Tag {
 }
 
 impl Node {
+    /// Where it stands.
+    pub(super) fn position(&self) -> Position {
+        self.at
+    }
+
     /// The text of a scalar of whatever kind, as it is written; `None` for null.
     pub(super) fn into_text(self) -> Result<Option<(Position, String)>, YamlError> {
         if self.is_null() {

@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tracing::{debug, info, warn};
@@ -66,10 +67,14 @@ const INTROSPECTION: &str = "/barbican_kms.v1.";
 /// Pause after `accept` fails, which is for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often the socket's file is looked for: who deletes it does so by hand, and
+/// kube-apiserver asks every few seconds.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Serves until `shutdown`, then removes the socket's file and lets calls in flight
 /// finish for at most `drain`.
 pub async fn serve(
-    listener: Listener,
+    mut listener: Listener,
     kms: Kms,
     shutdown: impl Future<Output = ()>,
     drain: Duration,
@@ -78,6 +83,9 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     let mut crowd = Crowd::default();
     let mut accepting = Said::new(SUM_UP_AFTER);
+    let mut renewing = Said::new(SUM_UP_AFTER);
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connections = JoinSet::new();
     // Dropped when no more is accepted.
     let (open, closing) = watch::channel(());
@@ -107,6 +115,9 @@ pub async fn serve(
                 }
             },
             Some(_) = connections.join_next() => {}
+            _ = look.tick() => if listener.is_lost() {
+                renew(&mut listener, &mut renewing).await;
+            },
         }
     }
     // First of all: a new client is refused at once, where it would wait for an answer
@@ -122,6 +133,28 @@ pub async fn serve(
             drain_seconds = drain.as_secs(),
             "calls in flight were cut off"
         );
+    }
+}
+
+/// Listens again after the socket's file has been deleted.
+async fn renew(listener: &mut Listener, said: &mut Said<ErrorKind>) {
+    match listener.renew().await {
+        Ok(()) => {
+            said.works(Duration::ZERO, Instant::now());
+            warn!("the socket's file was deleted; it has been made again");
+        }
+        Err(error) => {
+            let kind = std::error::Error::source(&error)
+                .and_then(|source| source.downcast_ref::<io::Error>())
+                .map_or(ErrorKind::Other, io::Error::kind);
+            if let Some(failures) = said.fails(kind, Instant::now()) {
+                warn!(
+                    failures,
+                    "the socket's file was deleted and cannot be made again, trying again: {}",
+                    ErrorChain(&error)
+                );
+            }
+        }
     }
 }
 

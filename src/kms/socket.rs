@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
+use crate::config::shown;
+
 /// What `connect(2)` takes: the size of `sun_path` less the final zero (unix(7)).
 const PATH_MAX_BYTES: usize = 107;
 
@@ -31,7 +33,7 @@ pub struct SocketOptions {
 #[derive(Debug)]
 pub struct Listener {
     inner: UnixListener,
-    path: PathBuf,
+    options: SocketOptions,
     /// Device and inode: a file that somebody else has put there since is not ours.
     identity: (u64, u64),
 }
@@ -41,21 +43,28 @@ pub struct Listener {
 pub enum SocketError {
     /// `sun_path` is short.
     #[error(
-        "{path}: a socket path may have {PATH_MAX_BYTES} bytes, this one (with room for a \
-         temporary name) has more; choose a shorter --socketpath"
+        "{}: a socket path may have {PATH_MAX_BYTES} bytes, this one (with room for a \
+         temporary name) has more; choose a shorter --socketpath",
+        shown::path(path)
     )]
     PathTooLong {
         /// The path.
         path: PathBuf,
     },
     /// A path like `/` or `..`.
-    #[error("{path}: this is no file name; --socketpath wants the path of the socket itself")]
+    #[error(
+        "{}: this is no file name; --socketpath wants the path of the socket itself",
+        shown::path(path)
+    )]
     NoFileName {
         /// The path.
         path: PathBuf,
     },
     /// The directory is missing or cannot be used.
-    #[error("{directory}: cannot be used for the socket; mount or create the directory first")]
+    #[error(
+        "{}: cannot be used for the socket; mount or create the directory first",
+        shown::path(directory)
+    )]
     Directory {
         /// The directory.
         directory: PathBuf,
@@ -64,13 +73,19 @@ pub enum SocketError {
         source: io::Error,
     },
     /// Another process listens there.
-    #[error("{path}: another process listens here; end it first, or use another --socketpath")]
+    #[error(
+        "{}: another process listens here; end it first, or use another --socketpath",
+        shown::path(path)
+    )]
     InUse {
         /// The path.
         path: PathBuf,
     },
     /// Something else than a socket is there.
-    #[error("{path}: this is {what}, not a socket; it is left alone. Use another --socketpath")]
+    #[error(
+        "{}: this is {what}, not a socket; it is left alone. Use another --socketpath",
+        shown::path(path)
+    )]
     NotASocket {
         /// The path.
         path: PathBuf,
@@ -78,7 +93,7 @@ pub enum SocketError {
         what: &'static str,
     },
     /// Any other refusal of the system.
-    #[error("{path}: cannot listen here")]
+    #[error("{}: cannot listen here", shown::path(path))]
     Listen {
         /// The path.
         path: PathBuf,
@@ -124,7 +139,7 @@ impl Listener {
         let identity = (metadata.dev(), metadata.ino());
         Ok(Self {
             inner: listener,
-            path: path.clone(),
+            options: options.clone(),
             identity,
         })
     }
@@ -136,17 +151,34 @@ impl Listener {
 
     /// Where it listens.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.options.path
+    }
+
+    /// Whether its file has been deleted, so that nobody finds it any more. What
+    /// somebody else has put in its place is left alone.
+    pub fn is_lost(&self) -> bool {
+        let found = std::fs::symlink_metadata(self.path());
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Binds and listens again, where the file has been deleted.
+    ///
+    /// # Errors
+    /// As those of [`Listener::bind`]; this listener goes on as it was.
+    pub async fn renew(&mut self) -> Result<(), SocketError> {
+        let renewed = Self::bind(&self.options).await?;
+        *self = renewed;
+        Ok(())
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
+        let ours = std::fs::symlink_metadata(self.path())
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
         if ours {
             // Nothing can be done about a failure; the next start replaces the file.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(self.path());
         }
     }
 }

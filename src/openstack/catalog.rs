@@ -12,7 +12,7 @@ use serde::de::{MapAccess, SeqAccess};
 
 use super::excerpt::Excerpt;
 use super::lenient::{self, Element, LONGEST_LIST, Lenient, lenient};
-use crate::config::{Interface, escaped_url};
+use crate::config::{Interface, escaped_url, shown};
 
 /// Barbican's service type; there are no others (gophercloud knows none).
 pub(super) const SERVICE_TYPE: &str = "key-manager";
@@ -160,7 +160,14 @@ pub enum EndpointError {
 }
 
 fn in_region(region: Option<&str>) -> String {
-    region.map_or_else(String::new, |region| format!(" in region {region:?}"))
+    region.map_or_else(String::new, |region| {
+        let region = shown::name(region);
+        if region.is_described() {
+            format!(" in the region that is configured ({region})")
+        } else {
+            format!(" in region \"{region}\"")
+        }
+    })
 }
 
 /// Words of a catalog, printable and not too many.

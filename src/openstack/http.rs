@@ -15,7 +15,7 @@ use http::header::{
     ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
 };
 use http::response::Parts;
-use http::uri::{Authority, Scheme};
+use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -29,6 +29,7 @@ use super::error::{Asked, Problem, RequestError};
 use super::excerpt::{Excerpt, Redactor, is_keystones};
 use super::retry::{Timing, retry_after};
 use super::tls;
+use crate::config::shown;
 use crate::instruments::{Instruments, Outcome, Upstream};
 use crate::secret::Token;
 
@@ -178,6 +179,12 @@ impl Http {
     pub(super) fn proxy(&self, url: &Uri) -> Option<&str> {
         let proxy = self.connector.proxies().for_url(url)?;
         Some(proxy.shown())
+    }
+
+    /// The same, to connect to.
+    pub(super) fn proxy_address(&self, url: &Uri) -> Option<&str> {
+        let proxy = self.connector.proxies().for_url(url)?;
+        Some(proxy.address())
     }
 
     async fn run(
@@ -348,13 +355,8 @@ fn asked(call: &Call<'_>) -> Asked {
 
 /// Without user name, password and query.
 pub(super) fn shown(url: &Uri) -> String {
-    let authority = url.authority().map_or("", Authority::as_str);
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    let scheme = url.scheme_str().unwrap_or_default();
-    let shown = format!("{scheme}://{host}{}", url.path());
-    Excerpt::of_text(&shown).map_or_else(String::new, |shown| shown.to_string())
+    Excerpt::of_text(&shown::url(url).to_string())
+        .map_or_else(String::new, |shown| shown.to_string())
 }
 
 /// A body that stays in locked memory until the connection copies it out.

@@ -15,7 +15,7 @@ use http::{HeaderValue, Uri};
 use zeroize::Zeroizing;
 
 use self::exceptions::Exceptions;
-use crate::config;
+use crate::config::{self, shown};
 use crate::secret::LockedBytes;
 
 /// Why a proxy variable cannot be used. The value is not repeated: it may
@@ -44,12 +44,18 @@ pub(super) struct ProxyServer {
     pub(super) url: Uri,
     /// A ready `Basic` value: secret.
     basic: Option<LockedBytes>,
+    shown: String,
 }
 
 impl ProxyServer {
+    /// Host and port.
+    pub(super) fn address(&self) -> &str {
+        self.url.authority().map_or("", Authority::as_str)
+    }
+
     /// Host and port, for messages.
     pub(super) fn shown(&self) -> &str {
-        self.url.authority().map_or("", Authority::as_str)
+        &self.shown
     }
 
     /// The `Proxy-Authorization` header.
@@ -137,7 +143,8 @@ fn server(variable: &'static str, value: &str) -> Result<Option<ProxyServer>, Pr
         Some(user) => Some(basic(user).ok_or(malformed)?),
         None => None,
     };
-    Ok(Some(ProxyServer { url, basic }))
+    let shown = shown::host(url.authority().map_or("", Authority::as_str)).to_string();
+    Ok(Some(ProxyServer { url, basic, shown }))
 }
 
 /// `Basic ` and the base64 of the percent-decoded `user:password`.

@@ -1,5 +1,6 @@
 //! The configuration as a whole: files in, `Live` out, through the front door.
 
+mod clouds;
 mod files;
 mod hostile;
 mod identity;

@@ -31,3 +31,4 @@ mod serve;
 mod silence;
 mod socket;
 mod support;
+mod wrong_field;

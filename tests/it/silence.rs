@@ -20,7 +20,7 @@ const WRONG_PASSWORD: &str = "Wr0ng-Pa55word=of;nobody";
 const STORED_TEXT: &str = "b64dMDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 /// A server that answers with this status, and everything that it was sent.
-async fn echo(status: &'static str) -> (SocketAddr, JoinSet<()>) {
+pub(crate) async fn echo(status: &'static str) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let mut tasks = JoinSet::new();

@@ -497,3 +497,74 @@ async fn a_want_of_descriptors_is_said_once_and_so_is_its_end() {
         .await;
     assert_eq!(said(&sidecar), 1, "{}", sidecar.errors());
 }
+
+#[tokio::test]
+async fn a_socket_that_is_deleted_while_serving_is_made_again() {
+    let place = place();
+    let mut sidecar = place.start_with(&["--socket-mode", "0660"]);
+    let before = sidecar.client().await;
+    std::fs::remove_file(place.socket()).expect("removed");
+    let said = sidecar.logged("the socket's file was deleted").await;
+    assert_eq!(said["level"], "WARN", "{said}");
+    assert_eq!(mode(&place.socket()), 0o660);
+    let again = sidecar.client().await;
+    assert!(again.status().await.is_err(), "no key, but an answer");
+    assert!(before.status().await.is_err(), "who is connected stays so");
+    assert_eq!(sidecar.stop().await.code, 0);
+    assert!(!place.socket().exists());
+}
+
+#[tokio::test]
+async fn a_socket_whose_directory_is_deleted_is_made_again_in_the_next_one() {
+    let place = place();
+    let directory = place.path("run");
+    std::fs::create_dir(&directory).expect("a directory");
+    let socket = directory.join("kms.sock");
+    let mut command = place.command("serve");
+    command.arg("--socketpath").arg(&socket);
+    command.arg("--cloud-config").arg(place.config());
+    let mut sidecar = place.spawn(command);
+    sidecar
+        .until("it listens", async |_| Client::open(&socket).await.ok())
+        .await;
+    std::fs::remove_dir_all(&directory).expect("removed");
+    sidecar
+        .logged("the socket's file was deleted and cannot be made again")
+        .await;
+    std::fs::create_dir(&directory).expect("a directory");
+    sidecar.logged("it has been made again").await;
+    Client::open(&socket).await.expect("it listens");
+}
+
+#[tokio::test]
+async fn the_socket_of_somebody_else_is_left_alone_while_serving() {
+    let place = place();
+    let mut sidecar = place.start();
+    sidecar.client().await;
+    let hidden = place.path("other.sock");
+    let _other = UnixListener::bind(&hidden).expect("a socket");
+    std::fs::rename(&hidden, place.socket()).expect("renamed");
+    let before = inode(&place.socket());
+    assert_eq!(sidecar.stop().await.code, 0);
+    assert_eq!(inode(&place.socket()), before);
+}
+
+#[tokio::test]
+async fn a_url_is_a_path_and_a_name_without_a_file_is_refused() {
+    let place = place();
+    let url = format!("unix://{}", place.socket().display());
+    let mut command = place.command("serve");
+    command.args(["--socketpath", &url, "--log_flush_frequency=5s"]);
+    command.arg("--cloud_config").arg(place.config());
+    let mut sidecar = place.spawn(command);
+    sidecar.client().await;
+    assert!(is_socket(&place.socket()));
+    for (path, expected) in [
+        ("@kms", "begins with `@` has no file and so no owner"),
+        ("unix://run/kms.sock", "has three slashes"),
+    ] {
+        let said = run_serve(&place, Path::new(path), &[]).await;
+        assert_eq!(said.code, 64, "{said:?}");
+        assert!(said.errors.contains(expected), "{said:?}");
+    }
+}

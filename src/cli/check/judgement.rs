@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::{Identity, User};
+use crate::config::{Identity, User, shown};
 use crate::key_id::KeyId;
 use crate::openstack::{AccessRule, Account, Metadata};
 
@@ -12,15 +12,33 @@ use crate::openstack::{AccessRule, Account, Metadata};
 const EXPIRES_SOON: Duration = Duration::from_secs(90 * 24 * 3600);
 
 pub(super) fn identity(identity: &Identity) -> String {
+    let called = |word: &str, text: &str| {
+        let shown = shown::name(text);
+        if shown.is_described() {
+            format!("{word} ({shown})")
+        } else {
+            format!("{word} {shown}")
+        }
+    };
+    // Keystone's own ids look like keys: 16 bytes in hexadecimal.
+    let by_id = |article: &str, word: &str, id: &str| {
+        let shown = shown::name(id);
+        if shown.is_described() {
+            format!("{article}{word} by id")
+        } else {
+            format!("{word} id {shown}")
+        }
+    };
     let of = |user: &User| match user {
-        User::Id(id) => format!("user id {id}"),
-        User::Name { name, .. } => format!("user {name}"),
+        User::Id(id) => by_id("a ", "user", id),
+        User::Name { name, .. } => called("user", name),
     };
     match identity {
         Identity::Password { user, .. } => format!("password of {}", of(user)),
-        Identity::ApplicationCredentialId { id, .. } => format!("application credential {id}"),
+        Identity::ApplicationCredentialId { id, .. } => by_id("", "application credential", id),
         Identity::ApplicationCredentialName { name, user, .. } => {
-            format!("application credential {name} of {}", of(user))
+            let credential = called("application credential", name);
+            format!("{credential} of {}", of(user))
         }
         Identity::Token(_) => "a token".to_owned(),
     }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::doubts::{self, EntryDoubt};
 use crate::config::key::Key;
 use crate::config::place::{Place, Position};
 use crate::config::raw::{Setting, Value};
+use crate::config::shown;
+use crate::config::warning::Warning;
 use crate::config::yaml::{self, Mapping, Node, YamlError, YamlProblem};
 
 /// The entries of one file.
@@ -26,7 +29,7 @@ impl Document {
         let mut written = yaml::parse(text)?.into_mapping()?.unwrap_or_default();
         let entries = mapping(&mut written, top)?.unwrap_or_default();
         let entries = entries.into_iter().map(|(name, entry)| {
-            let path = format!("{top}.{name}");
+            let path = format!("{top}.{}", shown::name(&name));
             let context = Context { file, path };
             let entry = context.entry(entry.into_mapping()?.unwrap_or_default())?;
             Ok((name, entry))
@@ -47,9 +50,10 @@ impl Document {
 #[derive(Default)]
 pub(super) struct Entry {
     has_auth: bool,
-    profile: Option<String>,
+    profile: Option<(String, Place)>,
     settings: BTreeMap<Key, Setting>,
     interface: Option<Setting>,
+    doubts: Vec<Warning>,
 }
 
 impl Entry {
@@ -57,9 +61,14 @@ impl Entry {
         self.has_auth
     }
 
-    /// The entry of clouds-public.yaml that this one is based on.
-    pub(super) fn profile(&self) -> Option<String> {
+    /// The entry of clouds-public.yaml that this one is based on, and what says so.
+    pub(super) fn profile(&self) -> Option<(String, Place)> {
         self.profile.clone()
+    }
+
+    /// The keys that somebody counts on in vain.
+    pub(super) fn take_doubts(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.doubts)
     }
 
     /// This entry, completed by another one.
@@ -70,6 +79,7 @@ impl Entry {
         self.has_auth |= other.has_auth;
         self.profile = self.profile.or(other.profile);
         self.interface = self.interface.or(other.interface);
+        self.doubts.extend(other.doubts);
         self
     }
 
@@ -103,15 +113,27 @@ struct Context<'a> {
 impl Context<'_> {
     fn entry(&self, mut written: Mapping) -> Result<Entry, YamlError> {
         let auth = mapping(&mut written, "auth")?;
-        let profile = text(&mut written, "profile")?;
-        let cloud = text(&mut written, "cloud")?;
+        let named = |field, found: Option<(Position, String)>| {
+            found.map(|(at, name)| (name, self.place(field, at)))
+        };
+        let profile = named("profile", text(&mut written, "profile")?);
+        let cloud = named("cloud", text(&mut written, "cloud")?);
         let interface = text(&mut written, "interface")?;
         let mut entry = Entry {
             has_auth: auth.is_some(),
-            profile: profile.or(cloud).map(|(_, name)| name),
+            profile: profile.or(cloud),
             interface: interface.map(|text| self.setting("interface", text)),
-            settings: BTreeMap::new(),
+            ..Entry::default()
         };
+        if let Some(node) = written.remove("auth_type") {
+            let at = node.position();
+            let known = node.into_text().ok().flatten();
+            if known.is_some_and(|(_, kind)| !doubts::is_supported(&kind)) {
+                let place = self.place("auth_type", at);
+                let doubt = EntryDoubt::AuthType;
+                entry.doubts.push(Warning::Entry { place, doubt });
+            }
+        }
         self.fill(&mut entry, written, "", &FIELDS)?;
         self.fill(&mut entry, auth.unwrap_or_default(), "auth.", &AUTH_FIELDS)?;
         Ok(entry)
@@ -138,6 +160,13 @@ impl Context<'_> {
                 entry.settings.entry(*key).or_insert(setting);
             }
         }
+        for (name, node) in &written {
+            if let Some(doubt) = doubts::about(name, !prefix.is_empty()) {
+                let field = format!("{prefix}{}", shown::name(name));
+                let place = self.place(&field, node.position());
+                entry.doubts.push(Warning::Entry { place, doubt });
+            }
+        }
         Ok(())
     }
 
@@ -157,7 +186,7 @@ impl Context<'_> {
 }
 
 /// The fields of an entry, and what they mean; others are not for us.
-const FIELDS: [(&str, Key); 6] = [
+pub(super) const FIELDS: [(&str, Key); 6] = [
     ("region_name", Key::Region),
     ("endpoint_type", Key::EndpointType),
     ("verify", Key::TlsInsecure),
@@ -167,7 +196,7 @@ const FIELDS: [(&str, Key); 6] = [
 ];
 
 /// The fields of `auth:`.
-const AUTH_FIELDS: [(&str, Key); 20] = [
+pub(super) const AUTH_FIELDS: [(&str, Key); 20] = [
     ("auth_url", Key::AuthUrl),
     ("token", Key::Token),
     ("username", Key::Username),

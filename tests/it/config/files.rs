@@ -170,7 +170,8 @@ fn the_cloud_is_the_named_one_or_the_only_one() {
     );
     assert_eq!(
         directory.refusal(&use_clouds("cloud=c")),
-        "clouds.yaml: there is no cloud c; there is a, b"
+        "cloud.conf:3:7: [Global] cloud: there is no cloud of this name in clouds.yaml; there is \
+         a, b"
     );
 }
 
@@ -222,13 +223,17 @@ fn a_profile_without_its_file_is_refused() {
     );
     let refusal = directory.refusal(&use_clouds(""));
     assert!(
-        refusal.contains("there is no clouds-public.yaml"),
+        refusal.starts_with(
+            "clouds.yaml:3:14: clouds.one.profile: it has the rest of the entry taken from \
+             clouds-public.yaml, and there is none; looked for "
+        ),
         "{refusal}"
     );
     directory.write("clouds-public.yaml", "public-clouds: {other: {}}\n");
     assert_eq!(
         directory.refusal(&use_clouds("")),
-        "clouds-public.yaml: there is no cloud vendor; there is other"
+        "clouds.yaml:3:14: clouds.one.profile: there is no cloud of this name in \
+         clouds-public.yaml; there is other"
     );
 }
 

@@ -1,0 +1,29 @@
+//! What the command line refuses, fit to be shown.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::config::shown;
+
+/// A flag's value may be a secret in the wrong place, as a value of a file may be.
+pub(super) fn without_values(mut error: clap::Error) -> clap::Error {
+    // Elsewhere it is the name of a flag of ours.
+    let unknown = (error.kind() == ErrorKind::UnknownArgument).then_some(ContextKind::InvalidArg);
+    let given = [ContextKind::InvalidValue, ContextKind::InvalidSubcommand];
+    for kind in given.into_iter().chain(unknown) {
+        let Some(ContextValue::String(text)) = error.get(kind) else {
+            continue;
+        };
+        let bare = text.trim_start_matches('-');
+        let number = bare.len() < SHORT_NUMBER && bare.chars().all(|c| c.is_ascii_digit());
+        let value = shown::name(bare);
+        if value.is_described() && !number && !text.is_empty() {
+            error.insert(kind, ContextValue::String(value.to_string()));
+            // These repeat it.
+            error.insert(ContextKind::Suggested, ContextValue::None);
+        }
+    }
+    error
+}
+
+/// Longer ones could be a secret.
+const SHORT_NUMBER: usize = 12;
