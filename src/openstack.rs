@@ -28,7 +28,7 @@ pub use catalog::{Endpoint, EndpointError};
 pub use connect::Peer;
 pub use error::{Asked, Error, Problem, ReplyError, RequestError, TlsProblem};
 pub use excerpt::Excerpt;
-pub use keystone::{AccessRule, Account, ApplicationCredential, Session};
+pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
 pub use retry::Timing;
 pub use tls::{TlsError, Trust};

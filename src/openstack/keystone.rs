@@ -4,6 +4,7 @@
 //! memory, and is the only place besides the configuration where the password
 //! is kept.
 
+mod access_rule;
 mod body;
 mod reply;
 
@@ -19,8 +20,9 @@ use crate::config::Cloud;
 use crate::instruments::Upstream;
 use crate::secret::LockedBytes;
 
+pub use access_rule::{AccessRule, Fit};
 pub(super) use reply::clean;
-pub use reply::{AccessRule, Account, ApplicationCredential, Session};
+pub use reply::{Account, ApplicationCredential, Session};
 
 /// The longest reply to a login: a catalog of hundreds of services fits.
 const REPLY_BYTES: usize = 4 * 1024 * 1024;
