@@ -23,11 +23,11 @@ use tokio::time::Instant;
 use crate::config::{self, Environment, Live, Loaded, files};
 use crate::error_chain::ErrorChain;
 use crate::key_id::KeyId;
-use crate::openstack::{Endpoint, Error, OpenStack, Session, Timing};
+use crate::openstack::{CredentialEnd, Endpoint, Error, OpenStack, Session, Timing};
 use crate::secret::{self, ExposedKek, Protection};
 
 use access_rules::Base;
-use judgement::{described, doubts, identity, short_key, too_powerful};
+use judgement::{described, doubts, ends_soon, identity, short_key, too_powerful};
 
 pub use report::{Outcome, Report, Step};
 
@@ -75,6 +75,7 @@ impl Walk<'_> {
         let keystone = client.keystone().clone();
         self.reach(&client, "keystone", &keystone).await?;
         let session = self.login(&client, &live).await?;
+        let session = self.credential_end(&client, session).await?;
         let endpoint = self.catalog(&client, &session).await?;
         self.access_rules(&session, &endpoint, &live);
         for id in live.ring.ids() {
@@ -195,6 +196,31 @@ impl Walk<'_> {
         let warnings = too_powerful(account, &live.cloud.identity, &recommended);
         self.pass("login", found, warnings);
         Ok(session)
+    }
+
+    /// When the application credential ends; skipped for other logins.
+    async fn credential_end(
+        &mut self,
+        client: &OpenStack,
+        session: Arc<Session>,
+    ) -> Result<Arc<Session>, Failed> {
+        if session.account().application_credential.is_none() {
+            return Ok(session);
+        }
+        let name = "credential end";
+        match self.ask(name, client.credential_end(&session).await)? {
+            CredentialEnd::Never => self.pass(name, "never".to_owned(), Vec::new()),
+            CredentialEnd::Unknown => self.skip(
+                name,
+                access_rules::unknown_end(session.account().user_id.as_deref()),
+            ),
+            CredentialEnd::At(end) => {
+                let warnings = ends_soon(end, Timestamp::now()).into_iter().collect();
+                self.pass(name, format!("at {end}"), warnings);
+            }
+        }
+        // The newest one, should there have been another login.
+        self.ask("login", client.login().await)
     }
 
     async fn catalog(&mut self, client: &OpenStack, session: &Session) -> Result<Endpoint, Failed> {

@@ -22,8 +22,7 @@ const NAMES_FOR_IT: [&str; 6] = [
 ];
 
 /// Why Barbican answers 401 although a rule fits.
-pub(super) const SERVICE_TYPE: &str =
-    "an access rule allows this request, and Barbican refuses the token all the same: its \
+pub(super) const SERVICE_TYPE: &str = "an access rule allows this request, and Barbican refuses the token all the same: its \
      [keystone_authtoken] service_type is not set to key-manager, without which it refuses every \
      credential that has access rules; tell the cloud's operator, or use an application \
      credential without access rules until then";
@@ -61,6 +60,18 @@ impl Base {
             self.payload(id)
         )
     }
+}
+
+/// Why the end of the credential is not known, and how it would be.
+pub(super) fn unknown_end(user: Option<&str>) -> String {
+    format!(
+        "this credential may not ask Keystone when it ends, so that this is known only when a \
+         token would outlive it, an hour before or so; with the access rule \
+         {{\"service\":\"identity\",\"method\":\"GET\",\
+         \"path\":\"/v3/users/{}/application_credentials/*\"}} beside the others it is known, and \
+         warned about 30 days before",
+        user.unwrap_or("USER-ID")
+    )
 }
 
 /// Whether one of the rules allows the payload of `id`.
@@ -102,11 +113,7 @@ pub(super) fn doubts(rules: &[AccessRule], base: &Base, ids: &[KeyId]) -> Vec<St
 
 fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
     let shown = format!("{} {} {}", rule.service, rule.method, rule.path);
-    let nothing = |why: String| {
-        Some(format!(
-            "the access rule {shown} allows no payload: {why}"
-        ))
-    };
+    let nothing = |why: String| Some(format!("the access rule {shown} allows no payload: {why}"));
     let more = || {
         Some(format!(
             "an access rule allows more than reading payloads: {shown}"
@@ -121,7 +128,10 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
     if rule.service != SERVICE {
         return if tells_its_end(rule) { None } else { more() };
     }
-    if ["KEY-ID", "KEY_ID", "<"].iter().any(|one| rule.path.contains(one)) {
+    if ["KEY-ID", "KEY_ID", "<"]
+        .iter()
+        .any(|one| rule.path.contains(one))
+    {
         return nothing("put the key's id in the place of KEY-ID".to_owned());
     }
     match rule.reaches(&format!("{}/", base.0)) {
@@ -210,22 +220,45 @@ mod tests {
         let said = said(&rules, "http://b/key-manager/v1");
         assert!(said.contains("no access rule allows the payload"), "{said}");
         assert!(
-            said.contains(&format!("\"path\":\"/key-manager/v1/secrets/{ID}/payload\"")),
+            said.contains(&format!(
+                "\"path\":\"/key-manager/v1/secrets/{ID}/payload\""
+            )),
             "{said}"
         );
-        assert!(said.contains("Barbican is below /key-manager here"), "{said}");
+        assert!(
+            said.contains("Barbican is below /key-manager here"),
+            "{said}"
+        );
     }
 
     #[test]
     fn rules_without_effect_are_not_called_too_wide() {
         for (wrong, why) in [
             (rule("barbican", "GET", "/v1/secrets/*/payload"), "its type"),
-            (rule("Key-Manager", "GET", "/v1/secrets/*/payload"), "its type"),
-            (rule("key-manager", "GET", "/v1/secrets/*"), "ends in /payload"),
-            (rule("key-manager", "GET", "/v1/secrets/KEY-ID/payload"), "KEY-ID"),
-            (rule("key-manager", "get", "/v1/secrets/*/payload"), "capital"),
-            (rule("key-manager", "GET", "/v1/secrets/(a|b)"), "characters"),
-            (rule("key-manager", "GET", "v1/secrets/*/payload"), "begin with"),
+            (
+                rule("Key-Manager", "GET", "/v1/secrets/*/payload"),
+                "its type",
+            ),
+            (
+                rule("key-manager", "GET", "/v1/secrets/*"),
+                "ends in /payload",
+            ),
+            (
+                rule("key-manager", "GET", "/v1/secrets/KEY-ID/payload"),
+                "KEY-ID",
+            ),
+            (
+                rule("key-manager", "get", "/v1/secrets/*/payload"),
+                "capital",
+            ),
+            (
+                rule("key-manager", "GET", "/v1/secrets/(a|b)"),
+                "characters",
+            ),
+            (
+                rule("key-manager", "GET", "v1/secrets/*/payload"),
+                "begin with",
+            ),
         ] {
             let said = said(&[wrong], "http://b/v1");
             assert!(said.contains("no access rule allows"), "{said}");

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::config::{Identity, User};
 use crate::key_id::KeyId;
-use crate::openstack::{Account, Metadata};
+use crate::openstack::{Account, Metadata, SOON, span};
 
 /// A key that ends sooner than this is called urgent.
 const EXPIRES_SOON: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -60,6 +60,18 @@ pub(super) fn too_powerful(
         ));
     }
     warnings
+}
+
+/// What to do about a credential that ends before long.
+pub(super) fn ends_soon(end: Timestamp, now: Timestamp) -> Option<String> {
+    let soon = jiff::SignedDuration::try_from(SOON).ok()?;
+    (end.duration_since(now) < soon).then(|| {
+        format!(
+            "it ends in {}, and from then on a restarted sidecar cannot load its keys: make a new \
+             one and write it into the cloud-config before; it is taken over without a restart",
+            span(end, now)
+        )
+    })
 }
 
 pub(super) fn described(id: KeyId, metadata: &Metadata) -> String {

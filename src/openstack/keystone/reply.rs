@@ -76,7 +76,10 @@ pub struct ApplicationCredential {
 impl Account {
     /// The only requests that the credential allows, where it is limited to some.
     pub fn access_rules(&self) -> Option<&[AccessRule]> {
-        self.application_credential.as_ref()?.access_rules.as_deref()
+        self.application_credential
+            .as_ref()?
+            .access_rules
+            .as_deref()
     }
 }
 
