@@ -27,6 +27,8 @@ pub struct Instruments {
     upstream: [Requests; Upstream::ALL.len()],
     /// When the token in force ends, in seconds since 1970; 0 for none.
     token_end: AtomicI64,
+    /// The same for the application credential.
+    credential_end: AtomicI64,
     /// Connections to the socket.
     pub connections: Gauge,
     /// Lines that the audit log has taken.
@@ -115,6 +117,17 @@ impl Instruments {
     /// When the newest token ends, in seconds since 1970.
     pub fn token_end(&self) -> Option<i64> {
         Some(self.token_end.load(Ordering::Relaxed)).filter(|end| *end != 0)
+    }
+
+    /// When the application credential in use ends (seconds since 1970), if that is known.
+    pub fn credential_until(&self, end: Option<i64>) {
+        self.credential_end
+            .store(end.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The same, to be shown.
+    pub fn credential_end(&self) -> Option<i64> {
+        Some(self.credential_end.load(Ordering::Relaxed)).filter(|end| *end != 0)
     }
 
     /// What is known of one method's calls.

@@ -7,6 +7,7 @@
 mod barbican;
 mod catalog;
 mod connect;
+mod credential;
 mod error;
 mod excerpt;
 mod http;
@@ -19,16 +20,19 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::{Method, StatusCode, Uri};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 pub use barbican::Metadata;
 pub use catalog::{Endpoint, EndpointError};
 pub use connect::Peer;
+pub use credential::{SOON, span};
 pub use error::{Asked, Error, Problem, ReplyError, RequestError, TlsProblem};
 pub use excerpt::Excerpt;
-pub use keystone::{AccessRule, Account, ApplicationCredential, Session};
+pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
 pub use retry::Timing;
 pub use tls::{TlsError, Trust};
@@ -63,6 +67,20 @@ pub struct OpenStack {
     timing: Timing,
     trust: Trust,
 }
+
+/// What is known about the end of an application credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialEnd {
+    /// Then.
+    At(Timestamp),
+    /// It has none.
+    Never,
+    /// Keystone does not tell this credential, and it is further away than a token's life.
+    Unknown,
+}
+
+/// A little more than that.
+const A_SECOND: Duration = Duration::from_millis(1_100);
 
 impl OpenStack {
     /// Prepares a client. Nothing is asked of anybody yet, and no file is read: the
@@ -172,6 +190,31 @@ impl OpenStack {
     pub async fn login(&self) -> Result<Arc<Session>, Error> {
         let deadline = self.deadline();
         self.sessions.session(&self.http, None, deadline).await
+    }
+
+    /// Logs in once more, and asks whether the application credential of `session` ends.
+    /// Two tokens that end at the same moment say so too, but not sooner than a token's
+    /// life before that moment.
+    ///
+    /// # Errors
+    /// As those of [`OpenStack::login`].
+    pub async fn credential_end(&self, session: &Arc<Session>) -> Result<CredentialEnd, Error> {
+        if session.account().application_credential.is_some()
+            && self.sessions.credential_end().is_none()
+            && !self.sessions.knows_credential_end()
+        {
+            // Keystone counts whole seconds: within one, any two tokens end together.
+            tokio::time::sleep(A_SECOND).await;
+            let deadline = self.deadline();
+            self.sessions
+                .session(&self.http, Some(session), deadline)
+                .await?;
+        }
+        Ok(match self.sessions.credential_end() {
+            Some(end) => CredentialEnd::At(end),
+            None if self.sessions.knows_credential_end() => CredentialEnd::Never,
+            None => CredentialEnd::Unknown,
+        })
     }
 
     /// Where Barbican is, by the catalog of `session`.

@@ -5,6 +5,7 @@
 //! for more than the sidecar itself, but for a key's metadata, which the recommended
 //! credential must not read: a refusal there is good news.
 
+mod access_rules;
 mod encryption_config;
 mod findings;
 mod judgement;
@@ -15,17 +16,18 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::Uri;
+use http::{StatusCode, Uri};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::config::{self, Environment, Live, Loaded, files, shown};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
-use crate::openstack::{Endpoint, Error, OpenStack, Session, Timing};
+use crate::openstack::{CredentialEnd, Endpoint, Error, OpenStack, Session, Timing};
 use crate::secret::{self, ExposedKek, Protection};
 
-use judgement::{described, doubts, identity, short_key, too_powerful};
+use access_rules::Base;
+use judgement::{described, doubts, ends_soon, identity, short_key, too_powerful};
 
 pub use report::{Outcome, Report, Step};
 
@@ -73,7 +75,9 @@ impl Walk<'_> {
         let keystone = client.keystone().clone();
         self.reach(&client, "keystone", &keystone).await?;
         let session = self.login(&client, &live).await?;
+        let session = self.credential_end(&client, session).await?;
         let endpoint = self.catalog(&client, &session).await?;
+        self.access_rules(&session, &endpoint, &live);
         for id in live.ring.ids() {
             let role = if id == live.ring.write {
                 "key-id"
@@ -182,9 +186,41 @@ impl Walk<'_> {
                 .map(|end| format!(", token until {end}"))
                 .unwrap_or_default(),
         );
-        let warnings = too_powerful(account, &live.cloud.identity);
+        // Where Barbican is stands in the catalog that came with the token.
+        let base = client.endpoint(&session).ok();
+        let base = base.map_or_else(
+            || Base::of(&Uri::from_static("/v1")),
+            |endpoint| Base::of(endpoint.url()),
+        );
+        let recommended = base.recommended(live.ring.write);
+        let warnings = too_powerful(account, &live.cloud.identity, &recommended);
         self.pass("login", found, warnings);
         Ok(session)
+    }
+
+    /// When the application credential ends; skipped for other logins.
+    async fn credential_end(
+        &mut self,
+        client: &OpenStack,
+        session: Arc<Session>,
+    ) -> Result<Arc<Session>, Failed> {
+        if session.account().application_credential.is_none() {
+            return Ok(session);
+        }
+        let name = "credential end";
+        match self.ask(name, client.credential_end(&session).await)? {
+            CredentialEnd::Never => self.pass(name, "never".to_owned(), Vec::new()),
+            CredentialEnd::Unknown => self.skip(
+                name,
+                access_rules::unknown_end(session.account().user_id.as_deref()),
+            ),
+            CredentialEnd::At(end) => {
+                let warnings = ends_soon(end, Timestamp::now()).into_iter().collect();
+                self.pass(name, format!("at {end}"), warnings);
+            }
+        }
+        // The newest one, should there have been another login.
+        self.ask("login", client.login().await)
     }
 
     async fn catalog(&mut self, client: &OpenStack, session: &Session) -> Result<Endpoint, Failed> {
@@ -198,6 +234,32 @@ impl Walk<'_> {
         let url = endpoint.url().clone();
         self.reach(client, "barbican", &url).await?;
         Ok(endpoint)
+    }
+
+    /// What the credential's access rules allow, where it has any. Barbican's answer
+    /// decides in the end: it may be mounted elsewhere than the catalog says.
+    fn access_rules(&mut self, session: &Session, endpoint: &Endpoint, live: &Live) {
+        let Some(rules) = session.account().access_rules() else {
+            return;
+        };
+        let base = Base::of(endpoint.url());
+        let ids: Vec<KeyId> = live.ring.ids().collect();
+        let allowed = ids
+            .iter()
+            .filter(|id| access_rules::allows(rules, &base, **id));
+        let found = format!(
+            "{} rule{}, which allow the payloads of {} of {} key{}",
+            rules.len(),
+            plural(rules.len()),
+            allowed.count(),
+            ids.len(),
+            plural(ids.len()),
+        );
+        self.pass(
+            "access rules",
+            found,
+            access_rules::doubts(rules, &base, &ids),
+        );
     }
 
     async fn key(
@@ -223,7 +285,16 @@ impl Walk<'_> {
         }
         let name = format!("{role} payload");
         let payload = client.payload(session, endpoint, id).await;
-        let kek = self.ask(&name, payload)?;
+        let rules = session.account().access_rules();
+        let kek = match (payload, rules) {
+            (Err(Error::Denied { refusal }), Some(rules))
+                if refusal.problem.status() == Some(StatusCode::UNAUTHORIZED) =>
+            {
+                let fix = access_rules::refused(rules, &Base::of(endpoint.url()), id);
+                self.take(&name, Err(Error::Denied { refusal }), &fix)?
+            }
+            (payload, _) => self.ask(&name, payload)?,
+        };
         let (bits, warnings) = match kek.expose() {
             ExposedKek::Aes256(_) => (256, Vec::new()),
             ExposedKek::Aes192(_) => (192, vec![short_key(192)]),

@@ -55,6 +55,7 @@ impl State {
             "last_contact": time(state.last_contact_unix_ms),
             "consecutive_failures": state.consecutive_failures,
             "key_memory": state.key_memory,
+            "credential_ends": time(state.credential_end_unix_ms),
         })
     }
 }
@@ -144,6 +145,7 @@ impl State {
         let mut lines = vec![Line::new(state.ready, Tone::Bad, head)];
         lines.extend(state.keys.iter().map(key_line));
         lines.push(contact_line(state));
+        lines.extend(credential_line(state, Timestamp::now()));
         let configuration = state.configuration.clone().unwrap_or_default();
         let since = time(configuration.in_force_since_unix_ms).unwrap_or_default();
         let in_force = format!("configuration in force since {since}");
@@ -186,6 +188,27 @@ fn contact_line(state: &DescribeResponse) -> Line {
     );
     let good = contact.is_some() && state.consecutive_failures == 0;
     Line::new(good, Tone::Doubtful, text)
+}
+
+/// When the application credential ends, if that is known.
+fn credential_line(state: &DescribeResponse, now: Timestamp) -> Option<Line> {
+    let end: Timestamp = time(state.credential_end_unix_ms)?.parse().ok()?;
+    let left = end.duration_since(now).as_hours();
+    let tone = match left {
+        ..168 => Tone::Bad,
+        168..720 => Tone::Doubtful,
+        _ => Tone::Good,
+    };
+    let text = format!("application credential ends at {end}");
+    let line = Line::new(tone == Tone::Good, tone, text);
+    Some(if tone == Tone::Good {
+        line
+    } else {
+        line.and(
+            "make a new one and write it into the cloud-config before: it is taken over without \
+             a restart",
+        )
+    })
 }
 
 fn plain(line: &Line) -> String {

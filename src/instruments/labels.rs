@@ -91,6 +91,8 @@ labels! {
         Payload = "payload",
         /// Barbican: what is recorded about a key; `check` only.
         Metadata = "metadata",
+        /// Keystone: when the application credential ends.
+        Credential = "credential",
     }
 }
 
@@ -98,7 +100,7 @@ impl Upstream {
     /// Which service it goes to.
     pub fn service(self) -> &'static str {
         match self {
-            Self::Login => "keystone",
+            Self::Login | Self::Credential => "keystone",
             Self::Payload | Self::Metadata => "barbican",
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! Answered from the snapshot and the report alone, so it works when nothing else does.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tonic::{Request, Response, Status};
 
+use crate::instruments::Instruments;
 use crate::key_id::KeyId;
 use crate::keyring::{Keyring, Report, Slot, Snapshot};
 use crate::proto::introspection::introspection_server::Introspection;
@@ -17,11 +19,15 @@ use crate::proto::introspection::{
 #[derive(Clone, Debug)]
 pub(super) struct Describe {
     keyring: Keyring,
+    instruments: Arc<Instruments>,
 }
 
 impl Describe {
-    pub(super) fn new(keyring: Keyring) -> Self {
-        Self { keyring }
+    pub(super) fn new(keyring: Keyring, instruments: Arc<Instruments>) -> Self {
+        Self {
+            keyring,
+            instruments,
+        }
     }
 }
 
@@ -40,6 +46,7 @@ impl Introspection for Describe {
             configuration: Some(configuration(&report)),
             last_contact_unix_ms: report.last_contact.map_or(0, unix_ms),
             consecutive_failures: report.consecutive_failures,
+            credential_end_unix_ms: self.instruments.credential_end().map_or(0, of_seconds),
             key_memory: self.keyring.protection().as_str().to_owned(),
         }))
     }
@@ -87,6 +94,10 @@ fn configuration(report: &Report) -> Configuration {
             message: last.message.clone(),
         }),
     }
+}
+
+fn of_seconds(seconds: i64) -> u64 {
+    u64::try_from(seconds).unwrap_or(0).saturating_mul(1000)
 }
 
 fn unix_ms(time: SystemTime) -> u64 {

@@ -168,7 +168,7 @@ struct Services {
 
 impl Services {
     fn new(kms: Kms) -> Self {
-        let describe = Describe::new(kms.keyring.clone());
+        let describe = Describe::new(kms.keyring.clone(), Arc::clone(&kms.instruments));
         Self {
             instruments: Arc::clone(&kms.instruments),
             kms: KeyManagementServiceServer::new(kms)

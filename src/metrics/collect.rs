@@ -191,7 +191,8 @@ impl Source {
                     ("operation", request.as_str()),
                     ("outcome", outcome.as_str()),
                 ];
-                if count > 0 || *request != Upstream::Metadata {
+                let rare = matches!(request, Upstream::Metadata | Upstream::Credential);
+                if count > 0 || !rare {
                     count_of(&mut written, &labels, count)?;
                 }
             }
@@ -209,6 +210,11 @@ impl Source {
         if let Some(end) = self.instruments.token_end() {
             let help = "When the newest Keystone token ends.";
             let mut written = seconds(out, "token_expiry_timestamp", help)?;
+            written.encode_gauge(&end)?;
+        }
+        if let Some(end) = self.instruments.credential_end() {
+            let help = "When the application credential ends; missing while that is not known.";
+            let mut written = seconds(out, "credential_expiry_timestamp", help)?;
             written.encode_gauge(&end)?;
         }
         let report = self.keyring.report();

@@ -102,7 +102,9 @@ pub(super) async fn metadata(
 fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
     let (wanted, cap) = match counted {
         Upstream::Payload => (Wanted::Bytes, PAYLOAD_BYTES),
-        Upstream::Metadata | Upstream::Login => (Wanted::Json, METADATA_BYTES),
+        Upstream::Metadata | Upstream::Login | Upstream::Credential => {
+            (Wanted::Json, METADATA_BYTES)
+        }
     };
     Call {
         counted,

@@ -4,12 +4,15 @@
 //! memory, and is the only place besides the configuration where the password
 //! is kept.
 
+mod access_rule;
 mod body;
 mod reply;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, Uri};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::error::{Asked, Problem, RequestError};
@@ -19,11 +22,15 @@ use crate::config::Cloud;
 use crate::instruments::Upstream;
 use crate::secret::LockedBytes;
 
+pub use access_rule::{AccessRule, Fit};
 pub(super) use reply::clean;
-pub use reply::{AccessRule, Account, ApplicationCredential, Session};
+pub use reply::{Account, ApplicationCredential, Session};
 
 /// The longest reply to a login: a catalog of hundreds of services fits.
 const REPLY_BYTES: usize = 4 * 1024 * 1024;
+
+/// The longest description of an application credential.
+const CREDENTIAL_BYTES: usize = 64 * 1024;
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 
@@ -32,6 +39,17 @@ const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 pub(super) struct Keystone {
     url: Uri,
     body: Arc<LoginBody>,
+}
+
+/// Below Keystone's `/v3`; `None` when the ids are none.
+fn credential_path(account: &Account) -> Option<String> {
+    let is_id = |id: &&String| !id.is_empty() && id.chars().all(|one| one.is_ascii_alphanumeric());
+    let user = account.user_id.as_ref().filter(is_id)?;
+    let credential = account.application_credential.as_ref()?.id.as_ref();
+    let credential = credential.filter(is_id)?;
+    Some(format!(
+        "/users/{user}/application_credentials/{credential}"
+    ))
 }
 
 #[derive(Debug)]
@@ -61,6 +79,68 @@ impl Keystone {
 
     pub(super) fn url(&self) -> &Uri {
         &self.url
+    }
+
+    /// When the application credential of `session` ends: `Some(None)` for never, `None`
+    /// when Keystone does not say. One try: nothing depends on it.
+    pub(super) async fn credential_end(
+        &self,
+        http: &Http,
+        session: &Session,
+        deadline: Instant,
+    ) -> Option<Option<Timestamp>> {
+        let url = self.credential_url(session.account())?;
+        let call = Call {
+            counted: Upstream::Credential,
+            method: Method::GET,
+            url: &url,
+            token: Some(&session.token),
+            body: Bytes::new(),
+            wanted: Wanted::Json,
+            success: &[StatusCode::OK],
+            cap: CREDENTIAL_BYTES,
+        };
+        let mut body = Vec::new();
+        let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
+        http.exchange(&call, deadline, &mut keep).await.ok()?;
+        let reply: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        match reply.pointer("/application_credential/expires_at")? {
+            serde_json::Value::Null => Some(None),
+            // Keystone writes it without a zone, and means UTC.
+            serde_json::Value::String(text) => {
+                let text = text.trim_end_matches('Z').to_owned() + "Z";
+                Some(Some(text.parse().ok()?))
+            }
+            _ => None,
+        }
+    }
+
+    fn credential_url(&self, account: &Account) -> Option<Uri> {
+        let path = credential_path(account)?;
+        let base = self.url.path().strip_suffix("/auth/tokens")?;
+        Uri::builder()
+            .scheme(self.url.scheme_str()?)
+            .authority(self.url.authority()?.clone())
+            .path_and_query(format!("{base}{path}"))
+            .build()
+            .ok()
+    }
+
+    /// Whether the rules of the credential, where it has any, allow to ask that.
+    pub(super) fn may_ask_for_end(account: &Account) -> bool {
+        let Some(path) = credential_path(account) else {
+            return false;
+        };
+        let path = format!("/v3{path}");
+        account.access_rules().is_none_or(|rules| {
+            // Where Keystone is mounted below a prefix, its rules see that too.
+            rules.iter().any(|rule| {
+                rule.service == "identity"
+                    && rule.method == "GET"
+                    && (rule.is_for(&path) == Fit::Yes
+                        || rule.is_for(&format!("/identity{path}")) == Fit::Yes)
+            })
+        })
     }
 
     /// Logs in, with retries of what may pass.

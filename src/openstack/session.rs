@@ -5,16 +5,23 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::StatusCode;
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::warn;
 
+use super::credential::{self, Ending};
 use super::error::{Asked, Error, Problem, RequestError};
 use super::http::{Http, shown};
 use super::keystone::{Keystone, Session};
 use super::retry::Timing;
 use crate::key_id::KeyId;
+
+/// How long Keystone may take to say when the credential ends: the key matters more.
+const CREDENTIAL_TIME: Duration = Duration::from_secs(2);
 
 /// Gives out sessions.
 #[derive(Debug)]
@@ -35,6 +42,8 @@ struct State {
     /// Keys for which Barbican has refused a new token as well as an old one, which
     /// is not the token's fault: no access rule of the credential fits, say.
     distrusted: BTreeSet<KeyId>,
+    /// What is known about the end of the application credential.
+    ending: Ending,
 }
 
 #[derive(Debug)]
@@ -133,12 +142,44 @@ impl Sessions {
             None => deadline,
         };
         let result = self.keystone.login(http, &self.timing, deadline).await;
-        if let Ok(session) = &result
-            && let Some(end) = session.account().expires_at
-        {
+        let session = self.note(result)?;
+        if let Some(end) = session.account().expires_at {
             http.instruments().token_until(end.as_second());
         }
-        self.note(result)
+        let asks = self.state().ending.asks(session.account());
+        let told = if asks {
+            let limit = deadline.min(Instant::now() + CREDENTIAL_TIME);
+            self.keystone.credential_end(http, &session, limit).await
+        } else {
+            None
+        };
+        let now = Timestamp::now();
+        let (end, due) = {
+            let ending = &mut self.state().ending;
+            ending.note(session.account(), told);
+            (ending.end(), ending.due(now, Instant::now()))
+        };
+        http.instruments()
+            .credential_until(end.map(|end| end.as_second()));
+        if let (true, Some(end)) = (due, end) {
+            warn!(
+                credential_end = %end,
+                "the application credential ends in {}: make a new one and write it into the \
+                 cloud-config before; it is taken over without a restart",
+                credential::span(end, now)
+            );
+        }
+        Ok(session)
+    }
+
+    /// When the application credential ends, as far as that is known.
+    pub(super) fn credential_end(&self) -> Option<Timestamp> {
+        self.state().ending.end()
+    }
+
+    /// Whether Keystone has said when it ends, or that it does not.
+    pub(super) fn knows_credential_end(&self) -> bool {
+        self.state().ending.is_known()
     }
 
     /// The session in force, if it needs no renewal; an error while Keystone is

@@ -1,10 +1,12 @@
 //! The integration tests: one binary, one module for each subject.
 #![cfg(test)]
 
+mod access_rules;
 mod audit;
 mod check;
 mod cli;
 mod config;
+mod credential_end;
 mod ends;
 mod envelope;
 mod faults;

@@ -505,6 +505,8 @@ BARBICAN_PASTE = """\
 use = egg:Paste#urlmap
 /: versions
 /v1: v1
+# The same below a prefix, as many clouds have it: access rules see the whole path.
+/key-manager/v1: v1
 
 [pipeline:versions]
 pipeline = request_id microversion versionapp

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::config::{Identity, User, shown};
 use crate::key_id::KeyId;
-use crate::openstack::{AccessRule, Account, Metadata};
+use crate::openstack::{Account, Metadata, SOON, span};
 
 /// A key that ends sooner than this is called urgent.
 const EXPIRES_SOON: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -44,28 +44,20 @@ pub(super) fn identity(identity: &Identity) -> String {
     }
 }
 
-/// What a thief of the credential could do beyond reading the key.
-pub(super) fn too_powerful(account: &Account, identity: &Identity) -> Vec<String> {
-    const RECOMMENDED: &str = "an application credential with the access rule GET \
-         /v1/secrets/KEY-ID/payload for the service key-manager";
+/// What a thief of the credential could do beyond reading the key; `recommended` is the
+/// better one. What its access rules allow is judged elsewhere.
+pub(super) fn too_powerful(
+    account: &Account,
+    identity: &Identity,
+    recommended: &str,
+) -> Vec<String> {
     let mut warnings = Vec::new();
     match (&account.application_credential, identity) {
         (Some(credential), _) => {
-            match &credential.access_rules {
-                None => warnings.push(format!(
-                    "this application credential may do all that its roles allow; use {RECOMMENDED}"
-                )),
-                Some(rules) => warnings.extend(
-                    rules
-                        .iter()
-                        .filter(|rule| !reads_payload(rule))
-                        .map(|rule| {
-                            format!(
-                                "an access rule allows more than reading payloads: {} {} {}",
-                                rule.service, rule.method, rule.path
-                            )
-                        }),
-                ),
+            if credential.access_rules.is_none() {
+                warnings.push(format!(
+                    "this application credential may do all that its roles allow; use {recommended}"
+                ));
             }
             if credential.restricted == Some(false) {
                 warnings.push("it may create further credentials (unrestricted)".to_owned());
@@ -73,11 +65,11 @@ pub(super) fn too_powerful(account: &Account, identity: &Identity) -> Vec<String
         }
         (None, Identity::Token(_)) => {
             warnings.push(format!(
-                "a token ends and cannot be renewed; use {RECOMMENDED}"
+                "a token ends and cannot be renewed; use {recommended}"
             ));
         }
         (None, _) => warnings.push(format!(
-            "this login may do all that the user may; use {RECOMMENDED}"
+            "this login may do all that the user may; use {recommended}"
         )),
     }
     if let Some(role) = account.roles.iter().find(|role| *role == "admin") {
@@ -88,8 +80,16 @@ pub(super) fn too_powerful(account: &Account, identity: &Identity) -> Vec<String
     warnings
 }
 
-fn reads_payload(rule: &AccessRule) -> bool {
-    rule.service == "key-manager" && rule.method == "GET" && rule.path.ends_with("/payload")
+/// What to do about a credential that ends before long.
+pub(super) fn ends_soon(end: Timestamp, now: Timestamp) -> Option<String> {
+    let soon = jiff::SignedDuration::try_from(SOON).ok()?;
+    (end.duration_since(now) < soon).then(|| {
+        format!(
+            "it ends in {}, and from then on a restarted sidecar cannot load its keys: make a new \
+             one and write it into the cloud-config before; it is taken over without a restart",
+            span(end, now)
+        )
+    })
 }
 
 pub(super) fn described(id: KeyId, metadata: &Metadata) -> String {

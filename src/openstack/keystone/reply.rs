@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::MapAccess;
 use tokio::time::Instant;
 
+use super::access_rule::AccessRule;
 use crate::openstack::catalog::Catalog;
 use crate::openstack::error::ReplyError;
 use crate::openstack::excerpt::Excerpt;
@@ -36,6 +37,8 @@ pub struct Session {
 /// As whom Keystone knows us, and what the token may be used for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
+    /// The user's id.
+    pub user_id: Option<String>,
     /// The user's name.
     pub user: Option<String>,
     /// The user's domain.
@@ -50,6 +53,8 @@ pub struct Account {
     pub roles: Vec<String>,
     /// The application credential that was used, if one was.
     pub application_credential: Option<ApplicationCredential>,
+    /// When Keystone made the token, by its own clock.
+    pub issued_at: Option<Timestamp>,
     /// When the token ends.
     pub expires_at: Option<Timestamp>,
 }
@@ -57,6 +62,8 @@ pub struct Account {
 /// An application credential as Keystone describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApplicationCredential {
+    /// Its id.
+    pub id: Option<String>,
     /// Its name.
     pub name: Option<String>,
     /// Whether it may create further credentials; `None` when Keystone is silent.
@@ -66,15 +73,14 @@ pub struct ApplicationCredential {
     pub access_rules: Option<Vec<AccessRule>>,
 }
 
-/// One request that an application credential allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessRule {
-    /// The service's type.
-    pub service: String,
-    /// The HTTP method.
-    pub method: String,
-    /// The path, with `*`, `**` and `{name}` as wildcards.
-    pub path: String,
+impl Account {
+    /// The only requests that the credential allows, where it is limited to some.
+    pub fn access_rules(&self) -> Option<&[AccessRule]> {
+        self.application_credential
+            .as_ref()?
+            .access_rules
+            .as_deref()
+    }
 }
 
 impl Session {
@@ -150,6 +156,8 @@ struct Named {
 #[derive(Deserialize)]
 struct CredentialReply {
     #[serde(default, deserialize_with = "lenient")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     name: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     restricted: Option<bool>,
@@ -207,6 +215,7 @@ impl Details {
         };
         let name = |named: &Option<Named>| clean(named.as_ref()?.name.as_ref());
         Account {
+            user_id: clean(self.user.as_ref().and_then(|user| user.id.as_ref())),
             user: name(&self.user),
             user_domain: domain(&self.user),
             project: name(&self.project),
@@ -224,6 +233,7 @@ impl Details {
                 .collect(),
             application_credential: self.application_credential.as_ref().map(|credential| {
                 ApplicationCredential {
+                    id: clean(credential.id.as_ref()),
                     name: clean(credential.name.as_ref()),
                     restricted: credential.restricted,
                     access_rules: credential
@@ -232,6 +242,7 @@ impl Details {
                         .map(|rules| rules.iter().map(RuleReply::rule).collect()),
                 }
             }),
+            issued_at: self.issued_at.as_ref().and_then(|text| text.parse().ok()),
             expires_at: self.expires_at.as_ref().and_then(|text| text.parse().ok()),
         }
     }

@@ -1,0 +1,293 @@
+//! What the access rules of an application credential let the sidecar read.
+//!
+//! Used by `check`. Pure. Invariant: a rule is judged as keystonemiddleware judges it, by
+//! the path with the prefix at which the catalog has Barbican.
+
+use http::Uri;
+
+use crate::key_id::KeyId;
+use crate::openstack::{AccessRule, Fit};
+
+/// The type of the service, which a rule must name.
+const SERVICE: &str = "key-manager";
+
+/// What people write for it: the program's name, and spellings.
+const NAMES_FOR_IT: [&str; 6] = [
+    "barbican",
+    "keymanager",
+    "key_manager",
+    "key manager",
+    "secret",
+    "secrets",
+];
+
+/// Why Barbican answers 401 although a rule fits.
+pub(super) const SERVICE_TYPE: &str = "an access rule allows this request, and Barbican refuses the token all the same: its \
+     [keystone_authtoken] service_type is not set to key-manager, without which it refuses every \
+     credential that has access rules; tell the cloud's operator, or use an application \
+     credential without access rules until then";
+
+/// Where Barbican's rules are to be for.
+#[derive(Clone, Debug)]
+pub(super) struct Base(String);
+
+impl Base {
+    /// By the endpoint of the catalog, `/v1` included.
+    pub(super) fn of(endpoint: &Uri) -> Self {
+        Self(endpoint.path().trim_end_matches('/').to_owned())
+    }
+
+    fn payload(&self, id: KeyId) -> String {
+        format!("{}/secrets/{}/payload", self.0, id.secret_uuid())
+    }
+
+    fn prefix(&self) -> &str {
+        self.0.strip_suffix("/v1").unwrap_or(&self.0)
+    }
+
+    /// The rule that is needed, in words for a sentence.
+    pub(super) fn recommended(&self, id: KeyId) -> String {
+        format!(
+            "an application credential with the access rule GET {} for the service {SERVICE}",
+            self.payload(id)
+        )
+    }
+
+    /// The rule that is needed, as `--access-rules` takes it.
+    pub(super) fn needed(&self, id: KeyId) -> String {
+        format!(
+            "{{\"service\":\"{SERVICE}\",\"method\":\"GET\",\"path\":\"{}\"}}",
+            self.payload(id)
+        )
+    }
+}
+
+/// Why the end of the credential is not known, and how it would be.
+pub(super) fn unknown_end(user: Option<&str>) -> String {
+    format!(
+        "this credential may not ask Keystone when it ends, so that this is known only when a \
+         token would outlive it, an hour before or so; with the access rule \
+         {{\"service\":\"identity\",\"method\":\"GET\",\
+         \"path\":\"/v3/users/{}/application_credentials/*\"}} beside the others it is known, and \
+         warned about 30 days before",
+        user.unwrap_or("USER-ID")
+    )
+}
+
+/// Whether one of the rules allows the payload of `id`.
+pub(super) fn allows(rules: &[AccessRule], base: &Base, id: KeyId) -> bool {
+    let path = base.payload(id);
+    rules
+        .iter()
+        .any(|rule| rule.allows(SERVICE, "GET", &path) == Fit::Yes)
+}
+
+/// What Barbican's 401 for the payload of `id` means, and what to do.
+pub(super) fn refused(rules: &[AccessRule], base: &Base, id: KeyId) -> String {
+    if allows(rules, base, id) {
+        return SERVICE_TYPE.to_owned();
+    }
+    format!(
+        "make an application credential with the access rule {}: none of those of this one allows \
+         this request, and a credential cannot be changed",
+        base.needed(id)
+    )
+}
+
+/// What is wrong with the rules: keys that none allows, rules without effect, and rules
+/// that allow more than is needed.
+pub(super) fn doubts(rules: &[AccessRule], base: &Base, ids: &[KeyId]) -> Vec<String> {
+    let mut warnings: Vec<String> = ids
+        .iter()
+        .filter(|id| !allows(rules, base, **id))
+        .map(|id| {
+            format!(
+                "no access rule allows the payload of {id}; the rule that is needed is {}",
+                base.needed(*id)
+            )
+        })
+        .collect();
+    warnings.extend(rules.iter().filter_map(|rule| doubt(rule, base, ids)));
+    warnings
+}
+
+fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
+    let shown = format!("{} {} {}", rule.service, rule.method, rule.path);
+    let nothing = |why: String| Some(format!("the access rule {shown} allows no payload: {why}"));
+    let more = || {
+        Some(format!(
+            "an access rule allows more than reading payloads: {shown}"
+        ))
+    };
+    let name = rule.service.to_ascii_lowercase();
+    if NAMES_FOR_IT.contains(&name.as_str()) || (name == SERVICE && rule.service != SERVICE) {
+        return nothing(format!(
+            "the service is named by its type, which is {SERVICE}"
+        ));
+    }
+    if rule.service != SERVICE {
+        return if tells_its_end(rule) { None } else { more() };
+    }
+    if ["KEY-ID", "KEY_ID", "<"]
+        .iter()
+        .any(|one| rule.path.contains(one))
+    {
+        return nothing("put the key's id in the place of KEY-ID".to_owned());
+    }
+    match rule.reaches(&format!("{}/", base.0)) {
+        Fit::Yes => {}
+        Fit::No => {
+            return nothing(match base.prefix() {
+                "" => format!("Barbican's paths begin with {}/", base.0),
+                prefix => format!(
+                    "Barbican is below {prefix} here, and its paths begin with {}/",
+                    base.0
+                ),
+            });
+        }
+        Fit::Unclear => {
+            return nothing(
+                "it has characters that a path does not have; wildcards are *, ** and {name}"
+                    .to_owned(),
+            );
+        }
+    }
+    let fits = ids
+        .iter()
+        .any(|id| rule.is_for(&base.payload(*id)) == Fit::Yes);
+    let ends = rule.path.ends_with("/payload") && !rule.path.contains("**");
+    match rule.method.as_str() {
+        "GET" if ends => None,
+        "GET" if fits => more(),
+        "GET" => {
+            let end = "the path of a payload ends in /payload, and * stands for one part of a path";
+            nothing(end.to_owned())
+        }
+        "get" | "Get" => nothing("the method is to be GET, in capital letters".to_owned()),
+        _ => more(),
+    }
+}
+
+/// Whether the rule is the one that lets the sidecar see when the credential ends.
+fn tells_its_end(rule: &AccessRule) -> bool {
+    rule.service == "identity"
+        && rule.method == "GET"
+        && rule.path.contains("/application_credentials/")
+        && !rule.path.contains("**")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "b5309dfb-b326-4148-b0ad-e9cd1ec223a8";
+
+    fn rule(service: &str, method: &str, path: &str) -> AccessRule {
+        AccessRule {
+            service: service.to_owned(),
+            method: method.to_owned(),
+            path: path.to_owned(),
+        }
+    }
+
+    fn id() -> KeyId {
+        ID.parse().expect("a key id")
+    }
+
+    fn base(url: &str) -> Base {
+        Base::of(&url.parse().expect("a URL"))
+    }
+
+    fn said(rules: &[AccessRule], url: &str) -> String {
+        doubts(rules, &base(url), &[id()]).join("\n")
+    }
+
+    #[test]
+    fn a_rule_for_the_payload_is_as_it_should_be() {
+        for path in [
+            "/v1/secrets/b5309dfb-b326-4148-b0ad-e9cd1ec223a8/payload",
+            "/v1/secrets/*/payload",
+            "/v1/secrets/{secret_id}/payload",
+        ] {
+            let rules = [rule("key-manager", "GET", path)];
+            assert_eq!(said(&rules, "http://b:9311/v1"), "", "{path}");
+        }
+    }
+
+    #[test]
+    fn below_a_prefix_the_rule_has_to_have_it() {
+        let rules = [rule("key-manager", "GET", "/v1/secrets/*/payload")];
+        let said = said(&rules, "http://b/key-manager/v1");
+        assert!(said.contains("no access rule allows the payload"), "{said}");
+        assert!(
+            said.contains(&format!(
+                "\"path\":\"/key-manager/v1/secrets/{ID}/payload\""
+            )),
+            "{said}"
+        );
+        assert!(
+            said.contains("Barbican is below /key-manager here"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn rules_without_effect_are_not_called_too_wide() {
+        for (wrong, why) in [
+            (rule("barbican", "GET", "/v1/secrets/*/payload"), "its type"),
+            (
+                rule("Key-Manager", "GET", "/v1/secrets/*/payload"),
+                "its type",
+            ),
+            (
+                rule("key-manager", "GET", "/v1/secrets/*"),
+                "ends in /payload",
+            ),
+            (
+                rule("key-manager", "GET", "/v1/secrets/KEY-ID/payload"),
+                "KEY-ID",
+            ),
+            (
+                rule("key-manager", "get", "/v1/secrets/*/payload"),
+                "capital",
+            ),
+            (
+                rule("key-manager", "GET", "/v1/secrets/(a|b)"),
+                "characters",
+            ),
+            (
+                rule("key-manager", "GET", "v1/secrets/*/payload"),
+                "begin with",
+            ),
+        ] {
+            let said = said(&[wrong], "http://b/v1");
+            assert!(said.contains("no access rule allows"), "{said}");
+            assert!(said.contains("allows no payload: "), "{said}");
+            assert!(said.contains(why), "{why} is not in {said}");
+            assert!(!said.contains("more than reading"), "{said}");
+        }
+    }
+
+    #[test]
+    fn rules_that_allow_more_are_named() {
+        for wide in [
+            rule("key-manager", "GET", "/v1/**"),
+            rule("key-manager", "POST", "/v1/orders"),
+            rule("compute", "GET", "/v2.1/servers"),
+        ] {
+            let said = said(&[wide], "http://b/v1");
+            assert!(said.contains("more than reading payloads"), "{said}");
+        }
+        let own = "/v3/users/*/application_credentials/*";
+        let said = said(&[rule("identity", "GET", own)], "http://b/v1");
+        assert!(!said.contains("more than reading"), "{said}");
+    }
+
+    #[test]
+    fn a_refusal_is_the_rules_fault_or_that_of_barbicans_setting() {
+        let rules = [rule("key-manager", "GET", "/v1/secrets/*/payload")];
+        let at = |url: &str| refused(&rules, &base(url), id());
+        assert!(at("http://b/v1").contains("service_type"));
+        assert!(at("http://b/km/v1").contains("/km/v1/secrets/"));
+    }
+}
