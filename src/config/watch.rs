@@ -102,7 +102,8 @@ impl Watcher {
             }
         });
         let directories = Arc::new(Mutex::new(directories));
-        mounts::warn_about_single_files(files_of(&self.known));
+        let known = Arc::clone(&self.known);
+        off_thread(move || mounts::warn_about_single_files(files_of(&known))).await;
         let mut trigger = Trigger::Start;
         loop {
             follow(&directories, &self.known).await;
@@ -112,6 +113,12 @@ impl Watcher {
                 }
                 let reading = self.read_at_rest(&directories, &mut notifications).await;
                 let watching = locked(&directories).watching();
+                let news = trigger == Trigger::Hangup || !same(&reading, &self.known);
+                if reading.is_err() && news {
+                    let reading = Arc::clone(&reading);
+                    off_thread(move || mounts::warn_about_removed_directories(files_of(&reading)))
+                        .await;
+                }
                 self.judge(trigger, &reading, watching, &proposals);
             }
             let next_check = Instant::now() + self.slow_check;
@@ -190,9 +197,6 @@ impl Watcher {
         };
         for warning in warnings {
             warn!("{warning}");
-        }
-        if reading.is_err() {
-            mounts::warn_about_removed_directories(files_of(reading));
         }
         self.known = Arc::clone(reading);
         let proposal = match &**reading {
