@@ -64,7 +64,12 @@ fn secrets(entries: &[Entry], findings: &mut Findings) {
     };
     let kind = |provider: &Provider| provider.kind;
     let first = entry.providers.first().and_then(kind);
-    let later_kms = entry.providers.iter().skip(1).filter_map(kind).any(|kind| kind == "kms");
+    let later_kms = entry
+        .providers
+        .iter()
+        .skip(1)
+        .filter_map(kind)
+        .any(|kind| kind == "kms");
     // With kms behind it, that has been said.
     if first == Some("identity") && !later_kms {
         findings.doubt(format!(

@@ -36,7 +36,10 @@ pub(super) fn socket(endpoint: &str) -> Result<String, EndpointError> {
     }
     let rest = rest.split('?').next().unwrap_or_default();
     let path = match rest.strip_prefix("//") {
-        Some(rest) => match rest.find('/').and_then(|slash| rest.split_at_checked(slash)) {
+        Some(rest) => match rest
+            .find('/')
+            .and_then(|slash| rest.split_at_checked(slash))
+        {
             // Whatever host there is, it is ignored.
             Some(("" | "localhost", path)) => path,
             _ => return Err(EndpointError::Relative),

@@ -68,7 +68,10 @@ fn name<'a>(kms: &'a Kms, v1: bool, names: &mut Names<'a>, findings: &mut Findin
     let new = names.0.insert(name);
     if !new && !v1 && !name.is_empty() {
         findings.wrong(
-            format!("{path}: {} is the name of an earlier provider", quoted(name)),
+            format!(
+                "{path}: {} is the name of an earlier provider",
+                quoted(name)
+            ),
             "put all resources into one entry, or give this provider a name of its own (the \
              socket may be the same)",
         );
@@ -96,10 +99,9 @@ fn timeout(kms: &Kms, findings: &mut Findings) {
 fn cache_size(kms: &Kms, v1: bool, findings: &mut Findings) {
     let path = format!("{}.cachesize", kms.path);
     match kms.cache_size {
-        Some(_) if !v1 => findings.wrong(
-            format!("{path}: not supported in v2"),
-            "remove cachesize",
-        ),
+        Some(_) if !v1 => {
+            findings.wrong(format!("{path}: not supported in v2"), "remove cachesize")
+        }
         Some(0) => findings.wrong(
             format!("{path}: zero, but it should be positive, or negative to disable the cache"),
             "remove cachesize",

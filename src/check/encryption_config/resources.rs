@@ -133,10 +133,7 @@ fn name(text: &str) -> Option<(&'static str, &'static str)> {
             "write the group that the resource has now",
         )
     } else if group == "*" && resource != "*" {
-        (
-            "a resource across groups is refused",
-            "name each group",
-        )
+        ("a resource across groups is refused", "name each group")
     } else {
         return None;
     })

@@ -114,7 +114,8 @@ impl Decoder<'_> {
         let (Some(kind), Some(version)) = (kind, version) else {
             return false;
         };
-        let right = format!("write `kind: EncryptionConfiguration` and `apiVersion: {API_VERSION}`");
+        let right =
+            format!("write `kind: EncryptionConfiguration` and `apiVersion: {API_VERSION}`");
         match (kind.as_str(), version.as_str()) {
             ("EncryptionConfiguration", API_VERSION) => true,
             ("EncryptionConfig", "v1" | "/v1") => {
@@ -133,7 +134,10 @@ impl Decoder<'_> {
             }
             ("EncryptionConfiguration" | "EncryptionConfig", version) => {
                 self.findings.wrong(
-                    format!("apiVersion: there is no {kind} of version {}", quoted(version)),
+                    format!(
+                        "apiVersion: there is no {kind} of version {}",
+                        quoted(version)
+                    ),
                     right,
                 );
                 false
@@ -306,12 +310,7 @@ impl Decoder<'_> {
     }
 
     /// The fields of a mapping, of which all must be known.
-    fn fields<'v>(
-        &mut self,
-        path: &str,
-        value: &'v Value,
-        known: &[&str],
-    ) -> Option<Fields<'v>> {
+    fn fields<'v>(&mut self, path: &str, value: &'v Value, known: &[&str]) -> Option<Fields<'v>> {
         match value {
             Value::Null => Some(Fields(None)),
             Value::Object(fields) => {
@@ -331,7 +330,10 @@ impl Decoder<'_> {
     }
 
     fn known(&mut self, path: &str, fields: &Map<String, Value>, known: &[&str]) {
-        for field in fields.keys().filter(|field| !known.contains(&field.as_str())) {
+        for field in fields
+            .keys()
+            .filter(|field| !known.contains(&field.as_str()))
+        {
             let dot = if path.is_empty() { "" } else { "." };
             let field = super::shown::shown(field);
             let fix = match known {
