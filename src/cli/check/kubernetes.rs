@@ -22,7 +22,10 @@ impl Walk<'_> {
         if let Some(path) = &files.encryption_config {
             let name = "encryption-config";
             if let Some(file) = self.content(name, path) {
-                let reading = encryption_config::judge(&file);
+                let mut reading = encryption_config::judge(&file);
+                for wrong in &mut reading.findings.wrong {
+                    wrong.what = format!("{}: {}", path.display(), wrong.what);
+                }
                 let found = format!("{}: {}", path.display(), reading.summary);
                 self.judged(name, found, reading.findings);
                 sockets = reading.sockets;
