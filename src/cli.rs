@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Parser as _;
 
 use crate::app::{self, App, Boot, StartError};
-use crate::check::{self, Step};
+use crate::check::{self, Called, Served, Step};
 use crate::error_chain::ErrorChain;
 use crate::kms::socket::SocketOptions;
 use crate::paint::Paint;
@@ -83,6 +83,40 @@ fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<Os
         arguments.insert(1, "serve".into());
     }
     arguments
+}
+
+/// What a command line in a manifest asks for; or why it is refused, in one line.
+pub(crate) fn understand(words: Vec<OsString>) -> Result<Called, String> {
+    let cli = Cli::try_parse_from(with_default_command(words)).map_err(|error| {
+        let text = error.to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or_default();
+        let said = first.trim_start_matches("error: ");
+        match said.strip_suffix(':') {
+            Some(said) => format!("{said}: {}", lines.next().unwrap_or_default()),
+            None => said.to_owned(),
+        }
+    })?;
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    Ok(match cli.command {
+        Command::Serve(serve) => Called::Serve(Served {
+            socketpath: text(&serve.socketpath),
+            cloud_config: text(&serve.cloud_config),
+            socket_mode: serve.socket_mode,
+            socket_group: serve.socket_group,
+            metrics_address: serve.metrics_address,
+            audit_log: serve.audit_log.as_deref().map(text),
+        }),
+        Command::Probe(probe) => Called::Probe {
+            socketpath: probe.socketpath,
+            asks_for_a_key: probe.ready || probe.deep,
+            timeout_ms: probe.timeout_ms,
+        },
+        Command::Status(status) => Called::Status {
+            socketpath: status.socketpath,
+        },
+        _ => Called::Other,
+    })
 }
 
 fn run_serve(serve: &Serve) -> ExitCode {
@@ -194,6 +228,7 @@ fn run_check(check: &Check) -> ExitCode {
             cloud_config: check.cloud_config.clone(),
             encryption_config: check.encryption_config.clone(),
             manifest: check.manifest.clone(),
+            understand: Some(understand),
         };
         let report = check::check(&files, &mut said).await;
         if check.json {
