@@ -90,24 +90,24 @@ fn judge_sidecar(
 ) {
     sidecar::it_outlives_kube_apiserver(sidecar, findings);
     sidecar::the_network_is_the_nodes(sidecar.pod, findings);
-    let served = sidecar::it_can_be_started(sidecar, beside.understand, findings);
+    let told = sidecar::it_can_be_started(sidecar, beside.understand, findings);
     sidecar::its_group_is_a_number(sidecar, findings);
     sidecar::its_image_stays(sidecar, findings);
     sidecar::its_limits_suffice(sidecar, findings);
     sidecar::its_hooks_can_run(sidecar, findings);
-    sidecar::its_metrics_stay_on_the_node(sidecar.pod, &served, findings);
-    probes::they_ask_what_is_answered(sidecar, &served, beside.understand, findings);
-    if !served.cloud_config.is_empty() {
-        let (flag, path) = ("cloud-config", served.cloud_config.as_str());
+    sidecar::its_metrics_stay_on_the_node(sidecar.pod, &told, findings);
+    probes::they_ask_what_is_answered(sidecar, &told, beside.understand, findings);
+    if !told.cloud_config.is_empty() {
+        let (flag, path) = ("cloud-config", told.cloud_config.as_str());
         server::file_is_mounted(sidecar, flag, path, "the sidecar", findings);
     }
     users::root_is_allowed(sidecar, sidecar.sidecar_user(), findings);
-    users::files_can_be_read(sidecar, &served, findings);
-    socket::the_audit_log_can_be_written(sidecar, &served, findings);
-    if let Some(made) = socket::the_sidecar_can_make_it(sidecar, &served, findings) {
-        let listens = served.socketpath.as_str();
+    users::files_can_be_read(sidecar, &told, findings);
+    socket::the_audit_log_can_be_written(sidecar, &told, findings);
+    if let Some(made) = socket::the_sidecar_can_make_it(sidecar, &told, findings) {
+        let listens = told.socketpath.as_str();
         socket::kube_apiserver_finds_it(server, beside.sockets, listens, &made, findings);
-        users::kube_apiserver_can_connect(server, sidecar, &served, &made, findings);
+        users::kube_apiserver_can_connect(server, sidecar, &told, &made, findings);
     }
 }
 

@@ -70,8 +70,10 @@ class Check(unittest.TestCase):
         self.addCleanup(shutil.rmtree, directory)
         pods = programs()[1] / "pods"
         corpus = sorted(CORPUS.glob("*.yaml"))
-        read = [json.loads(line) for line in run(pods, "json", *corpus).stdout.splitlines()]
-        read = [pod for pod in read if pod.get("kind") == "Pod" and pod["spec"].get("volumes")]
+        # Of what is fine, so that nothing else fails.
+        verdicts = map(json.loads, (CORPUS / "verdicts.jsonl").read_text().splitlines())
+        fine = [CORPUS / v["file"] for v in verdicts if v["verdict"] == "fine"]
+        read = [json.loads(line) for line in run(pods, "json", *fine).stdout.splitlines()]
         cases = {file: "as it is" for file in corpus}
         for number in range(int(os.environ.get("MUTATIONS") or 1000)):
             pod = copy.deepcopy(chance.choice(read))

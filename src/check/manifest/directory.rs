@@ -45,7 +45,7 @@ pub(in super::super) fn nothing_else_runs(manifest: &Path, pod: &Value, findings
         .collect::<Vec<_>>()
         .join(", ");
     if others.len() > SHOWN {
-        names += &format!(" and {} more", others.len() - SHOWN);
+        names = format!("{names} and {} more", others.len() - SHOWN);
     }
     let what = format!(
         "beside it lies {names}, a kube-apiserver too: the kubelet runs every file of its \

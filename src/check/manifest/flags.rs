@@ -19,12 +19,11 @@ impl Flags {
                 flags.stray.push(word.clone());
                 continue;
             };
-            let (name, value) = match flag.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => {
-                    let next = words.next_if(|next| !next.starts_with('-'));
-                    (flag, next.cloned())
-                }
+            let (name, value) = if let Some((name, value)) = flag.split_once('=') {
+                (name, Some(value.to_owned()))
+            } else {
+                let next = words.next_if(|next| !next.starts_with('-'));
+                (flag, next.cloned())
             };
             flags.all.push((name.replace('_', "-"), value));
         }

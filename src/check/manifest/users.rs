@@ -43,7 +43,7 @@ pub(super) fn kube_apiserver_can_read(server: Container<'_>, findings: &mut Find
 pub(super) fn kube_apiserver_can_connect(
     server: Container<'_>,
     sidecar: Container<'_>,
-    served: &Served,
+    told: &Served,
     made: &Place,
     findings: &mut Findings,
 ) {
@@ -55,7 +55,7 @@ pub(super) fn kube_apiserver_can_connect(
     let is_empty_dir = volume.is_some_and(|volume| is_set(volume, "emptyDir"));
     // The kubelet gives an emptyDir to the fsGroup, and what is made in it.
     let inherited = server.pod.fs_group().filter(|_| is_empty_dir);
-    let group = served
+    let group = told
         .socket_group
         .map(i64::from)
         .or(inherited)
@@ -70,12 +70,12 @@ pub(super) fn kube_apiserver_can_connect(
         0o002
     };
     let passes = user == 0 && !server.lacks_override();
-    if !passes && served.socket_mode & needed == 0 {
+    if !passes && told.socket_mode & needed == 0 {
         findings.wrong(
             format!(
                 "kube-apiserver runs as user {user} and cannot connect: the socket is user \
                  {owner}'s and group {group}'s, with permissions {:04o}",
-                served.socket_mode
+                told.socket_mode
             ),
             format!(
                 "add --socket-mode=0660 and --socket-group={} to the sidecar's args, or an fsGroup \
