@@ -28,7 +28,7 @@ use crate::serve::signals;
 use crate::serve::{self, App, Boot, StartError};
 
 use arguments::{Check, Cli, Command, Probe, Rotate, Serve, StatusArgs};
-use check::Step;
+use check::{Called, Served, Step};
 use client::ClientError;
 use probe::Depth;
 use terminal::Paint;
@@ -105,6 +105,40 @@ fn with_dashes(argument: OsString) -> OsString {
     };
     let (name, value) = flag.split_at(flag.find('=').unwrap_or(flag.len()));
     format!("--{}{value}", name.replace('_', "-")).into()
+}
+
+/// What a command line in a manifest asks for; or why it is refused, in one line.
+pub(crate) fn understand(words: Vec<OsString>) -> Result<Called, String> {
+    let cli = Cli::try_parse_from(with_default_command(words)).map_err(|error| {
+        let text = error.to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or_default();
+        let said = first.trim_start_matches("error: ");
+        match said.strip_suffix(':') {
+            Some(said) => format!("{said}: {}", lines.next().unwrap_or_default()),
+            None => said.to_owned(),
+        }
+    })?;
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    Ok(match cli.command {
+        Command::Serve(serve) => Called::Serve(Served {
+            socketpath: text(&serve.socketpath),
+            cloud_config: text(&serve.cloud_config),
+            socket_mode: serve.socket_mode,
+            socket_group: serve.socket_group,
+            metrics_address: serve.metrics_address,
+            audit_log: serve.audit_log.as_deref().map(text),
+        }),
+        Command::Probe(probe) => Called::Probe {
+            socketpath: probe.socketpath,
+            asks_for_a_key: probe.ready || probe.deep,
+            timeout_ms: probe.timeout_ms,
+        },
+        Command::Status(status) => Called::Status {
+            socketpath: status.socketpath,
+        },
+        _ => Called::Other,
+    })
 }
 
 fn run_serve(serve: &Serve) -> ExitCode {
@@ -232,6 +266,7 @@ fn run_check(check: &Check) -> ExitCode {
             cloud_config: check.cloud_config.clone(),
             encryption_config: check.encryption_config.clone(),
             manifest: check.manifest.clone(),
+            understand: Some(understand),
         };
         let report = check::check(&files, &mut said).await;
         if check.json {

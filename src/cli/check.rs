@@ -29,6 +29,7 @@ use crate::secret::{self, ExposedKek, Protection};
 use access_rules::Base;
 use judgement::{described, doubts, ends_soon, identity, short_key, too_powerful};
 
+pub use manifest::{Called, Served, Understand};
 pub use report::{Outcome, Report, Step};
 
 /// What to look at.
@@ -40,6 +41,8 @@ pub struct Files {
     pub encryption_config: Option<PathBuf>,
     /// kube-apiserver's static pod.
     pub manifest: Option<PathBuf>,
+    /// What reads the sidecar's command lines in it; without, they are not judged.
+    pub understand: Option<Understand>,
 }
 
 /// Goes through every step; `said` is called after each, as soon as it is done.

@@ -1,6 +1,6 @@
 use super::*;
 
-const GOOD: &str = include_str!("../../../static-pod/encryption-config.yaml");
+const GOOD: &str = include_str!("../../../../static-pod/encryption-config.yaml");
 
 fn judged(text: &str) -> Reading {
     judge(text.as_bytes())
@@ -48,7 +48,7 @@ fn the_shipped_files_are_right() {
     assert_eq!(reading.findings.doubts, [""; 0]);
     assert_eq!(reading.sockets, ["/run/barbican-kms/kms.sock"]);
     assert_eq!(reading.summary, "secrets, at /run/barbican-kms/kms.sock");
-    let first_step = include_str!("../../../static-pod/encryption-config-read.yaml");
+    let first_step = include_str!("../../../../static-pod/encryption-config-read.yaml");
     let findings = judged(first_step).findings;
     assert_eq!(findings.wrong, []);
     assert!(findings.doubts[0].contains("NOT encrypted"), "{findings:?}");
