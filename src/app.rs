@@ -13,13 +13,14 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::audit::{self, Trail, writer::Writer};
+use crate::chance::Chance;
 use crate::config::files;
 use crate::config::watch::Watcher;
 use crate::config::{Cloud, Environment, LoadError};
 use crate::error_chain::ErrorChain;
 use crate::hardening;
 use crate::instruments::Instruments;
-use crate::keyring::{Cause, Keyring, Proposal, Refresher};
+use crate::keyring::{Cause, Clock, Keyring, Proposal, Refresher};
 use crate::kms::Kms;
 use crate::kms::server;
 use crate::kms::socket::{Listener, SocketError, SocketOptions};
@@ -123,8 +124,14 @@ impl App {
             None => None,
         };
         let (proposals, receiver) = watch::channel(Proposal::Valid(Arc::clone(&live)));
-        let (keyring, refresher) =
-            Refresher::new(live, connect(&instruments), receiver).map_err(StartError::Cloud)?;
+        let (keyring, refresher) = Refresher::new(
+            live,
+            connect(&instruments),
+            receiver,
+            Clock::system(),
+            Chance::from_system(),
+        )
+        .map_err(StartError::Cloud)?;
         Ok(Self {
             listener,
             keyring,

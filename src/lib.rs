@@ -13,7 +13,7 @@
 //! core      keyring (Keyring: the readers; refresh::Refresher: the single writer)
 //! pure      envelope   keyring::snapshot, ::schedule   config   audit
 //!           no I/O, no async, no clock
-//! leaves    secret   key_id   instruments   said   paint   error_chain   proto
+//! leaves    secret   key_id   instruments   said   chance   paint   error_chain   proto
 //! ```
 //!
 //! Edges never use each other, but for the watcher, which reads by `config::files`.
@@ -33,6 +33,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod chance;
 pub mod check;
 pub mod cli;
 pub mod config;

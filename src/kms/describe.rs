@@ -37,7 +37,7 @@ impl Introspection for Describe {
         Ok(Response::new(DescribeResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: self.keyring.status().is_ok(),
-            keys: keys(&snapshot, Instant::now()),
+            keys: keys(&snapshot, self.keyring.clock().now()),
             configuration: Some(configuration(&report)),
             last_contact_unix_ms: report.last_contact.map_or(0, unix_ms),
             consecutive_failures: report.consecutive_failures,

@@ -44,6 +44,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("instruments", 0),
     ("paint", 0),
     ("said", 0),
+    ("chance", 0),
 ];
 
 /// Crates that the core and everything below it must not know.
