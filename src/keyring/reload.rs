@@ -273,6 +273,10 @@ where
             staged,
             ..
         } = candidate;
+        let old: BTreeSet<KeyId> = self.live.ring.ids().collect();
+        let new: BTreeSet<KeyId> = live.ring.ids().collect();
+        let added: Vec<KeyId> = new.difference(&old).copied().collect();
+        let removed: Vec<KeyId> = old.difference(&new).copied().collect();
         let proved: BTreeSet<KeyId> = staged.keys().copied().collect();
         let snapshot = self.shared.snapshot.load().with_ring(&live.ring, staged);
         let now = self.now();
@@ -301,6 +305,8 @@ where
             write_key_id = %live.ring.write,
             write_key_id_hash = live.ring.write.sha256_label(),
             keys = live.ring.ids().count(),
+            keys_added = %list(&added),
+            keys_removed = %list(&removed),
             "configuration reloaded"
         );
         self.update_report(|report| report.follows(&live));
@@ -308,6 +314,11 @@ where
         self.publish(snapshot);
         self.note_plan();
         self.ended(ReloadOutcome::Applied, String::new());
+        self.update_report(|report| {
+            if let Some(last) = &mut report.last_reload {
+                (last.added, last.removed) = (added, removed);
+            }
+        });
     }
 }
 

@@ -86,6 +86,8 @@ fn configuration(report: &Report) -> Configuration {
             at_unix_ms: unix_ms(last.at),
             outcome: last.outcome.as_str().to_owned(),
             message: last.message.clone(),
+            added: last.added.iter().map(ToString::to_string).collect(),
+            removed: last.removed.iter().map(ToString::to_string).collect(),
         }),
     }
 }
