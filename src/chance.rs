@@ -17,10 +17,6 @@ impl Chance {
     }
 
     /// Seeded by the system.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where the seed comes from"
-    )]
     pub fn from_system() -> Self {
         // Without randomness there is no spreading between nodes, and no other harm.
         Self::seeded(getrandom::u64().unwrap_or_default())

@@ -19,10 +19,6 @@ pub struct Clock {
 
 impl Clock {
     /// The clocks of the system.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that asks the system"
-    )]
     pub fn system() -> Self {
         let (anchor, begin) = (Instant::now(), since_boot());
         Self::new(
