@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A generator (SplitMix64). Clones share one sequence.
+/// A generator (`SplitMix64`). Clones share one sequence.
 #[derive(Clone, Debug)]
 pub struct Chance(Arc<AtomicU64>);
 

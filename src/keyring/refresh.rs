@@ -103,17 +103,18 @@ where
         chance: Chance,
     ) -> Result<(Keyring, Self), Cause> {
         let source = Arc::new(connect(&live.cloud)?);
+        let now = clock.now();
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(Snapshot::new(&live.ring)),
             report: ArcSwap::from_pointee(Report::new(&live, clock.wall())),
-            clock: clock.clone(),
+            clock,
         });
         let (sender, orders) = mpsc::channel(ORDERS);
         let keyring = Keyring {
             shared: Arc::clone(&shared),
             orders: sender,
         };
-        let ring = Loader::new(source, live.ring.write, all_now(&live, clock.now()));
+        let ring = Loader::new(source, live.ring.write, all_now(&live, now));
         let refresher = Self {
             connect,
             live,
