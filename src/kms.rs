@@ -7,6 +7,7 @@ mod crowd;
 mod describe;
 pub mod server;
 pub mod socket;
+mod strangers;
 mod under_way;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use crate::keyring::{KeyError, Keyring};
 use crate::proto::v2;
 use crate::proto::v2::key_management_service_server::KeyManagementService;
 
+use strangers::Strangers;
 use under_way::UnderWay;
 
 /// The API version. It must never change while kube-apiserver lives
@@ -38,6 +40,7 @@ pub struct Kms {
     keyring: Keyring,
     instruments: Arc<Instruments>,
     trail: Option<Trail>,
+    strangers: Strangers,
 }
 
 /// Why a call is answered with an error.
@@ -47,6 +50,8 @@ enum CallError {
     KeyId(#[from] KeyIdError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error("the key id {0} is not configured")]
+    NotInRing(KeyId),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
@@ -63,6 +68,7 @@ impl Kms {
             keyring,
             instruments,
             trail,
+            strangers: Strangers::default(),
         }
     }
 
@@ -82,7 +88,14 @@ impl Kms {
         request: &v2::DecryptRequest,
     ) -> Result<Vec<u8>, CallError> {
         let id = id?;
-        let found = self.keyring.key(&id).await?;
+        let found = self.keyring.key(&id).await.map_err(|error| match error {
+            KeyError::NotInRing => {
+                self.strangers
+                    .met(id, self.keyring.report().reloads.applied);
+                CallError::NotInRing(id)
+            }
+            KeyError::NotLoaded(_) => CallError::Key(error),
+        })?;
         let tag = request.annotations.get(TAG_ANNOTATION).map(Vec::as_slice);
         Ok(envelope::open(
             &found.key,
@@ -167,7 +180,7 @@ impl CallError {
     fn refusal(self) -> Option<Refusal> {
         match self {
             Self::KeyId(_) => Some(Refusal::MalformedKeyId),
-            Self::Key(KeyError::NotInRing) => Some(Refusal::NotInRing),
+            Self::Key(KeyError::NotInRing) | Self::NotInRing(_) => Some(Refusal::NotInRing),
             Self::Key(KeyError::NotLoaded(_)) => Some(Refusal::NotLoaded),
             Self::Open(OpenError::Invalid) => Some(Refusal::Damaged),
             Self::Open(OpenError::Unauthenticated) => Some(Refusal::Unauthenticated),
@@ -182,7 +195,9 @@ impl From<CallError> for Status {
             CallError::KeyId(_) | CallError::Open(_) | CallError::PlaintextTooLong(_) => {
                 Code::InvalidArgument
             }
-            CallError::Key(KeyError::NotInRing) => Code::FailedPrecondition,
+            CallError::Key(KeyError::NotInRing) | CallError::NotInRing(_) => {
+                Code::FailedPrecondition
+            }
             CallError::Key(KeyError::NotLoaded(_)) => Code::Unavailable,
             CallError::NoRandomness => Code::Internal,
         };

@@ -16,12 +16,13 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::audit::{self, Trail, writer};
+use crate::chance::Chance;
 use crate::config::files;
 use crate::config::shown;
 use crate::config::watch::Watcher;
 use crate::config::{Cloud, Environment, LoadError};
 use crate::instruments::Instruments;
-use crate::keyring::{Cause, Keyring, Proposal, Refresher};
+use crate::keyring::{Cause, Clock, Keyring, Proposal, Refresher};
 use crate::kms::Kms;
 use crate::kms::server;
 use crate::kms::socket::{Listener, SocketError, SocketOptions};
@@ -128,8 +129,14 @@ impl App {
         }
         .unzip();
         let (proposals, receiver) = watch::channel(Proposal::Valid(Arc::clone(&live)));
-        let (keyring, refresher) =
-            Refresher::new(live, connect(&instruments), receiver).map_err(StartError::Cloud)?;
+        let (keyring, refresher) = Refresher::new(
+            live,
+            connect(&instruments),
+            receiver,
+            Clock::system(),
+            Chance::from_system(),
+        )
+        .map_err(StartError::Cloud)?;
         Ok(Self {
             listener,
             keyring,

@@ -94,6 +94,8 @@ fn configuration_json(configuration: &Configuration) -> Value {
             "at": time(last.at_unix_ms),
             "outcome": last.outcome,
             "message": some_text(&last.message),
+            "keys_added": last.added,
+            "keys_removed": last.removed,
         })),
     })
 }
@@ -155,6 +157,12 @@ impl State {
             let good = matches!(last.outcome.as_str(), "applied" | "unchanged");
             let text = format!("last reload: {} at {at}", last.outcome);
             lines.push(Line::new(good, Tone::Bad, text).and(&last.message));
+            for (what, ids) in [("added", &last.added), ("removed", &last.removed)] {
+                lines.extend(
+                    ids.iter()
+                        .map(|id| Line::new(true, Tone::Good, format!("{what} by it: {id}"))),
+                );
+            }
         }
         if !state.ready {
             lines.push(Line::new(false, Tone::Bad, format!("to do: {CHECK}")));
@@ -270,6 +278,7 @@ mod tests {
                     at_unix_ms: 1_700_000_000_000,
                     outcome: "invalid".to_owned(),
                     message: "cloud.conf: ".to_owned() + &"a long text ".repeat(9),
+                    ..LastReload::default()
                 }),
                 ..Configuration::default()
             }),

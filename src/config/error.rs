@@ -50,6 +50,16 @@ impl std::error::Error for LoadError {}
 /// and what to do, in one line and without any value of a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// The reader has panicked.
+    #[error(
+        "{}: reading it crashed, which is a bug: please report what the log says before this, and \
+         undo the last change of the file",
+        file.display()
+    )]
+    Crashed {
+        /// The cloud-config.
+        file: PathBuf,
+    },
     /// A file cannot be read.
     #[error("{}", of_file(file, named_by.as_ref(), error))]
     File {

@@ -4,13 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tokio::time::Instant;
 use tracing::{debug, error, info};
 
 use super::loader::{Fetched, Loader};
-use super::refresh::{Proposal, Refresher, SaidOfKeys, fraction, is_news};
+use super::refresh::{Proposal, Refresher, SaidOfKeys, is_news};
 use super::report::ReloadOutcome;
 use super::schedule::{Failure, Schedule, revalidation_delay};
 use super::{Cause, FetchError, KeySource, Slot, Snapshot, Trouble};
@@ -95,7 +94,7 @@ where
         };
         if live == self.live {
             self.candidate = None;
-            self.update_report(|report| report.unchanged(SystemTime::now()));
+            self.update_report(|report| report.unchanged(self.shared.clock.wall()));
             info!("the files say what is in force: nothing to reload");
             self.hurry_the_troubled();
             return;
@@ -107,10 +106,8 @@ where
                 missing = %list(&candidate.missing),
                 "the files say what is being loaded already: trying again at once"
             );
-            candidate
-                .loader
-                .schedule
-                .hurry_all(Instant::now().into_std());
+            let now = self.shared.clock.now();
+            candidate.loader.schedule.hurry_all(now);
             return;
         }
         self.candidate = None;
@@ -178,7 +175,7 @@ where
         // With nothing in force there is nothing to protect: take the new settings at
         // once. With new credentials every key is read once to prove them.
         if snapshot.holds_any() {
-            let now = Instant::now().into_std();
+            let now = self.now();
             candidate.recount(&snapshot, self.live.ring.max_cache_age, now);
         }
         Ok(candidate)
@@ -190,7 +187,7 @@ where
         let Some(candidate) = &mut self.candidate else {
             return;
         };
-        let now = Instant::now().into_std();
+        let now = self.shared.clock.now();
         let snapshot = self.shared.snapshot.load();
         let empty = Slot::EMPTY;
         let staged = candidate.staged.get(&id);
@@ -203,7 +200,7 @@ where
                     candidate.said.remove(&id);
                     let interval = candidate.live.ring.revalidate_interval;
                     let schedule = &mut candidate.loader.schedule;
-                    schedule.succeeded(&id, interval, now, fraction());
+                    schedule.succeeded(&id, interval, now, self.chance.fraction());
                     self.recount(now);
                     return;
                 }
@@ -217,13 +214,13 @@ where
             trouble,
             wait,
             held: false,
-            perishable: false,
+            wiped_in: None,
         };
         let schedule = &mut candidate.loader.schedule;
-        let (failures, delay) = schedule.failed(&id, failure, now, fraction());
+        let (failures, delay) = schedule.failed(&id, failure, now, self.chance.fraction());
         let retry_seconds = delay.as_secs_f32();
         let key_id_hash = id.sha256_label();
-        if is_news(&mut candidate.said, id, trouble, now.into()) {
+        if is_news(&mut candidate.said, id, trouble, now) {
             error!(
                 key_id = %id, key_id_hash, failures, retry_seconds,
                 "configuration not reloaded, the one in force stays: key not loaded: {cause}"
@@ -236,7 +233,7 @@ where
         }
         let message = format!("key {id} not loaded: {cause}");
         if std::mem::replace(&mut candidate.failed, true) {
-            self.update_report(|report| report.failed_again(message, SystemTime::now()));
+            self.update_report(|report| report.failed_again(message, self.shared.clock.wall()));
         } else {
             self.ended(ReloadOutcome::Failed, message);
         }
@@ -257,12 +254,13 @@ where
         }
     }
 
-    /// Somebody who asks for a reload that changes nothing may have mended something else.
+    /// Somebody who asks for a reload that changes nothing may have fixed something else,
+    /// and orders a try now.
     fn hurry_the_troubled(&mut self) {
-        let now = Instant::now().into_std();
+        let now = self.now();
         for (id, slot) in self.shared.snapshot.load().slots() {
             if slot.trouble().is_some() {
-                self.ring.schedule.hurry(id, now);
+                self.ring.schedule.order(id, now);
             }
         }
     }
@@ -275,12 +273,17 @@ where
             staged,
             ..
         } = candidate;
+        let old: BTreeSet<KeyId> = self.live.ring.ids().collect();
+        let new: BTreeSet<KeyId> = live.ring.ids().collect();
+        let added: Vec<KeyId> = new.difference(&old).copied().collect();
+        let removed: Vec<KeyId> = old.difference(&new).copied().collect();
         let proved: BTreeSet<KeyId> = staged.keys().copied().collect();
         let snapshot = self.shared.snapshot.load().with_ring(&live.ring, staged);
-        let now = Instant::now().into_std();
+        let now = self.now();
         let mut schedule = Schedule::default();
         for (id, slot) in snapshot.slots() {
-            let interval = revalidation_delay(live.ring.revalidate_interval, fraction());
+            let interval =
+                revalidation_delay(live.ring.revalidate_interval, self.chance.fraction());
             match slot.confirmed().filter(|_| slot.key().is_some()) {
                 None => schedule.add(*id, now),
                 Some(confirmed) if proved.contains(id) => schedule.add(*id, confirmed + interval),
@@ -302,6 +305,8 @@ where
             write_key_id = %live.ring.write,
             write_key_id_hash = live.ring.write.sha256_label(),
             keys = live.ring.ids().count(),
+            keys_added = %list(&added),
+            keys_removed = %list(&removed),
             "configuration reloaded"
         );
         self.update_report(|report| report.follows(&live));
@@ -309,6 +314,11 @@ where
         self.publish(snapshot);
         self.note_plan();
         self.ended(ReloadOutcome::Applied, String::new());
+        self.update_report(|report| {
+            if let Some(last) = &mut report.last_reload {
+                (last.added, last.removed) = (added, removed);
+            }
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::config::Live;
+use crate::key_id::KeyId;
 
 /// Published by the refresher, as a whole, after each event.
 #[derive(Clone, Debug)]
@@ -100,6 +101,10 @@ pub struct LastReload {
     pub outcome: ReloadOutcome,
     /// What was wrong and what to do, for an operator; empty when applied.
     pub message: String,
+    /// The keys that came with it, when applied.
+    pub added: Vec<KeyId>,
+    /// The keys that went with it, when applied.
+    pub removed: Vec<KeyId>,
 }
 
 impl Report {
@@ -158,6 +163,8 @@ impl Report {
             at: now,
             outcome,
             message,
+            added: Vec::new(),
+            removed: Vec::new(),
         });
     }
 
@@ -167,6 +174,8 @@ impl Report {
             at: now,
             outcome: ReloadOutcome::Failed,
             message,
+            added: Vec::new(),
+            removed: Vec::new(),
         });
     }
 }

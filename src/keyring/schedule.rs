@@ -23,6 +23,9 @@ const LONGEST_WAIT_MISSING: Duration = Duration::from_secs(60);
 /// The same while the key is held for good: nothing is lost by waiting.
 const LONGEST_WAIT_HELD: Duration = Duration::from_secs(300);
 
+/// What a server asks for is exceeded by up to this part of it.
+const GRANTED_SPREAD: f64 = 0.25;
+
 /// Revalidation happens after this part of the interval at the earliest, and after
 /// all of it at the latest: the interval is a promise, the jitter only shortens it.
 const EARLIEST_REVALIDATION: f64 = 0.7;
@@ -53,8 +56,8 @@ pub(super) struct Failure {
     /// For how long another fetch is unwelcome, or of no use.
     pub(super) wait: Option<Duration>,
     pub(super) held: bool,
-    /// Whether a key that is held is wiped when it goes unconfirmed.
-    pub(super) perishable: bool,
+    /// How long it is until a key that is held is wiped, if nobody confirms it.
+    pub(super) wiped_in: Option<Duration>,
 }
 
 impl Schedule {
@@ -139,12 +142,17 @@ impl Schedule {
             return (0, Duration::ZERO);
         };
         plan.failures = plan.failures.saturating_add(1);
-        let delay = retry_delay(failure, plan.failures, jitter).max(failure.granted());
+        // On top, so that nobody comes before the time and not all come at it.
+        let granted = failure.granted().mul_f64(1.0 + jitter * GRANTED_SPREAD);
+        let delay = retry_delay(failure, plan.failures, jitter)
+            .max(granted)
+            .min(failure.last_chance());
         plan.due = Some(now + delay);
         let start = plan.last_start.unwrap_or(now);
         // Whoever hurries misses the key, even if it is held now.
         let missing = Failure {
             held: false,
+            wiped_in: None,
             ..failure
         };
         plan.soonest = Some((start + failure.spacing()).max(now + missing.granted()));
@@ -163,6 +171,13 @@ impl Schedule {
         let soonest = plan.soonest.map_or(now, |soonest| soonest.max(now));
         *due = soonest.min(*due);
         *due < now + MISS_WAIT
+    }
+
+    /// Makes `id` due now, whatever a server has asked for: a person has ordered it.
+    pub(super) fn order(&mut self, id: &KeyId, now: Instant) {
+        if let Some(plan) = self.plans.get_mut(id) {
+            plan.due = plan.due.map(|due| due.min(now));
+        }
     }
 
     /// Makes every key due now, whatever a server has asked for: a person has ordered it.
@@ -184,10 +199,21 @@ impl Failure {
         let longest = match self.trouble {
             // Until then the source logs in for nobody.
             Trouble::Login => Duration::MAX,
-            _ if self.held && !self.perishable => LONGEST_WAIT_HELD,
+            _ if self.held && self.wiped_in.is_none() => LONGEST_WAIT_HELD,
             _ => LONGEST_WAIT_MISSING,
         };
         self.wait.unwrap_or_default().min(longest)
+    }
+
+    /// Within so long it must be tried again, because the key is wiped otherwise: after
+    /// half of the time that is left, so that more than one try is.
+    fn last_chance(self) -> Duration {
+        match self.wiped_in {
+            // Until then the source logs in for nobody.
+            _ if self.trouble == Trouble::Login => Duration::MAX,
+            Some(left) if self.held => (left / 2).max(HURRY_SPACING),
+            _ => Duration::MAX,
+        }
     }
 
     fn spacing(self) -> Duration {
@@ -243,7 +269,7 @@ mod tests {
             trouble,
             wait: None,
             held: false,
-            perishable: false,
+            wiped_in: None,
         }
     }
 
@@ -344,10 +370,50 @@ mod tests {
         // Whoever hurries misses it: it has been wiped in the meantime.
         assert_eq!(after(held(3600)), (seconds(300), seconds(60)));
         let perishable = Failure {
-            perishable: true,
+            wiped_in: Some(seconds(3600)),
             ..held(3600)
         };
         assert_eq!(after(perishable), (seconds(60), seconds(60)));
+    }
+
+    #[test]
+    fn a_key_is_tried_before_it_is_wiped_whatever_a_server_asks() {
+        let seconds = Duration::from_secs;
+        for trouble in [Trouble::Unavailable, Trouble::Denied, Trouble::Altered] {
+            let begin = Instant::now();
+            let mut schedule = Schedule::default();
+            schedule.add(id(1), begin);
+            let (mut now, wiped) = (begin, begin + seconds(50));
+            let mut tries = 0;
+            while now < wiped {
+                schedule.start_next(None, now);
+                let failure = Failure {
+                    wait: Some(seconds(3600)),
+                    held: true,
+                    wiped_in: Some(wiped - now),
+                    ..missing(trouble)
+                };
+                now += schedule.failed(&id(1), failure, now, 0.9).1;
+                tries += 1;
+            }
+            assert!((4..=10).contains(&tries), "{trouble:?}: {tries}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_were_asked_to_wait_come_later_and_not_together() {
+        let asked = Failure {
+            wait: Some(Duration::from_secs(40)),
+            ..missing(Trouble::Unavailable)
+        };
+        let delays = [0.0, 0.5, 0.999].map(|jitter| {
+            let now = Instant::now();
+            let mut schedule = Schedule::default();
+            schedule.add(id(1), now);
+            schedule.start_next(None, now);
+            schedule.failed(&id(1), asked, now, jitter).1.as_secs()
+        });
+        assert_eq!(delays, [40, 45, 49]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub struct Snapshot {
     write: KeyId,
     slots: BTreeMap<KeyId, Slot>,
     untagged: Untagged,
+    max_cache_age: Option<Duration>,
 }
 
 /// One key of the ring.
@@ -57,6 +58,8 @@ pub enum Trouble {
     NotAKey,
     /// The payload differs from the one that is held.
     Altered,
+    /// The download has panicked.
+    Crashed,
     /// Wiped: unconfirmed for longer than `max-cache-age`, and no attempt has failed:
     /// the last one still goes on.
     Unconfirmed,
@@ -73,6 +76,7 @@ impl Trouble {
             Self::NotFound => "not-found",
             Self::NotAKey => "not-a-key",
             Self::Altered => "altered",
+            Self::Crashed => "crashed",
             Self::Unconfirmed => "unconfirmed",
         }
     }
@@ -93,6 +97,7 @@ impl fmt::Display for Trouble {
             Self::NotFound => "Barbican has no such secret",
             Self::NotAKey => "the secret is not an AES key",
             Self::Altered => "the secret has changed in Barbican",
+            Self::Crashed => "its download crashed, which is a bug",
             Self::Unconfirmed => "Barbican has not confirmed it within max-cache-age",
         })
     }
@@ -157,6 +162,7 @@ impl Snapshot {
             write: ring.write,
             slots: ring.ids().map(|id| (id, Slot::EMPTY)).collect(),
             untagged: untagged(ring),
+            max_cache_age: ring.max_cache_age,
         }
     }
 
@@ -178,6 +184,11 @@ impl Snapshot {
     /// What Decrypt does with data that carries no tag.
     pub fn untagged(&self) -> Untagged {
         self.untagged
+    }
+
+    /// How long a key may go unconfirmed before it is wiped.
+    pub fn max_cache_age(&self) -> Option<Duration> {
+        self.max_cache_age
     }
 
     /// Whether the key of `id` is held.
@@ -256,6 +267,7 @@ impl Snapshot {
             write: ring.write,
             slots: ring.ids().map(&mut slot).collect(),
             untagged: untagged(ring),
+            max_cache_age: ring.max_cache_age,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The refresher with paused time and a source that does as it is told.
 
+mod faults;
 mod reload;
 mod waiting;
 
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::*;
+use crate::chance::Chance;
 use crate::config::{Cloud, Identity, Interface, Live, Proxy, Ring, Roots, Scope, Tls};
 use crate::secret::{KekWriter, Token};
 
@@ -25,6 +27,7 @@ enum Answer {
     Busy(u64),
     Denied,
     Missing,
+    Panic,
     /// The key, after this long.
     Slow(u8, Duration),
 }
@@ -38,6 +41,8 @@ struct State {
     fetches: Vec<(KeyId, Instant)>,
     in_flight: usize,
     most_in_flight: usize,
+    /// How long the machine has been suspended.
+    suspended: Duration,
 }
 
 impl Fake {
@@ -47,6 +52,24 @@ impl Fake {
             .expect("not poisoned")
             .answers
             .insert(id(last), answer);
+    }
+
+    /// The paused time of the runtime, and what it was suspended for on top.
+    fn clock(&self) -> Clock {
+        let begin = Instant::now();
+        let (one, other) = (self.clone(), self.clone());
+        Clock::new(
+            move || Instant::now().into_std() + one.suspended(),
+            move || std::time::UNIX_EPOCH + begin.elapsed() + other.suspended(),
+        )
+    }
+
+    fn suspended(&self) -> Duration {
+        self.0.lock().expect("not poisoned").suspended
+    }
+
+    fn suspend(&self, time: Duration) {
+        self.0.lock().expect("not poisoned").suspended += time;
     }
 
     fn fetches(&self, last: u8) -> Vec<Instant> {
@@ -60,8 +83,20 @@ impl Fake {
     }
 }
 
+/// A fetch under way; it also ends when its loader is dropped.
+struct InFlight(Fake);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.0.0.lock() {
+            state.in_flight -= 1;
+        }
+    }
+}
+
 impl KeySource for Fake {
     async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
+        let in_flight = InFlight(self.clone());
         let answer = {
             let mut state = self.0.lock().expect("not poisoned");
             state.fetches.push((id, Instant::now()));
@@ -74,7 +109,7 @@ impl KeySource for Fake {
         } else {
             tokio::task::yield_now().await;
         }
-        self.0.lock().expect("not poisoned").in_flight -= 1;
+        drop(in_flight);
         match answer {
             Answer::Key(byte) | Answer::Slow(byte, _) => {
                 let mut writer = KekWriter::new();
@@ -85,6 +120,7 @@ impl KeySource for Fake {
             Answer::Busy(seconds) => Err(unavailable(Some(seconds))),
             Answer::Denied => Err(FetchError::Denied("403".into())),
             Answer::Missing => Err(FetchError::NotFound("404".into())),
+            Answer::Panic => panic!("the source has a bug"),
         }
     }
 }
@@ -111,7 +147,8 @@ impl Running {
         let source = fake.clone();
         let connect = move |_: &Cloud| Ok(source.clone());
         let (keyring, refresher) =
-            Refresher::new(live, connect, receiver).expect("the fake always connects");
+            Refresher::new(live, connect, receiver, fake.clock(), Chance::seeded(7))
+                .expect("the fake always connects");
         let mut task = JoinSet::new();
         task.spawn(refresher.run());
         Self {
@@ -288,7 +325,7 @@ async fn a_missing_key_is_asked_for_again_after_a_minute_whatever_the_server_say
     seconds(59).await;
     fake.set(1, Answer::Key(1));
     assert!(running.keyring.status().is_err());
-    seconds(2).await;
+    seconds(16).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
 }
 

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::error::{Problem, RequestError};
+use crate::chance::Chance;
 
 /// Every duration and count of the client; tests shorten them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Timing {
     /// For a connection: name resolution, proxy and TLS handshake included.
     pub connect: Duration,
@@ -36,6 +37,8 @@ pub struct Timing {
     /// How old a token must be before Barbican's refusal of it leads to a login,
     /// where a new one has been refused before.
     pub distrust: Duration,
+    /// Spreads the pauses.
+    pub chance: Chance,
 }
 
 impl Default for Timing {
@@ -53,6 +56,7 @@ impl Default for Timing {
             refused: Duration::from_secs(30),
             refused_max: Duration::from_secs(600),
             distrust: Duration::from_secs(30),
+            chance: Chance::from_system(),
         }
     }
 }
@@ -101,11 +105,9 @@ impl<'a> Tries<'a> {
         if self.made >= self.timing.tries || !problem.is_passing() {
             return None;
         }
-        let own = jittered(doubled(
-            self.timing.pause,
-            self.made - 1,
-            self.timing.pause_max,
-        ));
+        let timing = self.timing;
+        let full = doubled(timing.pause, self.made - 1, timing.pause_max);
+        let own = jittered(full, timing.chance.fraction());
         match problem {
             // A server that names a time means it, however long: then the
             // deadline decides.
@@ -139,10 +141,8 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
 
 /// Between half of `pause` and all of it, so that several control-plane nodes
 /// do not come back at the same moment.
-fn jittered(pause: Duration) -> Duration {
-    // Without randomness there is no jitter, and no harm.
-    let random = getrandom::u32().unwrap_or(u32::MAX);
-    pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
+fn jittered(pause: Duration, fraction: f64) -> Duration {
+    pause.mul_f64(0.5 + fraction / 2.0)
 }
 
 #[cfg(test)]

@@ -147,6 +147,12 @@ async fn dropping_a_key_from_the_ring_needs_no_barbican() {
         Some(KeyError::NotInRing)
     );
     assert_eq!(running.keyring.status(), Ok(id(1)));
+    let report = running.keyring.report();
+    let last = report.last_reload.as_ref().expect("it was applied");
+    assert_eq!(
+        (last.added.as_slice(), last.removed.as_slice()),
+        (&[][..], &[id(2)][..])
+    );
 }
 
 #[tokio::test(start_paused = true)]
