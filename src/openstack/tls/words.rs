@@ -61,7 +61,7 @@ pub(in crate::openstack) fn problem(error: &Error) -> TlsProblem {
             _ => TlsProblem::Certificate(certificate(&Error::InvalidCertificate(error.clone()))),
         },
         // The first bytes are no TLS record.
-        Error::InvalidMessage(_) => TlsProblem::NotTls,
+        Error::InvalidMessage(_) | Error::PeerSentOversizedRecord => TlsProblem::NotTls,
         Error::AlertReceived(
             alert @ (AlertDescription::CertificateRequired
             | AlertDescription::BadCertificate
@@ -86,7 +86,6 @@ pub(in crate::openstack) fn problem(error: &Error) -> TlsProblem {
             TlsProblem::Certificate("the server has shown none".to_owned())
         }
         Error::DecryptError => TlsProblem::Other("what came cannot be decrypted".to_owned()),
-        Error::PeerSentOversizedRecord => TlsProblem::NotTls,
         Error::FailedToGetCurrentTime => {
             TlsProblem::Other("this machine's clock cannot be read".to_owned())
         }
