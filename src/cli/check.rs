@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::config::{self, Environment, Live, Loaded, files, shown};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
-use crate::openstack::{CredentialEnd, Endpoint, Error, OpenStack, Session, Timing};
+use crate::openstack::{CredentialEnd, Endpoint, Error, OpenStack, Problem, Session, Timing};
 use crate::secret::{self, ExposedKek, Protection};
 
 use access_rules::Base;
@@ -156,7 +156,13 @@ impl Walk<'_> {
 
         let name = format!("{who} connection");
         let peer = client.connect(url).await;
-        let fix = "check routes, firewalls and proxies; for certificates check ca-file";
+        let fix = match &peer {
+            Err(Error::Unavailable(error)) => match &error.problem {
+                Problem::Tls(problem) => problem.next_step(),
+                _ => "check routes, firewalls and proxies",
+            },
+            _ => "check routes, firewalls and proxies",
+        };
         let peer = self.take(&name, peer, fix)?;
         let mut warnings = Vec::new();
         let tls = peer.tls.unwrap_or_else(|| {

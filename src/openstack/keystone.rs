@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, Uri};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::credential::CredentialEnd;
 use super::error::{Asked, Problem, RequestError};
 use super::http::{Call, Http, Wanted, shared_body, shown};
 use super::retry::{Timing, Tries};
@@ -81,14 +81,24 @@ impl Keystone {
         &self.url
     }
 
-    /// When the application credential of `session` ends: `Some(None)` for never, `None`
-    /// when Keystone does not say. One try: nothing depends on it.
+    /// When the application credential of `session` ends. One try: nothing
+    /// depends on it.
     pub(super) async fn credential_end(
         &self,
         http: &Http,
         session: &Session,
         deadline: Instant,
-    ) -> Option<Option<Timestamp>> {
+    ) -> CredentialEnd {
+        let end = self.end_of_credential(http, session, deadline).await;
+        end.unwrap_or_default()
+    }
+
+    async fn end_of_credential(
+        &self,
+        http: &Http,
+        session: &Session,
+        deadline: Instant,
+    ) -> Option<CredentialEnd> {
         let url = self.credential_url(session.account())?;
         let call = Call {
             counted: Upstream::Credential,
@@ -105,11 +115,11 @@ impl Keystone {
         http.exchange(&call, deadline, &mut keep).await.ok()?;
         let reply: serde_json::Value = serde_json::from_slice(&body).ok()?;
         match reply.pointer("/application_credential/expires_at")? {
-            serde_json::Value::Null => Some(None),
+            serde_json::Value::Null => Some(CredentialEnd::Never),
             // Keystone writes it without a zone, and means UTC.
             serde_json::Value::String(text) => {
                 let text = text.trim_end_matches('Z').to_owned() + "Z";
-                Some(Some(text.parse().ok()?))
+                Some(CredentialEnd::At(text.parse().ok()?))
             }
             _ => None,
         }

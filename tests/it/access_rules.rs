@@ -119,10 +119,10 @@ fn rules_are_judged_as_keystonemiddleware_judges_them() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the Python of the servers");
-    let lines: String = cases
-        .iter()
-        .map(|(pattern, path)| format!("{pattern}\t{path}\n"))
-        .collect();
+    let mut lines = String::new();
+    for (pattern, path) in &cases {
+        lines.extend([pattern.as_str(), "\t", path.as_str(), "\n"]);
+    }
     // It reads everything before it writes anything.
     let mut input = judge.stdin.take().expect("a pipe");
     input.write_all(lines.as_bytes()).expect("written");

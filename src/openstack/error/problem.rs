@@ -192,6 +192,17 @@ pub enum TlsProblem {
          certificate's subject alternative names"
     )]
     Name(String),
+    /// A signature that is not accepted, or not right.
+    #[error(
+        "a signature of the server's certificates is not accepted: it was made with SHA-1, with an \
+         RSA key below 2048 bits, or by another authority of the same name"
+    )]
+    Weak,
+    /// No version and cipher that both have.
+    #[error(
+        "the server offers none of TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20 ({0})"
+    )]
+    NothingInCommon(String),
     /// Anything else about the certificate.
     #[error("the server's certificate is refused: {0}")]
     Certificate(String),
@@ -210,6 +221,42 @@ pub enum TlsProblem {
     /// Anything else.
     #[error("TLS fails: {0}")]
     Other(String),
+}
+
+impl TlsProblem {
+    /// The next thing to do; each kind has its own.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::UnknownIssuer => {
+                "put the certificate of the authority that signed the server's into ca-file; if it \
+                 is there, have the server send its intermediate certificates too: `openssl s_client \
+                 -connect HOST:PORT -showcerts` shows what it sends"
+            }
+            Self::Dates(_) => {
+                "have the certificate renewed; if its dates are right, set this machine's clock"
+            }
+            Self::Name(_) => {
+                "use one of the certificate's names in the URL, or have a certificate issued for \
+                 the host of the URL"
+            }
+            Self::Weak => {
+                "have the certificate issued again with SHA-256 and an RSA key of 2048 bits or more, \
+                 or ECDSA; if it is such a one, put the right authority into ca-file"
+            }
+            Self::NothingInCommon(_) => {
+                "have TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3, switched on at the server"
+            }
+            Self::Certificate(_) => "have a certificate issued to which that does not apply",
+            Self::NotTls => {
+                "write http instead of https into the URL, or use the port that has TLS"
+            }
+            Self::Alert(_) => "see the log of the server, or of what ends TLS in front of it",
+            Self::ClientCertificate(_) => {
+                "set cert-file and key-file to a certificate that the server's authority has issued"
+            }
+            Self::Other(_) => "see whether something on the way takes TLS apart, such as a proxy",
+        }
+    }
 }
 
 impl Problem {
