@@ -19,7 +19,7 @@ use super::lenient::lenient;
 use super::retry::{Timing, Tries};
 use crate::instruments::Upstream;
 use crate::key_id::KeyId;
-use crate::secret::{Kek, KekWriter};
+use crate::secret::{Kek, KekLengthError, KekWriter};
 
 /// The longest payload that is read. A key has 32 bytes; the rest is room for
 /// saying how long a wrong one is.
@@ -67,7 +67,14 @@ pub(super) async fn payload(
         let mut keep = |chunk: &[u8]| writer.push(chunk);
         match http.exchange(&call, deadline, &mut keep).await {
             Ok(_) => return Ok(writer.finish()?),
-            Err(error) => tries.pause_after(error).await.map_err(refusal)?,
+            Err(RequestError {
+                problem: Problem::TooLong { cap },
+                ..
+            }) => return Err(KekLengthError::beyond(cap).into()),
+            Err(error) => {
+                let error = judged(error, endpoint);
+                tries.pause_after(error).await.map_err(refusal)?;
+            }
         }
     }
 }
@@ -94,7 +101,10 @@ pub(super) async fn metadata(
                     .map_err(|error| unavailable(&url, Problem::Reply(error.into())))?;
                 return Ok(reply.into());
             }
-            Err(error) => tries.pause_after(error).await.map_err(refusal)?,
+            Err(error) => {
+                let error = judged(error, endpoint);
+                tries.pause_after(error).await.map_err(refusal)?;
+            }
         }
     }
 }
@@ -134,6 +144,35 @@ fn unavailable(url: &Uri, problem: Problem) -> Error {
         },
         problem,
     })
+}
+
+/// Whose word a refusal is. Only Barbican knows whether a key exists and who may read
+/// it; a load balancer's 404 comes and goes with its configuration.
+fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
+    if let Problem::Status {
+        status,
+        says,
+        barbicans: false,
+        ..
+    } = &error.problem
+        && status.is_client_error()
+        && !matches!(
+            *status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        )
+    {
+        let (status, endpoint) = (*status, shown(endpoint.url()));
+        error.problem = if status == StatusCode::NOT_ACCEPTABLE {
+            Problem::WrongPath { status, endpoint }
+        } else {
+            Problem::NotBarbican {
+                status,
+                says: says.clone(),
+                endpoint,
+            }
+        };
+    }
+    error
 }
 
 /// What a failed request for a secret means.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+    WWW_AUTHENTICATE,
 };
 use http::response::Parts;
 use http::uri::Scheme;
@@ -26,7 +27,7 @@ use tower_service::Service;
 
 use super::connect::{Connector, Peer, find, innermost};
 use super::error::{Asked, Problem, RequestError};
-use super::excerpt::{Excerpt, Redactor, is_keystones};
+use super::excerpt::{Excerpt, Redactor, is_barbicans, is_keystones};
 use super::retry::{Timing, retry_after};
 use super::tls;
 use crate::config::shown;
@@ -259,6 +260,8 @@ impl Http {
         Problem::Status {
             status,
             keystones: is_keystones(&text, status),
+            barbicans: is_barbicans(&text, status)
+                || (status == StatusCode::UNAUTHORIZED && asks_for_a_token(&parts)),
             says: self.redactor.excerpt_of_body(&text, token),
             retry_after: parts
                 .headers
@@ -284,6 +287,15 @@ impl Http {
             }),
         }
     }
+}
+
+/// Barbican's 401 is Keystone's middleware's, whose body is not Barbican's.
+fn asks_for_a_token(parts: &Parts) -> bool {
+    let values = parts.headers.get_all(WWW_AUTHENTICATE);
+    values.iter().any(|value| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"keystone"))
+    })
 }
 
 enum Unread {

@@ -161,6 +161,7 @@ mod tests {
                 says: None,
                 retry_after,
                 keystones: false,
+                barbicans: true,
             },
         }
     }

@@ -68,6 +68,33 @@ pub enum Problem {
         retry_after: Option<Duration>,
         /// Whether the body is an error as Keystone writes them.
         keystones: bool,
+        /// Whether the answer is one of Barbican, or of the middleware before it.
+        barbicans: bool,
+    },
+    /// A refusal where Barbican should be, in another form than its own.
+    #[error(
+        "{status}{}; this is not Barbican's answer: something in front of Barbican answers (an \
+         ingress, a load balancer), or the catalog's URL for key-manager, {endpoint}, is wrong",
+        said(.says.as_ref())
+    )]
+    NotBarbican {
+        /// The status.
+        status: StatusCode,
+        /// The server's own words.
+        says: Option<Excerpt>,
+        /// Where Barbican should be.
+        endpoint: String,
+    },
+    /// Barbican does not know the path.
+    #[error(
+        "{status}; the catalog's URL for key-manager is {endpoint}; it must be Barbican's root or \
+         end in /v1"
+    )]
+    WrongPath {
+        /// The status.
+        status: StatusCode,
+        /// What the catalog says.
+        endpoint: String,
     },
     /// A refusal where Keystone should be, in another form than its own.
     #[error(
@@ -138,7 +165,10 @@ impl Problem {
                 500.. => Outcome::ServerError,
                 _ => Outcome::ClientError,
             },
-            Self::NotKeystone { .. } | Self::Redirect { .. } => Outcome::ClientError,
+            Self::NotKeystone { .. }
+            | Self::NotBarbican { .. }
+            | Self::WrongPath { .. }
+            | Self::Redirect { .. } => Outcome::ClientError,
             Self::Broken(_)
             | Self::HeadTooLong { .. }
             | Self::TooLong { .. }
@@ -268,7 +298,8 @@ impl Problem {
             | Self::Connect(_)
             | Self::Proxy { .. }
             | Self::ConnectTimeout { .. }
-            | Self::Broken(_) => true,
+            | Self::Broken(_)
+            | Self::NotBarbican { .. } => true,
             Self::Status { status, .. } => {
                 matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
             }
@@ -277,6 +308,7 @@ impl Problem {
             Self::Timeout { .. }
             | Self::Tls(_)
             | Self::NotKeystone { .. }
+            | Self::WrongPath { .. }
             | Self::Redirect { .. }
             | Self::HeadTooLong { .. }
             | Self::TooLong { .. }
@@ -290,6 +322,8 @@ impl Problem {
         match self {
             Self::Status { status, .. }
             | Self::NotKeystone { status, .. }
+            | Self::NotBarbican { status, .. }
+            | Self::WrongPath { status, .. }
             | Self::Redirect { status, .. } => Some(*status),
             _ => None,
         }
