@@ -25,13 +25,13 @@ use crate::kms::socket::SocketOptions;
 use crate::log::error_chain::ErrorChain;
 use crate::log::{self, LogLevel};
 use crate::serve::signals;
-use crate::serve::{self, App, Boot, StartError};
+use crate::serve::{self, App, ServeOptions, StartError};
 
 use arguments::{Check, Cli, Command, Probe, Rotate, Serve, StatusArgs};
 use check::{Called, Served, Step};
 use client::ClientError;
 use probe::Depth;
-use terminal::Paint;
+use terminal::Terminal;
 
 /// Wrong arguments or a wrong configuration (sysexits.h, `EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -155,7 +155,7 @@ fn run_serve(serve: &Serve) -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(EXIT_FAILURE, &error),
     };
-    let boot = Boot {
+    let options = ServeOptions {
         socket: SocketOptions {
             path: serve.socketpath.clone(),
             mode: serve.socket_mode,
@@ -175,7 +175,7 @@ fn run_serve(serve: &Serve) -> ExitCode {
                 return EXIT_FAILURE.into();
             }
         };
-        match App::build(boot, instruments).await {
+        match App::build(options, instruments).await {
             Ok(mut app) => {
                 audit = app.audit_writer();
                 let (shutdown, hangups) = signals.split();
@@ -230,7 +230,7 @@ fn run_status(arguments: &StatusArgs) -> ExitCode {
                 if arguments.json {
                     say(&format!("{:#}", state.to_json()));
                 } else {
-                    say(&state.shown(Paint::for_stdout()));
+                    say(&state.shown(Terminal::for_stdout()));
                 }
                 ExitCode::from(if state.ready() { 0 } else { EXIT_FAILURE })
             }
@@ -256,10 +256,10 @@ fn run_rotate(arguments: &Rotate) -> ExitCode {
 
 fn run_check(check: &Check) -> ExitCode {
     block_on(async {
-        let paint = Paint::for_stdout();
-        let mut said = |step: &Step| {
+        let terminal = Terminal::for_stdout();
+        let mut on_step = |step: &Step| {
             if !check.json {
-                say(&step.shown(paint));
+                say(&step.shown(terminal));
             }
         };
         let files = check::Files {
@@ -268,7 +268,7 @@ fn run_check(check: &Check) -> ExitCode {
             manifest: check.manifest.clone(),
             understand: Some(understand),
         };
-        let report = check::check(&files, &mut said).await;
+        let report = check::check(&files, &mut on_step).await;
         if check.json {
             say(&report.to_json());
         }

@@ -1,7 +1,7 @@
 //! What the sidecar is told to do: typed settings, and how files become them.
 //!
 //! [`Live`] is everything the cloud-config says; all of it can change while the
-//! process runs. What needs a restart is on the command line only, see `Boot` in
+//! process runs. What needs a restart is on the command line only, see `ServeOptions` in
 //! `serve`. Raw file structures stay inside the modules that read them: a value of
 //! these types has been checked.
 

@@ -25,9 +25,9 @@ use crate::key_id::KeyId;
 use crate::secret::{self, Kek, KekLengthError, Protection};
 
 pub use clock::Clock;
-pub use refresh::{Proposal, Refresher};
+pub use refresh::{ConfigUpdate, Refresher};
 pub use report::{ReloadOutcome, Report};
-pub use snapshot::{Slot, Snapshot, Trouble};
+pub use snapshot::{KeyProblem, Slot, Snapshot};
 
 /// How long a call waits for a key that is being loaded: kube-apiserver gives up
 /// after 3 s by default, and should get an answer before that.
@@ -80,14 +80,14 @@ pub enum FetchError {
 pub type Cause = Box<dyn Error + Send + Sync>;
 
 impl FetchError {
-    fn trouble(&self) -> Trouble {
+    fn trouble(&self) -> KeyProblem {
         match self {
-            Self::Unavailable { .. } => Trouble::Unavailable,
-            Self::Login { .. } => Trouble::Login,
-            Self::Denied(_) => Trouble::Denied,
-            Self::NotFound(_) => Trouble::NotFound,
-            Self::NotAKey(_) => Trouble::NotAKey,
-            Self::Crashed => Trouble::Crashed,
+            Self::Unavailable { .. } => KeyProblem::Unavailable,
+            Self::Login { .. } => KeyProblem::Login,
+            Self::Denied(_) => KeyProblem::Denied,
+            Self::NotFound(_) => KeyProblem::NotFound,
+            Self::NotAKey(_) => KeyProblem::NotAKey,
+            Self::Crashed => KeyProblem::Crashed,
         }
     }
 
@@ -110,14 +110,14 @@ pub enum KeyError {
     NotInRing,
     /// The key is configured, and could not be loaded in time.
     #[error("the key-encryption key is not loaded: {0}")]
-    NotLoaded(Trouble),
+    NotLoaded(KeyProblem),
 }
 
 /// The readers' side. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     shared: Arc<Shared>,
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<Request>,
 }
 
 /// The key that Encrypt uses, with the id that goes with it.
@@ -148,7 +148,7 @@ struct Shared {
 
 /// What readers ask of the writer.
 #[derive(Debug)]
-enum Order {
+enum Request {
     /// Load this key soon; drop the sender when an attempt has ended.
     Load(KeyId, oneshot::Sender<()>),
     /// Confirm every key now.
@@ -171,7 +171,7 @@ impl Keyring {
     /// # Errors
     /// When the key is not held, and does not come within [`MISS_WAIT`].
     pub async fn write_key(&self) -> Result<WriteKey, KeyError> {
-        self.with_patience(|snapshot| {
+        self.wait_for_key(|snapshot| {
             let id = snapshot.write_id();
             self.held(snapshot, &id)
                 .map(|key| WriteKey { id, key })
@@ -186,7 +186,7 @@ impl Keyring {
     /// When `id` is not of the ring, or its key is not held and does not come within
     /// [`MISS_WAIT`].
     pub async fn key(&self, id: &KeyId) -> Result<DecryptKey, KeyError> {
-        self.with_patience(|snapshot| {
+        self.wait_for_key(|snapshot| {
             self.held(snapshot, id)
                 .map(|key| DecryptKey {
                     key,
@@ -222,18 +222,18 @@ impl Keyring {
     /// Asks for every key to be confirmed now.
     pub fn revalidate(&self) {
         // A full queue means that the writer has much to do already.
-        let _ = self.orders.try_send(Order::Revalidate);
+        let _ = self.requests.try_send(Request::Revalidate);
     }
 
     fn held(&self, snapshot: &Snapshot, id: &KeyId) -> Result<Arc<WrappingKey>, KeyError> {
         let slot = snapshot.slot(id).ok_or(KeyError::NotInRing)?;
-        let key = slot.key().ok_or(Trouble::Pending);
+        let key = slot.key().ok_or(KeyProblem::Pending);
         key.and_then(|key| {
             // The writer wipes it, but a machine that was suspended may ask first. The
             // clock is only read where keys have an age.
             match snapshot.max_cache_age() {
                 Some(age) if slot.is_stale(age, self.shared.clock.now()) => {
-                    Err(Trouble::Unconfirmed)
+                    Err(KeyProblem::Unconfirmed)
                 }
                 _ => Ok(Arc::clone(key)),
             }
@@ -241,7 +241,7 @@ impl Keyring {
         .map_err(|otherwise| KeyError::NotLoaded(slot.trouble().unwrap_or(otherwise)))
     }
 
-    async fn with_patience<T>(
+    async fn wait_for_key<T>(
         &self,
         look: impl Fn(&Snapshot) -> Result<T, (KeyId, KeyError)>,
     ) -> Result<T, KeyError> {
@@ -252,7 +252,12 @@ impl Keyring {
         };
         let loading = async {
             let (done, attempt) = oneshot::channel();
-            if self.orders.send(Order::Load(missing, done)).await.is_ok() {
+            if self
+                .requests
+                .send(Request::Load(missing, done))
+                .await
+                .is_ok()
+            {
                 let _ = attempt.await;
             }
         };

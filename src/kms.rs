@@ -3,12 +3,12 @@
 //! The only place where an error becomes a gRPC status. Texts on the wire are fixed
 //! and short, because kube-apiserver shows them to its clients in `/readyz?verbose`.
 
-mod crowd;
-mod describe;
+mod call_guard;
+mod connections;
+mod introspection;
 pub mod server;
 pub mod socket;
 mod strangers;
-mod under_way;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use crate::keyring::{KeyError, Keyring};
 use crate::proto::v2;
 use crate::proto::v2::key_management_service_server::KeyManagementService;
 
+use call_guard::CallGuard;
 use strangers::Strangers;
-use under_way::UnderWay;
 
 /// The API version. It must never change while kube-apiserver lives
 /// (k8s.io/apiserver, encryptionconfig/config.go).
@@ -126,10 +126,10 @@ impl KeyManagementService for Kms {
         request: Request<v2::EncryptRequest>,
     ) -> Result<Response<v2::EncryptResponse>, Status> {
         let request = request.into_inner();
-        let mut call = UnderWay::begins(Operation::Encrypt, self.trail.as_ref(), request.uid);
+        let mut call = CallGuard::new(Operation::Encrypt, self.trail.as_ref(), request.uid);
         let outcome = self.encrypt(&request.plaintext).await;
-        call.concerns(outcome.as_ref().map(|(id, _)| *id).ok());
-        call.ends(outcome.as_ref().err());
+        call.set_key_id(outcome.as_ref().map(|(id, _)| *id).ok());
+        call.finish(outcome.as_ref().err());
         let (id, sealed) = outcome?;
         self.instruments
             .key_operation(Operation::Encrypt, Format::Tagged);
@@ -146,9 +146,9 @@ impl KeyManagementService for Kms {
     ) -> Result<Response<v2::DecryptResponse>, Status> {
         let mut request = request.into_inner();
         let uid = std::mem::take(&mut request.uid);
-        let mut call = UnderWay::begins(Operation::Decrypt, self.trail.as_ref(), uid);
+        let mut call = CallGuard::new(Operation::Decrypt, self.trail.as_ref(), uid);
         let id = request.key_id.parse();
-        call.concerns(id.ok());
+        call.set_key_id(id.ok());
         let outcome = self.decrypt(id, &request).await;
         match &outcome {
             Ok(_) => self
@@ -160,7 +160,7 @@ impl KeyManagementService for Kms {
                 }
             }
         }
-        call.ends(outcome.as_ref().err());
+        call.finish(outcome.as_ref().err());
         Ok(Response::new(v2::DecryptResponse {
             plaintext: outcome?,
         }))

@@ -11,8 +11,8 @@ mod credential;
 mod error;
 mod excerpt;
 mod http;
+mod json;
 mod keystone;
-mod lenient;
 mod proxy;
 mod retry;
 mod session;
@@ -29,7 +29,7 @@ pub use barbican::Metadata;
 pub use catalog::{Endpoint, EndpointError};
 pub use connect::Peer;
 pub use credential::{CredentialEnd, SOON, span};
-pub use error::{Asked, Error, Problem, ReplyError, RequestError, TlsProblem};
+pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
 pub use excerpt::Excerpt;
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
@@ -154,7 +154,7 @@ impl OpenStack {
             Err(_) => Problem::NameTimeout { host: shown, limit },
         };
         Err(Error::Unavailable(RequestError {
-            asked: Asked {
+            asked: RequestLine {
                 method: Method::CONNECT,
                 url: http::shown(url),
             },

@@ -47,11 +47,11 @@ pub struct Files {
     pub understand: Option<Understand>,
 }
 
-/// Goes through every step; `said` is called after each, as soon as it is done.
-pub async fn check(files: &Files, said: &mut dyn FnMut(&Step)) -> Report {
+/// Goes through every step; `on_step` is called after each, as soon as it is done.
+pub async fn check(files: &Files, on_step: &mut dyn FnMut(&Step)) -> Report {
     let mut walk = Walk {
         report: Report::default(),
-        said,
+        on_step,
         begin: Instant::now(),
     };
     walk.kubernetes(files);
@@ -67,7 +67,7 @@ struct Failed;
 
 struct Walk<'a> {
     report: Report,
-    said: &'a mut dyn FnMut(&Step),
+    on_step: &'a mut dyn FnMut(&Step),
     begin: Instant,
 }
 
@@ -369,7 +369,7 @@ impl Walk<'_> {
             fix,
             took,
         };
-        (self.said)(&step);
+        (self.on_step)(&step);
         self.report.steps.push(step);
     }
 }

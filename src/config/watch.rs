@@ -24,7 +24,7 @@ use tracing::{debug, error, info, warn};
 use self::directories::Directories;
 use super::error::ConfigError;
 use super::{Environment, LoadError, Loaded, files};
-use crate::keyring::Proposal;
+use crate::keyring::ConfigUpdate;
 use crate::log::error_chain::ErrorChain;
 
 /// How long files must stay as they are before they are taken for finished.
@@ -99,7 +99,7 @@ impl Watcher {
     pub async fn run(
         mut self,
         mut hangups: mpsc::Receiver<()>,
-        proposals: watch::Sender<Proposal>,
+        config_updates: watch::Sender<ConfigUpdate>,
     ) -> Infallible {
         // One message stands for any number of notifications.
         let (notify, mut notifications) = mpsc::channel(1);
@@ -127,7 +127,7 @@ impl Watcher {
                         move || mounts::warn_about_removed_directories(files_of(&reading));
                     warn_of_mounts(removed).await;
                 }
-                self.judge(trigger, &reading, watching, &proposals);
+                self.judge(trigger, &reading, watching, &config_updates);
             }
             let next_check = Instant::now() + self.slow_check;
             trigger = tokio::select! {
@@ -192,7 +192,7 @@ impl Watcher {
         trigger: Trigger,
         reading: &Reading,
         watching: bool,
-        proposals: &watch::Sender<Proposal>,
+        config_updates: &watch::Sender<ConfigUpdate>,
     ) {
         if same(reading, &self.known) && trigger != Trigger::Hangup {
             debug!("a watched directory has changed, the configuration has not");
@@ -219,10 +219,10 @@ impl Watcher {
         }
         self.known = Arc::clone(reading);
         let proposal = match &**reading {
-            Ok(loaded) => Proposal::Valid(Arc::clone(&loaded.live)),
-            Err(error) => Proposal::Invalid(ErrorChain(error).to_string().into()),
+            Ok(loaded) => ConfigUpdate::Valid(Arc::clone(&loaded.live)),
+            Err(error) => ConfigUpdate::Invalid(ErrorChain(error).to_string().into()),
         };
-        proposals.send_replace(proposal);
+        config_updates.send_replace(proposal);
     }
 }
 
@@ -332,12 +332,12 @@ key-id = "b5309dfb-b326-4148-b0ad-e9cd1ec223a8"
             assert!(calls > 1, "the parser has a bug");
             Ok(self::tests::loaded())
         };
-        let (proposals, mut proposed) = watch::channel(Proposal::Valid(live));
+        let (config_updates, mut proposed) = watch::channel(ConfigUpdate::Valid(live));
         let (hangup, hangups) = mpsc::channel(1);
         let steps = async {
             proposed.changed().await.expect("the watcher lives");
             let crashed = proposed.borrow_and_update().clone();
-            let Proposal::Invalid(message) = crashed else {
+            let ConfigUpdate::Invalid(message) = crashed else {
                 panic!("{crashed:?}");
             };
             assert!(
@@ -346,10 +346,10 @@ key-id = "b5309dfb-b326-4148-b0ad-e9cd1ec223a8"
             );
             hangup.send(()).await.expect("the watcher lives");
             proposed.changed().await.expect("the watcher lives");
-            assert!(matches!(&*proposed.borrow(), Proposal::Valid(_)));
+            assert!(matches!(&*proposed.borrow(), ConfigUpdate::Valid(_)));
         };
         tokio::select! {
-            never = watcher.run(hangups, proposals) => match never {},
+            never = watcher.run(hangups, config_updates) => match never {},
             () = steps => {}
         }
     }

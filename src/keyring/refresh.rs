@@ -19,14 +19,14 @@ use super::reload::{Candidate, staged};
 use super::report::ReloadOutcome;
 use super::schedule::{Failure, Schedule};
 use super::{
-    Cause, Clock, FetchError, KeySource, Keyring, Order, Report, Shared, Snapshot, Trouble,
+    Cause, Clock, FetchError, KeyProblem, KeySource, Keyring, Report, Request, Shared, Snapshot,
 };
 use crate::chance::Chance;
 use crate::config::{Cloud, Live};
 use crate::envelope::WrappingKey;
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
-use crate::log::throttle::{REPEAT_AFTER, Said};
+use crate::log::throttle::{LogThrottle, REPEAT_INTERVAL};
 use crate::secret::{Kek, Protection};
 
 /// The runtime's timers stand still while a machine is suspended, and the keyring's
@@ -34,11 +34,11 @@ use crate::secret::{Kek, Protection};
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// How many readers can wait for the writer's attention.
-const ORDERS: usize = 64;
+const REQUESTS: usize = 64;
 
 /// The newest state of the configuration files.
 #[derive(Clone, Debug)]
-pub enum Proposal {
+pub enum ConfigUpdate {
     /// They are valid.
     Valid(Arc<Live>),
     /// They are not; the text says which file and field, why, and what to do.
@@ -50,27 +50,34 @@ pub struct Refresher<S, C> {
     pub(super) connect: C,
     pub(super) live: Arc<Live>,
     pub(super) shared: Arc<Shared>,
-    pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) proposals: watch::Receiver<Proposal>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) config_updates: watch::Receiver<ConfigUpdate>,
     pub(super) ring: Loader<S>,
     pub(super) waiting: BTreeMap<KeyId, Vec<oneshot::Sender<()>>>,
     pub(super) candidate: Option<Candidate<S>>,
-    pub(super) said: SaidOfKeys,
+    pub(super) throttles: KeyThrottles,
     pub(super) chance: Chance,
 }
 
 /// What the log has said about keys that fail.
-pub(super) type SaidOfKeys = BTreeMap<KeyId, Said<Trouble>>;
+pub(super) type KeyThrottles = BTreeMap<KeyId, LogThrottle<KeyProblem>>;
 
 /// Whether the log is to say now that this key fails in this way.
-pub(super) fn is_news(said: &mut SaidOfKeys, id: KeyId, trouble: Trouble, now: Instant) -> bool {
-    let said = said.entry(id).or_insert_with(|| Said::new(REPEAT_AFTER));
-    said.fails(trouble, now).is_some()
+pub(super) fn is_news(
+    throttles: &mut KeyThrottles,
+    id: KeyId,
+    trouble: KeyProblem,
+    now: Instant,
+) -> bool {
+    let throttle = throttles
+        .entry(id)
+        .or_insert_with(|| LogThrottle::new(REPEAT_INTERVAL));
+    throttle.on_failure(trouble, now).is_some()
 }
 
 enum Event<S> {
-    Order(Order),
-    Proposal,
+    Request(Request),
+    ConfigUpdate,
     Fetched(Fetched),
     Staged(Fetched),
     Timer,
@@ -98,7 +105,7 @@ where
     pub fn new(
         live: Arc<Live>,
         connect: C,
-        proposals: watch::Receiver<Proposal>,
+        config_updates: watch::Receiver<ConfigUpdate>,
         clock: Clock,
         chance: Chance,
     ) -> Result<(Keyring, Self), Cause> {
@@ -109,22 +116,22 @@ where
             report: ArcSwap::from_pointee(Report::new(&live, clock.wall())),
             clock,
         });
-        let (sender, orders) = mpsc::channel(ORDERS);
+        let (sender, requests) = mpsc::channel(REQUESTS);
         let keyring = Keyring {
             shared: Arc::clone(&shared),
-            orders: sender,
+            requests: sender,
         };
         let ring = Loader::new(source, live.ring.write, all_now(&live, now));
         let refresher = Self {
             connect,
             live,
             shared,
-            orders,
-            proposals,
+            requests,
+            config_updates,
             ring,
             waiting: BTreeMap::new(),
             candidate: None,
-            said: BTreeMap::new(),
+            throttles: BTreeMap::new(),
             chance,
         };
         Ok((keyring, refresher))
@@ -132,18 +139,18 @@ where
 
     /// Runs until the last [`Keyring`] is dropped.
     pub async fn run(mut self) {
-        let mut proposing = true;
+        let mut watching_config = true;
         loop {
-            let event = self.next_event(&mut proposing).await;
+            let event = self.next_event(&mut watching_config).await;
             // Before anything else: a suspended machine may have slept past it.
             self.expire();
             match event {
-                Event::Order(Order::Load(id, waiting)) => self.load(id, waiting),
-                Event::Order(Order::Revalidate) => {
+                Event::Request(Request::Load(id, waiting)) => self.load(id, waiting),
+                Event::Request(Request::Revalidate) => {
                     let now = self.now();
-                    self.ring.schedule.hurry_all(now);
+                    self.ring.schedule.expedite_all(now);
                 }
-                Event::Proposal => self.consider(),
+                Event::ConfigUpdate => self.consider(),
                 Event::Fetched((id, outcome)) => self.settle(id, outcome),
                 Event::Staged((id, outcome)) => self.stage(id, outcome),
                 Event::Timer => {}
@@ -152,7 +159,7 @@ where
         }
     }
 
-    async fn next_event(&mut self, proposing: &mut bool) -> Event<S> {
+    async fn next_event(&mut self, watching_config: &mut bool) -> Event<S> {
         let now = self.now();
         let other = self.candidate.as_ref();
         self.ring
@@ -165,13 +172,13 @@ where
             .next_wake()
             .map(|wake| wake.saturating_duration_since(now));
         tokio::select! {
-            order = self.orders.recv() => {
-                order.map_or(Event::Done(std::marker::PhantomData), Event::Order)
+            request = self.requests.recv() => {
+                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
             }
-            changed = self.proposals.changed(), if *proposing => {
+            changed = self.config_updates.changed(), if *watching_config => {
                 // Without a proposer the ring goes on as it is.
-                *proposing = changed.is_ok();
-                if *proposing { Event::Proposal } else { Event::Timer }
+                *watching_config = changed.is_ok();
+                if *watching_config { Event::ConfigUpdate } else { Event::Timer }
             }
             fetched = self.ring.finished() => Event::Fetched(fetched),
             staged = staged(self.candidate.as_mut()) => Event::Staged(staged),
@@ -205,7 +212,7 @@ where
         // Dropping the sender answers: the reader looks again.
         if snapshot.slot(&id).is_some_and(|slot| slot.key().is_none()) {
             // Who would wait in vain is answered now.
-            if self.ring.schedule.hurry(&id, self.shared.clock.now()) {
+            if self.ring.schedule.expedite(&id, self.shared.clock.now()) {
                 self.waiting.entry(id).or_default().push(waiting);
             }
         }
@@ -230,7 +237,7 @@ where
                     self.ring.schedule.succeeded(&id, interval, now, jitter);
                     self.publish(snapshot.loaded(&id, key, now));
                 }
-                Err(altered) => self.fail(id, Trouble::Altered, None, held, &altered),
+                Err(altered) => self.fail(id, KeyProblem::Altered, None, held, &altered),
             },
             Err(error) => self.fail(id, error.trouble(), error.wait(), held, &error),
         }
@@ -241,7 +248,7 @@ where
     fn fail(
         &mut self,
         id: KeyId,
-        trouble: Trouble,
+        trouble: KeyProblem,
         wait: Option<Duration>,
         held: bool,
         cause: &(dyn std::error::Error + 'static),
@@ -263,7 +270,7 @@ where
         let cause = ErrorChain(cause);
         let retry_seconds = delay.as_secs_f32();
         let key_id_hash = id.sha256_label();
-        if !is_news(&mut self.said, id, trouble, now) {
+        if !is_news(&mut self.throttles, id, trouble, now) {
             debug!(
                 key_id = %id, key_id_hash, failures, retry_seconds,
                 "key fetch failed again: {cause}"
@@ -271,7 +278,7 @@ where
             return;
         }
         match (held, trouble) {
-            (true, Trouble::Unavailable) => warn!(
+            (true, KeyProblem::Unavailable) => warn!(
                 key_id = %id, key_id_hash, failures, retry_seconds,
                 "key not confirmed, the one that is held stays in use: {cause}"
             ),
@@ -288,7 +295,7 @@ where
 
     fn log_success(&mut self, id: &KeyId, first: bool, key: &WrappingKey) {
         let failures = self.ring.schedule.failures(id);
-        let recovered = self.said.remove(id).is_some();
+        let recovered = self.throttles.remove(id).is_some();
         let memory = key.protection().as_str();
         let key_id_hash = id.sha256_label();
         if first && key.protection() == Protection::Unlocked {
@@ -316,7 +323,7 @@ where
         });
     }
 
-    /// Notes when the ring in force is asked about next.
+    /// Entries when the ring in force is asked about next.
     pub(super) fn note_plan(&self) {
         let clock = &self.shared.clock;
         let (now, wall) = (clock.now(), clock.wall());
@@ -337,7 +344,7 @@ where
             self.publish(next);
             for (id, trouble) in wiped {
                 // Whatever is planned, this key is missing now.
-                self.ring.schedule.hurry(&id, now);
+                self.ring.schedule.expedite(&id, now);
                 error!(
                     key_id = %id,
                     key_id_hash = id.sha256_label(),
@@ -354,7 +361,7 @@ where
         self.shared.snapshot.store(Arc::new(snapshot));
     }
 
-    pub(super) fn ended(&self, outcome: ReloadOutcome, message: String) {
+    pub(super) fn record_reload(&self, outcome: ReloadOutcome, message: String) {
         self.update_report(|report| report.reloaded(outcome, message, self.shared.clock.wall()));
     }
 

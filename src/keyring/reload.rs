@@ -9,10 +9,10 @@ use std::time::Duration;
 use tracing::{debug, error, info};
 
 use super::loader::{Fetched, Loader};
-use super::refresh::{Proposal, Refresher, SaidOfKeys, is_news};
+use super::refresh::{ConfigUpdate, KeyThrottles, Refresher, is_news};
 use super::report::ReloadOutcome;
 use super::schedule::{Failure, Schedule, revalidation_delay};
-use super::{Cause, FetchError, KeySource, Slot, Snapshot, Trouble};
+use super::{Cause, FetchError, KeyProblem, KeySource, Slot, Snapshot};
 use crate::config::{Cloud, Live};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
@@ -27,7 +27,7 @@ pub(super) struct Candidate<S> {
     missing: BTreeSet<KeyId>,
     /// Confirmed again at the usual interval while others are missing.
     staged: BTreeMap<KeyId, Slot>,
-    said: SaidOfKeys,
+    throttles: KeyThrottles,
     /// A change counts as failed once, however often it is tried.
     failed: bool,
 }
@@ -59,7 +59,7 @@ impl<S: KeySource> Candidate<S> {
                 self.missing.remove(&id);
             } else if self.missing.insert(id) {
                 if self.loader.schedule.knows(&id) {
-                    self.loader.schedule.hurry(&id, now);
+                    self.loader.schedule.expedite(&id, now);
                 } else {
                     self.loader.schedule.add(id, now);
                 }
@@ -78,17 +78,17 @@ where
 {
     /// The files have changed.
     pub(super) fn consider(&mut self) {
-        let proposal = self.proposals.borrow_and_update().clone();
+        let proposal = self.config_updates.borrow_and_update().clone();
         let live = match proposal {
-            Proposal::Valid(live) => live,
-            Proposal::Invalid(message) => {
+            ConfigUpdate::Valid(live) => live,
+            ConfigUpdate::Invalid(message) => {
                 // An older proposal that is still loading is no longer what the files say.
                 self.candidate = None;
                 error!(
                     next_try = NEXT_TRY,
                     "configuration not reloaded, the one in force stays: {message}"
                 );
-                self.ended(ReloadOutcome::Invalid, message.to_string());
+                self.record_reload(ReloadOutcome::Invalid, message.to_string());
                 return;
             }
         };
@@ -107,7 +107,7 @@ where
                 "the files say what is being loaded already: trying again at once"
             );
             let now = self.shared.clock.now();
-            candidate.loader.schedule.hurry_all(now);
+            candidate.loader.schedule.expedite_all(now);
             return;
         }
         self.candidate = None;
@@ -116,7 +116,7 @@ where
                 next_try = NEXT_TRY,
                 "configuration not reloaded, the one in force stays: {refusal}"
             );
-            self.ended(ReloadOutcome::Refused, refusal.to_string());
+            self.record_reload(ReloadOutcome::Refused, refusal.to_string());
             return;
         }
         match self.prepare(live) {
@@ -128,7 +128,7 @@ where
                     next_try = NEXT_TRY,
                     "configuration not reloaded, the one in force stays: {cause}"
                 );
-                self.ended(ReloadOutcome::Invalid, cause);
+                self.record_reload(ReloadOutcome::Invalid, cause);
             }
         }
     }
@@ -144,7 +144,7 @@ where
         // A mistyped id: this process has never had such a key, and Barbican says that
         // there is none. Nothing is lost for good, as the id can be added later.
         let never_usable = snapshot.slot(&old).is_some_and(|slot| {
-            slot.confirmed().is_none() && slot.trouble().is_some_and(Trouble::is_final)
+            slot.confirmed().is_none() && slot.trouble().is_some_and(KeyProblem::is_final)
         });
         if never_usable {
             return Ok(());
@@ -169,7 +169,7 @@ where
             proves_all: !same_cloud,
             missing: BTreeSet::new(),
             staged: BTreeMap::new(),
-            said: SaidOfKeys::new(),
+            throttles: KeyThrottles::new(),
             failed: false,
         };
         // With nothing in force there is nothing to protect: take the new settings at
@@ -194,10 +194,10 @@ where
         let known = staged.or_else(|| snapshot.slot(&id)).unwrap_or(&empty);
         let (trouble, wait, cause) = match outcome {
             Ok(kek) => match known.key_from(&kek) {
-                Err(altered) => (Trouble::Altered, None, altered.to_string()),
+                Err(altered) => (KeyProblem::Altered, None, altered.to_string()),
                 Ok(key) => {
                     candidate.staged.insert(id, Snapshot::staged_slot(key, now));
-                    candidate.said.remove(&id);
+                    candidate.throttles.remove(&id);
                     let interval = candidate.live.ring.revalidate_interval;
                     let schedule = &mut candidate.loader.schedule;
                     schedule.succeeded(&id, interval, now, self.chance.fraction());
@@ -220,7 +220,7 @@ where
         let (failures, delay) = schedule.failed(&id, failure, now, self.chance.fraction());
         let retry_seconds = delay.as_secs_f32();
         let key_id_hash = id.sha256_label();
-        if is_news(&mut candidate.said, id, trouble, now) {
+        if is_news(&mut candidate.throttles, id, trouble, now) {
             error!(
                 key_id = %id, key_id_hash, failures, retry_seconds,
                 "configuration not reloaded, the one in force stays: key not loaded: {cause}"
@@ -235,7 +235,7 @@ where
         if std::mem::replace(&mut candidate.failed, true) {
             self.update_report(|report| report.failed_again(message, self.shared.clock.wall()));
         } else {
-            self.ended(ReloadOutcome::Failed, message);
+            self.record_reload(ReloadOutcome::Failed, message);
         }
     }
 
@@ -255,7 +255,7 @@ where
     }
 
     /// Somebody who asks for a reload that changes nothing may have fixed something else,
-    /// and orders a try now.
+    /// and requests a try now.
     fn hurry_the_troubled(&mut self) {
         let now = self.now();
         for (id, slot) in self.shared.snapshot.load().slots() {
@@ -300,7 +300,7 @@ where
         self.ring = Loader::new(loader.source, live.ring.write, schedule);
         // Their fetches have ended with the old loader: readers look again.
         self.waiting.clear();
-        self.said.clear();
+        self.throttles.clear();
         info!(
             write_key_id = %live.ring.write,
             write_key_id_hash = live.ring.write.sha256_label(),
@@ -313,7 +313,7 @@ where
         self.live = live;
         self.publish(snapshot);
         self.note_plan();
-        self.ended(ReloadOutcome::Applied, String::new());
+        self.record_reload(ReloadOutcome::Applied, String::new());
         self.update_report(|report| {
             if let Some(last) = &mut report.last_reload {
                 (last.added, last.removed) = (added, removed);

@@ -29,7 +29,7 @@ pub struct Slot {
     /// Of the key that is held, or was until it was wiped.
     fingerprint: Option<Fingerprint>,
     confirmed: Option<Instant>,
-    trouble: Option<Trouble>,
+    trouble: Option<KeyProblem>,
 }
 
 /// Barbican payloads are written once, so this cannot happen in good order.
@@ -43,7 +43,7 @@ pub(super) struct AlteredKey;
 /// What keeps a key from being loaded or confirmed. Each has one fixed text, which
 /// kube-apiserver may show to its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum KeyProblem {
     /// Not tried yet.
     Pending,
     /// OpenStack did not answer.
@@ -65,7 +65,7 @@ pub enum Trouble {
     Unconfirmed,
 }
 
-impl Trouble {
+impl KeyProblem {
     /// The word used in `status` and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl Trouble {
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for KeyProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pending => "it is being loaded",
@@ -108,7 +108,7 @@ impl Slot {
         key: None,
         fingerprint: None,
         confirmed: None,
-        trouble: Some(Trouble::Pending),
+        trouble: Some(KeyProblem::Pending),
     };
 
     /// The key, when it is held.
@@ -150,7 +150,7 @@ impl Slot {
     }
 
     /// What has gone wrong since, if anything.
-    pub fn trouble(&self) -> Option<Trouble> {
+    pub fn trouble(&self) -> Option<KeyProblem> {
         self.trouble
     }
 }
@@ -215,7 +215,7 @@ impl Snapshot {
 
     /// With the failure of an attempt noted; a key that is held stays.
     #[must_use]
-    pub fn troubled(&self, id: &KeyId, trouble: Trouble) -> Self {
+    pub fn troubled(&self, id: &KeyId, trouble: KeyProblem) -> Self {
         self.with_slot(id, |slot| Slot {
             trouble: Some(trouble),
             ..slot.clone()
@@ -234,13 +234,13 @@ impl Snapshot {
         &self,
         max_age: Duration,
         now: Instant,
-    ) -> Option<(Self, Vec<(KeyId, Trouble)>)> {
+    ) -> Option<(Self, Vec<(KeyId, KeyProblem)>)> {
         // The cause stays: whoever is told that the key is gone must see why.
-        let wiped: Vec<(KeyId, Trouble)> = self
+        let wiped: Vec<(KeyId, KeyProblem)> = self
             .slots
             .iter()
             .filter(|(_, slot)| slot.is_stale(max_age, now))
-            .map(|(id, slot)| (*id, slot.trouble.unwrap_or(Trouble::Unconfirmed)))
+            .map(|(id, slot)| (*id, slot.trouble.unwrap_or(KeyProblem::Unconfirmed)))
             .collect();
         if wiped.is_empty() {
             return None;
@@ -330,7 +330,7 @@ mod tests {
         let snapshot = Snapshot::new(&ring(1, &[2]));
         assert!(!snapshot.holds_any());
         let slot = snapshot.slot(&id(2)).expect("of the ring");
-        assert_eq!(slot.trouble(), Some(Trouble::Pending));
+        assert_eq!(slot.trouble(), Some(KeyProblem::Pending));
         assert!(snapshot.slot(&id(3)).is_none());
     }
 
@@ -338,10 +338,10 @@ mod tests {
     fn a_failed_confirmation_keeps_the_key() {
         let now = Instant::now();
         let snapshot = Snapshot::new(&ring(1, &[])).loaded(&id(1), key(1), now);
-        let snapshot = snapshot.troubled(&id(1), Trouble::NotFound);
+        let snapshot = snapshot.troubled(&id(1), KeyProblem::NotFound);
         let slot = snapshot.slot(&id(1)).expect("of the ring");
         assert!(slot.key().is_some());
-        assert_eq!(slot.trouble(), Some(Trouble::NotFound));
+        assert_eq!(slot.trouble(), Some(KeyProblem::NotFound));
         assert_eq!(slot.confirmed(), Some(now));
     }
 
@@ -358,10 +358,10 @@ mod tests {
         let (next, wiped) = snapshot
             .expired(age, now + age)
             .expect("the first key is too old");
-        assert_eq!(wiped, [(id(1), Trouble::Unconfirmed)]);
+        assert_eq!(wiped, [(id(1), KeyProblem::Unconfirmed)]);
         let slot = next.slot(&id(1)).expect("of the ring");
         assert!(slot.key().is_none());
-        assert_eq!(slot.trouble(), Some(Trouble::Unconfirmed));
+        assert_eq!(slot.trouble(), Some(KeyProblem::Unconfirmed));
         assert!(next.slot(&id(2)).expect("of the ring").key().is_some());
     }
 
@@ -372,9 +372,9 @@ mod tests {
         let snapshot = Snapshot::new(&ring(1, &[2]))
             .loaded(&id(1), key(1), now)
             .loaded(&id(2), key(2), now)
-            .troubled(&id(1), Trouble::Login);
+            .troubled(&id(1), KeyProblem::Login);
         let (next, wiped) = snapshot.expired(age, now + age).expect("both are too old");
-        let troubles = [(id(1), Trouble::Login), (id(2), Trouble::Unconfirmed)];
+        let troubles = [(id(1), KeyProblem::Login), (id(2), KeyProblem::Unconfirmed)];
         assert_eq!(wiped, troubles);
         for (id, trouble) in troubles {
             let slot = next.slot(&id).expect("of the ring");

@@ -136,14 +136,14 @@ fn unavailable(retry_after: Option<u64>) -> FetchError {
 struct Running {
     keyring: Keyring,
     fake: Fake,
-    proposals: watch::Sender<Proposal>,
+    config_updates: watch::Sender<ConfigUpdate>,
     _task: JoinSet<()>,
 }
 
 impl Running {
     fn start(fake: &Fake, live: Live) -> Self {
         let live = Arc::new(live);
-        let (proposals, receiver) = watch::channel(Proposal::Valid(Arc::clone(&live)));
+        let (config_updates, receiver) = watch::channel(ConfigUpdate::Valid(Arc::clone(&live)));
         let source = fake.clone();
         let connect = move |_: &Cloud| Ok(source.clone());
         let (keyring, refresher) =
@@ -154,16 +154,17 @@ impl Running {
         Self {
             keyring,
             fake: fake.clone(),
-            proposals,
+            config_updates,
             _task: task,
         }
     }
 
     fn propose(&self, live: Live) {
-        self.proposals.send_replace(Proposal::Valid(Arc::new(live)));
+        self.config_updates
+            .send_replace(ConfigUpdate::Valid(Arc::new(live)));
     }
 
-    fn trouble(&self, last: u8) -> Option<Trouble> {
+    fn trouble(&self, last: u8) -> Option<KeyProblem> {
         self.keyring
             .snapshot()
             .slot(&id(last))
@@ -225,7 +226,7 @@ async fn every_key_of_the_ring_is_loaded_at_start() {
     let running = Running::start(&fake, live(1, &[2]));
     assert_eq!(
         running.keyring.status(),
-        Err(KeyError::NotLoaded(Trouble::Pending))
+        Err(KeyError::NotLoaded(KeyProblem::Pending))
     );
     seconds(1).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
@@ -279,7 +280,7 @@ async fn a_recovered_barbican_is_noticed_within_its_retry_bound() {
     seconds(600).await;
     assert_eq!(
         running.keyring.status(),
-        Err(KeyError::NotLoaded(Trouble::Unavailable))
+        Err(KeyError::NotLoaded(KeyProblem::Unavailable))
     );
     let tries = fake.fetches(1);
     assert!(
@@ -356,7 +357,7 @@ async fn an_outage_without_max_cache_age_fails_no_call() {
     seconds(7 * 24 * 3600).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
     assert!(running.keyring.write_key().await.is_ok());
-    assert_eq!(running.trouble(1), Some(Trouble::Unavailable));
+    assert_eq!(running.trouble(1), Some(KeyProblem::Unavailable));
 }
 
 #[tokio::test(start_paused = true)]
@@ -375,10 +376,10 @@ async fn keys_are_confirmed_within_the_interval() {
 #[tokio::test(start_paused = true)]
 async fn a_revoked_key_is_wiped_at_max_cache_age_to_the_second() {
     for (revoked, cause) in [
-        (Answer::Denied, Trouble::Denied),
-        (Answer::Missing, Trouble::NotFound),
-        (Answer::Unreachable, Trouble::Unavailable),
-        (Answer::Key(66), Trouble::Altered),
+        (Answer::Denied, KeyProblem::Denied),
+        (Answer::Missing, KeyProblem::NotFound),
+        (Answer::Unreachable, KeyProblem::Unavailable),
+        (Answer::Key(66), KeyProblem::Altered),
     ] {
         let fake = fake(&[(1, Answer::Key(1))]);
         let mut settings = live(1, &[]);
@@ -426,7 +427,7 @@ async fn an_altered_payload_is_never_taken() {
     seconds(400).await;
     let after = running.keyring.write_key().await.expect("held").key;
     assert!(Arc::ptr_eq(&before, &after));
-    assert_eq!(running.trouble(1), Some(Trouble::Altered));
+    assert_eq!(running.trouble(1), Some(KeyProblem::Altered));
 }
 
 #[tokio::test(start_paused = true)]

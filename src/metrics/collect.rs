@@ -12,7 +12,7 @@ use super::Source;
 use crate::instruments::{
     Counter, Format, Label, Method, Operation, Outcome, Reading, Refusal, Upstream,
 };
-use crate::keyring::Trouble;
+use crate::keyring::KeyProblem;
 use crate::secret::Protection;
 
 type Written = Result<(), fmt::Error>;
@@ -262,16 +262,16 @@ impl Source {
     }
 }
 
-const TROUBLES: [Trouble; 9] = [
-    Trouble::Pending,
-    Trouble::Unavailable,
-    Trouble::Login,
-    Trouble::Denied,
-    Trouble::NotFound,
-    Trouble::NotAKey,
-    Trouble::Altered,
-    Trouble::Crashed,
-    Trouble::Unconfirmed,
+const TROUBLES: [KeyProblem; 9] = [
+    KeyProblem::Pending,
+    KeyProblem::Unavailable,
+    KeyProblem::Login,
+    KeyProblem::Denied,
+    KeyProblem::NotFound,
+    KeyProblem::NotAKey,
+    KeyProblem::Altered,
+    KeyProblem::Crashed,
+    KeyProblem::Unconfirmed,
 ];
 
 fn key(hash: &str) -> [(&str, &str); 1] {

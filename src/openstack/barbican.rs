@@ -12,11 +12,11 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::catalog::Endpoint;
-use super::error::{Asked, Error, Problem, RequestError};
-use super::http::{Call, Http, Wanted, shown};
+use super::error::{Error, Problem, RequestError, RequestLine};
+use super::http::{Call, ExpectedBody, Http, shown};
+use super::json::optional;
 use super::keystone::{Session, clean};
-use super::lenient::lenient;
-use super::retry::{Timing, Tries};
+use super::retry::{Attempts, Timing};
 use crate::instruments::Upstream;
 use crate::key_id::KeyId;
 use crate::secret::{Kek, KekLengthError, KekWriter};
@@ -60,7 +60,7 @@ pub(super) async fn payload(
 ) -> Result<Kek, Error> {
     let url = secret_url(endpoint, id, "/payload")?;
     let call = get(&url, session, Upstream::Payload);
-    let mut tries = Tries::new(timing, deadline);
+    let mut attempts = Attempts::new(timing, deadline);
     loop {
         // A new writer for every try: half a key is no beginning of a key.
         let mut writer = KekWriter::new();
@@ -73,7 +73,7 @@ pub(super) async fn payload(
             }) => return Err(KekLengthError::beyond(cap).into()),
             Err(error) => {
                 let error = judged(error, endpoint);
-                tries.pause_after(error).await.map_err(refusal)?;
+                attempts.pause_after(error).await.map_err(refusal)?;
             }
         }
     }
@@ -91,7 +91,7 @@ pub(super) async fn metadata(
 ) -> Result<Metadata, Error> {
     let url = secret_url(endpoint, id, "")?;
     let call = get(&url, session, Upstream::Metadata);
-    let mut tries = Tries::new(timing, deadline);
+    let mut attempts = Attempts::new(timing, deadline);
     loop {
         let mut body = Vec::new();
         let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
@@ -103,7 +103,7 @@ pub(super) async fn metadata(
             }
             Err(error) => {
                 let error = judged(error, endpoint);
-                tries.pause_after(error).await.map_err(refusal)?;
+                attempts.pause_after(error).await.map_err(refusal)?;
             }
         }
     }
@@ -111,9 +111,9 @@ pub(super) async fn metadata(
 
 fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
     let (wanted, cap) = match counted {
-        Upstream::Payload => (Wanted::Bytes, PAYLOAD_BYTES),
+        Upstream::Payload => (ExpectedBody::Bytes, PAYLOAD_BYTES),
         Upstream::Metadata | Upstream::Login | Upstream::Credential => {
-            (Wanted::Json, METADATA_BYTES)
+            (ExpectedBody::Json, METADATA_BYTES)
         }
     };
     Call {
@@ -138,7 +138,7 @@ fn secret_url(endpoint: &Endpoint, id: KeyId, tail: &str) -> Result<Uri, Error> 
 
 fn unavailable(url: &Uri, problem: Problem) -> Error {
     Error::Unavailable(RequestError {
-        asked: Asked {
+        asked: RequestLine {
             method: Method::GET,
             url: shown(url),
         },
@@ -189,21 +189,21 @@ fn refusal(error: RequestError) -> Error {
 
 #[derive(Deserialize)]
 struct Reply {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     name: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     status: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     secret_type: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     algorithm: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     bit_length: Option<u64>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     mode: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     expiration: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     content_types: Option<BTreeMap<String, String>>,
 }
 

@@ -48,7 +48,7 @@ pub(super) struct Ending {
     /// By the tokens.
     cut: Option<Timestamp>,
     /// When the log last said that it ends soon.
-    said: Option<Instant>,
+    last_logged: Option<Instant>,
 }
 
 impl Ending {
@@ -92,10 +92,10 @@ impl Ending {
     pub(super) fn due(&mut self, now: Timestamp, at: Instant) -> bool {
         let soon = self.end().at().is_some_and(|end| is_soon(end, now, SOON));
         let new = self
-            .said
-            .is_none_or(|said| at.saturating_duration_since(said) >= REPEAT);
+            .last_logged
+            .is_none_or(|last| at.saturating_duration_since(last) >= REPEAT);
         if soon && new {
-            self.said = Some(at);
+            self.last_logged = Some(at);
         }
         soon && new
     }

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::connect::{Connector, Peer, find, innermost};
-use super::error::{Asked, Problem, RequestError};
+use super::error::{Problem, RequestError, RequestLine};
 use super::excerpt::{Excerpt, Redactor, is_barbicans, is_keystones};
 use super::retry::{Timing, retry_after};
 use super::tls;
@@ -56,7 +56,7 @@ pub(super) struct Call<'a> {
     pub(super) token: Option<&'a Token>,
     /// Sent as JSON; empty for none.
     pub(super) body: Bytes,
-    pub(super) wanted: Wanted,
+    pub(super) wanted: ExpectedBody,
     /// The statuses that are a success.
     pub(super) success: &'a [StatusCode],
     /// The longest body that is accepted.
@@ -65,12 +65,12 @@ pub(super) struct Call<'a> {
 
 /// The content that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum ExpectedBody {
     Json,
     Bytes,
 }
 
-impl Wanted {
+impl ExpectedBody {
     fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
@@ -167,7 +167,7 @@ impl Http {
         match connected {
             Ok(stream) => Ok(Peer::of(&stream)),
             Err(problem) => Err(RequestError {
-                asked: Asked {
+                asked: RequestLine {
                     method: Method::CONNECT,
                     url: shown(url),
                 },
@@ -270,7 +270,7 @@ impl Http {
         }
     }
 
-    fn check_content(&self, wanted: Wanted, parts: &Parts) -> Result<(), Problem> {
+    fn check_content(&self, wanted: ExpectedBody, parts: &Parts) -> Result<(), Problem> {
         let text = |name| {
             let value: Option<&HeaderValue> = parts.headers.get(name);
             value.map(|value| String::from_utf8_lossy(value.as_bytes()))
@@ -358,8 +358,8 @@ fn sending_problem(error: &(dyn StdError + 'static), scheme: Option<&Scheme>) ->
     Problem::Broken(what + hint)
 }
 
-fn asked(call: &Call<'_>) -> Asked {
-    Asked {
+fn asked(call: &Call<'_>) -> RequestLine {
+    RequestLine {
         method: call.method.clone(),
         url: shown(call.url),
     }

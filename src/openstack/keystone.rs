@@ -15,9 +15,9 @@ use http::{HeaderName, Method, StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::credential::CredentialEnd;
-use super::error::{Asked, Problem, RequestError};
-use super::http::{Call, Http, Wanted, shared_body, shown};
-use super::retry::{Timing, Tries};
+use super::error::{Problem, RequestError, RequestLine};
+use super::http::{Call, ExpectedBody, Http, shared_body, shown};
+use super::retry::{Attempts, Timing};
 use crate::config::Cloud;
 use crate::instruments::Upstream;
 use crate::secret::LockedBytes;
@@ -106,7 +106,7 @@ impl Keystone {
             url: &url,
             token: Some(&session.token),
             body: Bytes::new(),
-            wanted: Wanted::Json,
+            wanted: ExpectedBody::Json,
             success: &[StatusCode::OK],
             cap: CREDENTIAL_BYTES,
         };
@@ -166,11 +166,11 @@ impl Keystone {
             url: &self.url,
             token: None,
             body: shared_body(&self.body),
-            wanted: Wanted::Json,
+            wanted: ExpectedBody::Json,
             success: &[StatusCode::CREATED, StatusCode::ACCEPTED],
             cap: REPLY_BYTES,
         };
-        let mut tries = Tries::new(timing, deadline);
+        let mut attempts = Attempts::new(timing, deadline);
         loop {
             let mut body = Vec::new();
             let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
@@ -179,14 +179,14 @@ impl Keystone {
                     let token = parts.headers.get(SUBJECT_TOKEN);
                     let token = token.and_then(|value| value.to_str().ok());
                     return Session::from_reply(token, &body).map_err(|error| RequestError {
-                        asked: Asked {
+                        asked: RequestLine {
                             method: Method::POST,
                             url: shown(&self.url),
                         },
                         problem: Problem::Reply(error),
                     });
                 }
-                Err(error) => tries.pause_after(error).await?,
+                Err(error) => attempts.pause_after(error).await?,
             }
         }
     }

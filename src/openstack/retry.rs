@@ -23,7 +23,7 @@ pub struct Timing {
     pub operation: Duration,
     /// How often one request is sent at most.
     pub tries: u32,
-    /// The first pause between tries; each further one is twice as long.
+    /// The first pause between attempts; each further one is twice as long.
     pub pause: Duration,
     /// The longest pause that we choose ourselves.
     pub pause_max: Duration,
@@ -69,13 +69,13 @@ impl Timing {
 }
 
 /// The tries of one request.
-pub(super) struct Tries<'a> {
+pub(super) struct Attempts<'a> {
     timing: &'a Timing,
     deadline: Instant,
     made: u32,
 }
 
-impl<'a> Tries<'a> {
+impl<'a> Attempts<'a> {
     pub(super) fn new(timing: &'a Timing, deadline: Instant) -> Self {
         Self {
             timing,
@@ -151,11 +151,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::openstack::error::Asked;
+    use crate::openstack::error::RequestLine;
 
     fn error(status: u16, retry_after: Option<Duration>) -> RequestError {
         RequestError {
-            asked: Asked::for_tests(),
+            asked: RequestLine::for_tests(),
             problem: Problem::Status {
                 status: StatusCode::from_u16(status).expect("a status"),
                 says: None,
@@ -177,9 +177,9 @@ mod tests {
             ..Timing::default()
         };
         let start = Instant::now();
-        let mut tries = Tries::new(&timing, start + timing.operation);
+        let mut attempts = Attempts::new(&timing, start + timing.operation);
         let mut waited = Vec::new();
-        while tries.pause_after(error(503, None)).await.is_ok() {
+        while attempts.pause_after(error(503, None)).await.is_ok() {
             waited.push(start.elapsed().as_millis());
         }
         assert_eq!(waited.len(), 3);
@@ -195,8 +195,8 @@ mod tests {
     async fn a_server_that_names_a_time_is_left_alone_for_that_long() {
         let timing = Timing::default();
         let start = Instant::now();
-        let mut tries = Tries::new(&timing, start + timing.operation);
-        tries
+        let mut attempts = Attempts::new(&timing, start + timing.operation);
+        attempts
             .pause_after(error(429, Some(seconds(7))))
             .await
             .expect("a second try");
@@ -207,9 +207,9 @@ mod tests {
     async fn nothing_waits_past_the_deadline() {
         let timing = Timing::default();
         let start = Instant::now();
-        let mut tries = Tries::new(&timing, start + timing.operation);
+        let mut attempts = Attempts::new(&timing, start + timing.operation);
         assert!(
-            tries
+            attempts
                 .pause_after(error(429, Some(seconds(3600))))
                 .await
                 .is_err()
@@ -221,13 +221,13 @@ mod tests {
     async fn what_will_not_pass_is_not_tried_again() {
         let timing = Timing::default();
         for status in [300, 302, 400, 401, 403, 404, 406, 501] {
-            let mut tries = Tries::new(&timing, Instant::now() + timing.operation);
-            let end = tries.pause_after(error(status, None)).await;
+            let mut attempts = Attempts::new(&timing, Instant::now() + timing.operation);
+            let end = attempts.pause_after(error(status, None)).await;
             assert!(end.is_err(), "{status}");
         }
         for status in [408, 429, 500, 502, 503, 504] {
-            let mut tries = Tries::new(&timing, Instant::now() + timing.operation);
-            let end = tries.pause_after(error(status, None)).await;
+            let mut attempts = Attempts::new(&timing, Instant::now() + timing.operation);
+            let end = attempts.pause_after(error(status, None)).await;
             assert!(end.is_ok(), "{status}");
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::credential::{self, CredentialEnd, Ending};
-use super::error::{Asked, Error, Problem, RequestError};
+use super::error::{Error, Problem, RequestError, RequestLine};
 use super::http::{Http, shown};
 use super::keystone::{Keystone, Session};
 use super::retry::Timing;
@@ -123,7 +123,7 @@ impl Sessions {
         let waiting = tokio::time::timeout_at(deadline, self.turnstile.acquire()).await;
         let Ok(_permit) = waiting else {
             return Err(Error::Unavailable(RequestError {
-                asked: Asked {
+                asked: RequestLine {
                     method: http::Method::POST,
                     url: shown(self.keystone.url()),
                 },

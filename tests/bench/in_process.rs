@@ -9,7 +9,9 @@ use barbican_kms::chance::Chance;
 use barbican_kms::config::{self, Environment};
 use barbican_kms::instruments::Instruments;
 use barbican_kms::key_id::KeyId;
-use barbican_kms::keyring::{Cause, Clock, FetchError, KeySource, Keyring, Proposal, Refresher};
+use barbican_kms::keyring::{
+    Cause, Clock, ConfigUpdate, FetchError, KeySource, Keyring, Refresher,
+};
 use barbican_kms::kms::socket::{Listener, SocketOptions};
 use barbican_kms::kms::{Kms, server};
 use barbican_kms::proto::v2;
@@ -141,7 +143,7 @@ async fn with_server<T>(socket: &Path, work: impl Future<Output = T>) -> T {
     };
     let loaded = config::load(Path::new("/cloud.toml"), &Environment::default(), &read);
     let live = loaded.expect("a valid configuration").live;
-    let (_proposals, proposed) = watch::channel(Proposal::Valid(Arc::clone(&live)));
+    let (_proposals, proposed) = watch::channel(ConfigUpdate::Valid(Arc::clone(&live)));
     let connect = |_: &config::Cloud| Ok::<_, Cause>(Fixed);
     let (keyring, refresher) = Refresher::new(
         live,

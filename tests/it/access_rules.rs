@@ -9,7 +9,7 @@ use barbican_kms::openstack::{AccessRule, Fit};
 
 use crate::support::openstack::{self, OpenStack, text};
 use crate::support::random::Random;
-use crate::support::sidecar::{Place, Said};
+use crate::support::sidecar::{CommandOutput, Place};
 
 /// Reads lines of a pattern, a tab and a path; says for each whether they match.
 const JUDGE: &str = "
@@ -149,7 +149,7 @@ fn rules_are_judged_as_keystonemiddleware_judges_them() {
 }
 
 /// `check` at a Barbican that is below `/key-manager`, with this rule.
-async fn check(cloud: &OpenStack, rule: &str) -> Said {
+async fn check(cloud: &OpenStack, rule: &str) -> CommandOutput {
     let url = cloud.text("/barbican_url").trim_end_matches('/').to_owned();
     let region = "Prefixed";
     cloud.ctl(&["endpoint-delete", "--region", region]).await;

@@ -15,7 +15,7 @@ use crate::support::cloud::{cloud_config, payloads};
 use crate::support::openstack::{self, OpenStack};
 use crate::support::patience::{at_once, until};
 use crate::support::server::Reply;
-use crate::support::sidecar::{BINARY, Place, Said, Sidecar, run};
+use crate::support::sidecar::{BINARY, CommandOutput, Place, Sidecar, run};
 
 /// A cloud where nobody answers: enough for everything that concerns the socket.
 const NOWHERE: &str = "\
@@ -44,7 +44,7 @@ async fn refused(place: &Place, text: &str) {
     }
 }
 
-fn assert_refused(said: &Said, text: &str) {
+fn assert_refused(said: &CommandOutput, text: &str) {
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.errors.contains(text), "{said:?}");
     assert!(said.errors.contains("\"ERROR\""), "{said:?}");
@@ -185,7 +185,7 @@ async fn a_file_name_alone_is_a_path() {
     place.spawn(command).client().await;
 }
 
-async fn run_serve(place: &Place, socket: &Path, more: &[&str]) -> Said {
+async fn run_serve(place: &Place, socket: &Path, more: &[&str]) -> CommandOutput {
     let mut command = place.command("serve");
     command.arg("--socketpath").arg(socket);
     command.arg("--cloud-config").arg(place.config()).args(more);

@@ -158,11 +158,11 @@ const ENDPOINT_SET: &str = "have the cloud's operator run `openstack endpoint se
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::openstack::{Asked, TlsProblem};
+    use crate::openstack::{RequestLine, TlsProblem};
 
     fn failed(method: Method, problem: Problem) -> String {
         of_request(&RequestError {
-            asked: Asked {
+            asked: RequestLine {
                 method,
                 url: "https://cloud/x".to_owned(),
             },

@@ -7,7 +7,7 @@ async fn a_source_that_panics_fails_one_fetch_and_is_tried_again() {
     let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Panic)]);
     let running = Running::start(&fake, live(1, &[2]));
     let begin = Instant::now();
-    let crashed = Err(KeyError::NotLoaded(Trouble::Crashed));
+    let crashed = Err(KeyError::NotLoaded(KeyProblem::Crashed));
     assert_eq!(running.keyring.key(&id(2)).await.map(|_| ()), crashed);
     assert_eq!(begin.elapsed(), Duration::ZERO, "who waits is answered");
     fake.set(1, Answer::Panic);
@@ -17,7 +17,7 @@ async fn a_source_that_panics_fails_one_fetch_and_is_tried_again() {
         Ok(id(1)),
         "what is held serves on"
     );
-    assert_eq!(running.trouble(1), Some(Trouble::Crashed));
+    assert_eq!(running.trouble(1), Some(KeyProblem::Crashed));
     let tries = fake.fetches(2).len();
     assert!((60..=130).contains(&tries), "{tries} tries in an hour");
     assert!(running.keyring.report().consecutive_failures > 60);
@@ -85,7 +85,7 @@ async fn confirmations_are_made_up_for_soon_after_a_suspension() {
 async fn a_caller_does_not_wait_longer_because_the_writer_has_no_time() {
     let fake = fake(&[(1, Answer::Key(1))]);
     let live = Arc::new(live(1, &[]));
-    let (_proposals, receiver) = watch::channel(Proposal::Valid(Arc::clone(&live)));
+    let (_proposals, receiver) = watch::channel(ConfigUpdate::Valid(Arc::clone(&live)));
     let source = fake.clone();
     let connect = move |_: &Cloud| Ok(source.clone());
     let made = Refresher::new(live, connect, receiver, fake.clock(), Chance::seeded(7));

@@ -17,12 +17,12 @@ use crate::proto::introspection::{
 
 /// The service over a keyring.
 #[derive(Clone, Debug)]
-pub(super) struct Describe {
+pub(super) struct IntrospectionService {
     keyring: Keyring,
     instruments: Arc<Instruments>,
 }
 
-impl Describe {
+impl IntrospectionService {
     pub(super) fn new(keyring: Keyring, instruments: Arc<Instruments>) -> Self {
         Self {
             keyring,
@@ -32,7 +32,7 @@ impl Describe {
 }
 
 #[tonic::async_trait]
-impl Introspection for Describe {
+impl Introspection for IntrospectionService {
     async fn describe(
         &self,
         _: Request<DescribeRequest>,
