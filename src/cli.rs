@@ -21,8 +21,8 @@ use clap::Parser as _;
 use crate::kms::socket::SocketOptions;
 use crate::log::error_chain::ErrorChain;
 use crate::log::{self, LogLevel};
-use crate::serve::signals;
 use crate::serve::{self, App, Boot, StartError};
+use crate::serve::{signals, systemd};
 
 use arguments::{Check, Cli, Command, Probe, Rotate, Serve, StatusArgs};
 use check::Step;
@@ -120,8 +120,21 @@ fn run_serve(serve: &Serve) -> ExitCode {
         };
         match App::build(boot).await {
             Ok(app) => {
-                let (shutdown, hangups) = signals.split();
-                match app.run(shutdown, hangups).await {
+                let (signal, hangups) = signals.split();
+                let shutdown = async {
+                    signal.await;
+                    systemd::report_stopping();
+                };
+                let keyring = app.keyring();
+                let is_alive = async |timeout| {
+                    let answer = probe::probe(&serve.socketpath, Depth::Live, timeout).await;
+                    answer.is_ok()
+                };
+                let outcome = tokio::select! {
+                    outcome = app.run(shutdown, hangups) => outcome,
+                    never = systemd::report(&keyring, is_alive) => match never {},
+                };
+                match outcome {
                     Ok(()) => ExitCode::SUCCESS,
                     Err(error) => fail(EXIT_FAILURE, &error),
                 }
