@@ -109,7 +109,11 @@ pub enum ConfigError {
 /// is hardly a file, what to do instead.
 fn of_file(file: &Shown, named_by: Option<&Place>, error: &FileError) -> String {
     let Some(place) = named_by else {
-        return format!("{file}: {error}");
+        return if file.is_described() {
+            format!("the path that is given ({file}, which is not shown): {error}")
+        } else {
+            format!("{file}: {error}")
+        };
     };
     if !file.is_described() {
         return format!("{file} (named by {place}): {error}");

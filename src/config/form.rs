@@ -20,10 +20,14 @@ impl fmt::Display for Form {
 
 /// What a file is that is no cloud-config, if that is to be seen.
 pub(super) fn of_cloud_config(bytes: &[u8]) -> Option<Form> {
-    if has_sections(bytes) {
-        return None;
-    }
     let form = |found, fix| Some(Form { found, fix });
+    if has_sections(bytes) {
+        return if has_open_pem(bytes) {
+            form("a cloud-config with a PEM block in it", STORE_PEM)
+        } else {
+            None
+        };
+    }
     match look(bytes)? {
         Look::Utf16 => form("UTF-16", SAVE_AS_UTF8),
         Look::Base64 => form("base64", DECODE),
@@ -69,6 +73,8 @@ pub(super) fn of_clouds_yaml(bytes: &[u8]) -> Option<Form> {
     }
 }
 
+const STORE_PEM: &str = "store the block in a file and name that (a CA may be given as \
+     `cafilecontents`, in quotes and on one line, with `\\n` for each line break)";
 const SAVE_AS_UTF8: &str = "save it as UTF-8";
 const DECODE: &str =
     "decode it with `base64 -d` (the `data` of a Secret holds base64, its `stringData` plain text)";
@@ -122,6 +128,15 @@ fn has_sections(bytes: &[u8]) -> bool {
     bytes.split(|byte| *byte == b'\n').any(|line| {
         let line = line.trim_ascii_start().to_ascii_lowercase();
         headers.iter().any(|header| line.starts_with(header))
+    })
+}
+
+/// Whether a value begins with a PEM block that does not end on its line.
+fn has_open_pem(bytes: &[u8]) -> bool {
+    String::from_utf8_lossy(bytes).lines().any(|line| {
+        let value = line.split_once('=').map_or(line, |(_, value)| value);
+        let value = value.trim().trim_start_matches(['"', '\'']);
+        value.starts_with("-----BEGIN ") && !value.contains("-----END ")
     })
 }
 

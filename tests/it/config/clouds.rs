@@ -294,6 +294,20 @@ fn a_file_of_another_kind_is_named_as_what_it_is() {
 }
 
 #[test]
+fn a_pem_block_across_lines_is_named_as_the_cause() {
+    let pem = "-----BEGIN PRIVATE KEY-----\nMIIEvQ+IBADANBgkqhkiG9w0\n-----END PRIVATE KEY-----";
+    for value in [pem.to_owned(), format!("\"{pem}\"")] {
+        let refusal = Directory::new().refusal(&conf(&format!("key-file = {value}")));
+        assert_eq!(
+            refusal,
+            "cloud.conf: it is a cloud-config with a PEM block in it; store the block in a file \
+             and name that (a CA may be given as `cafilecontents`, in quotes and on one line, with \
+             `\\n` for each line break)"
+        );
+    }
+}
+
+#[test]
 fn a_damaged_cloud_config_is_still_told_where() {
     for text in ["[Global]\n{\n", "# export x\n[global]\nx y\n", "abc\n"] {
         let refusal = Directory::new().refusal(text);
