@@ -15,7 +15,7 @@ use serde::Serialize;
 use tracing::{error, info};
 
 use super::{Entry, Note, Notes, Outcome};
-use crate::config::shown;
+use crate::config::redact;
 use crate::log::background::{Lines, Worker};
 use crate::log::throttle::{REPEAT_AFTER, Said};
 
@@ -101,7 +101,7 @@ impl Log {
         if self.file.is_none() {
             match open(&self.path) {
                 Ok(file) => {
-                    info!(file = %shown::path(&self.path), "audit log opened");
+                    info!(file = %redact::path(&self.path), "audit log opened");
                     self.lines = Lines::after(ends_within_a_line(&file, &self.path));
                     self.file = Some(file);
                 }
@@ -132,7 +132,7 @@ impl Log {
         let dropped = std::mem::take(&mut self.dropped);
         if self.said.works(Duration::ZERO, Instant::now()).is_some() {
             info!(
-                file = %shown::path(&self.path), dropped,
+                file = %redact::path(&self.path), dropped,
                 "the audit log is written again"
             );
         }
@@ -141,7 +141,7 @@ impl Log {
     fn fails(&mut self, error: &io::Error) {
         if self.said.fails(error.kind(), Instant::now()).is_some() {
             error!(
-                file = %shown::path(&self.path), dropped = self.dropped,
+                file = %redact::path(&self.path), dropped = self.dropped,
                 "the audit log cannot be written, calls are served without it: {error}; mend the \
                  directory, its permissions or the space, it is tried again"
             );

@@ -6,14 +6,14 @@
 //! that is named must exist, and secure.yaml counts for an entry that was not named as
 //! well.
 
-mod doubts;
 mod entry;
 mod error;
 mod merge;
+mod unknown_keys;
 
-pub use doubts::EntryDoubt;
 pub use error::CloudsError;
 pub(super) use merge::{Chosen, merge};
+pub use unknown_keys::EntryDoubt;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,12 @@ use std::path::{Path, PathBuf};
 use entry::{Document, Entry};
 
 use super::error::ConfigError;
-use super::form;
+use super::file_type;
 use super::key::Key;
 use super::load::Environment;
-use super::place::Place;
+use super::location::Place;
 use super::raw::{Raw, Setting, Value};
-use super::shown::{self, Shown};
+use super::redact::{self, Shown};
 use super::sources::{Content, Sources};
 use super::warning::{Ineffective, Warning};
 
@@ -94,7 +94,7 @@ pub(super) fn read(
     if !entry.has_auth() {
         return Err(CloudsError::NoAuth {
             file: name.file,
-            name: shown::name(&name.name),
+            name: redact::name(&name.name),
         }
         .into());
     }
@@ -163,7 +163,7 @@ fn choose(
 }
 
 fn shown_names(entries: &BTreeMap<String, Entry>) -> Vec<Shown> {
-    entries.keys().map(|name| shown::name(name)).collect()
+    entries.keys().map(|name| redact::name(name)).collect()
 }
 
 fn text(setting: &Setting) -> String {
@@ -284,7 +284,7 @@ impl Finder<'_, '_> {
         top: &'static str,
     ) -> Result<Document, ConfigError> {
         let document = Document::parse(&file, &content.bytes, top).map_err(|(at, problem)| {
-            match form::of_clouds_yaml(&content.bytes) {
+            match file_type::of_clouds_yaml(&content.bytes) {
                 Some(form) => CloudsError::Form { file, form },
                 None => CloudsError::Yaml { file, at, problem },
             }

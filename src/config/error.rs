@@ -5,13 +5,13 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::clouds_yaml::CloudsError;
-use super::form::Form;
+use super::file_type::Form;
 use super::gcfg::GcfgError;
 use super::key::Key;
-use super::place::Place;
+use super::location::Place;
+use super::redact::{self, Shown};
 use super::refusal::Refusal;
-use super::shown::{self, Shown};
-use super::toml_file::TomlError;
+use super::toml::TomlError;
 use super::warning::Warning;
 
 /// A configuration that is refused, with what is known of it nevertheless.
@@ -61,7 +61,7 @@ pub enum ConfigError {
         error: FileError,
     },
     /// What is there is no cloud-config at all.
-    #[error("{}: {form}", shown::path(file))]
+    #[error("{}: {form}", redact::path(file))]
     Form {
         /// The file.
         file: PathBuf,
@@ -69,7 +69,7 @@ pub enum ConfigError {
         form: Form,
     },
     /// A cloud-config is not valid gcfg.
-    #[error("{}:{error}", shown::path(file))]
+    #[error("{}:{error}", redact::path(file))]
     Gcfg {
         /// The file.
         file: PathBuf,
@@ -77,7 +77,7 @@ pub enum ConfigError {
         error: GcfgError,
     },
     /// A cloud-config whose name ends in `.toml` is not valid.
-    #[error("{}:{error}", shown::path(file))]
+    #[error("{}:{error}", redact::path(file))]
     Toml {
         /// The file.
         file: PathBuf,
@@ -96,7 +96,7 @@ pub enum ConfigError {
         refusal: Refusal,
     },
     /// A setting is missing.
-    #[error("{}: {refusal}", shown::path(file))]
+    #[error("{}: {refusal}", redact::path(file))]
     Missing {
         /// The cloud-config.
         file: PathBuf,

@@ -5,17 +5,17 @@
 //! the same place. The one deviation is a byte-order mark, which is skipped here.
 //! Called by [`super::load()`]. Invariant: no error and no warning quotes a value.
 
-mod letters;
 mod scanner;
+mod unicode;
 
 use std::path::Path;
 
 use scanner::{Scanner, Token, Value, position, unquote};
 
 use super::key::{Key, Kind, Section};
-use super::odd_marks::OddMarks;
-use super::place::{Place, Position};
+use super::location::{Place, Position};
 use super::raw::{self, Raw};
+use super::typography::OddMarks;
 use super::warning::Warning;
 
 /// Why a file is not valid gcfg, and where.

@@ -8,7 +8,7 @@ use super::clouds_yaml;
 use super::error::{ConfigError, LoadError};
 use super::sources::{ReadFile, Sources};
 use super::warning::Warning;
-use super::{Live, Proxy, cloud_config, form, gcfg, odd_marks, shown, toml_file};
+use super::{Live, Proxy, file_type, gcfg, redact, resolve, toml, typography};
 
 /// What is taken from the process's environment rather than from files.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Environment {
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path =
-            |path: &Option<PathBuf>| path.as_deref().map(|path| shown::path(path).to_string());
+            |path: &Option<PathBuf>| path.as_deref().map(|path| redact::path(path).to_string());
         f.debug_struct("Environment")
             .field("cloud", &self.cloud.is_some())
             .field("client_config_file", &path(&self.client_config_file))
@@ -110,7 +110,7 @@ fn assemble(
         error,
     })?;
     let mut raw = if is_toml(path) {
-        toml_file::read(&file, &content.bytes, warnings).map_err(|error| {
+        toml::read(&file, &content.bytes, warnings).map_err(|error| {
             of_form(&content.bytes, &file).unwrap_or(ConfigError::Toml {
                 file: file.clone(),
                 error,
@@ -130,13 +130,13 @@ fn assemble(
     if let Some(entry) = clouds_yaml::read(&raw, environment, sources, warnings)? {
         clouds_yaml::merge(&mut raw, entry, warnings);
     }
-    odd_marks::warn(&raw, warnings);
-    cloud_config::decide(raw, environment.proxy.clone(), sources, warnings)
+    typography::warn(&raw, warnings);
+    resolve::decide(raw, environment.proxy.clone(), sources, warnings)
 }
 
 /// The error that a file is of another kind altogether, if that is to be seen.
 fn of_form(bytes: &[u8], file: &Path) -> Option<ConfigError> {
-    let form = form::of_cloud_config(bytes)?;
+    let form = file_type::of_cloud_config(bytes)?;
     let file = file.to_owned();
     Some(ConfigError::Form { file, form })
 }

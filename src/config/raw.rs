@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::key::{Key, Section};
-use super::place::{Place, Position};
+use super::location::{Place, Position};
+use super::redact;
 use super::refusal::Refusal;
-use super::shown;
 use super::warning::Warning;
 
 /// The settings of one file.
@@ -163,7 +163,7 @@ impl Raw {
                 place: Place {
                     file: self.file.clone(),
                     at,
-                    field: format!("[{}]", shown::name(name)),
+                    field: format!("[{}]", redact::name(name)),
                 },
                 meant,
             });
@@ -181,7 +181,7 @@ impl Raw {
         let meant = Key::nearest(section, name);
         let shown = shown.or_else(|| meant.map(|_| name));
         let field = match shown {
-            Some(name) => format!("[{}] {}", section.name(), shown::name(name)),
+            Some(name) => format!("[{}] {}", section.name(), redact::name(name)),
             None => format!("[{}]", section.name()),
         };
         Warning::UnknownKey {

@@ -1,8 +1,8 @@
 //! Why a setting is refused: what is wrong, the shape wanted, and the fix.
 
-use super::certificates::CertificateError;
-use super::duration::format_duration;
 use super::key::Key;
+use super::resolve::certificates::CertificateError;
+use super::resolve::duration::format_duration;
 use crate::key_id::KeyIdError;
 use std::time::Duration;
 

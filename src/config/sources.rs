@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, FileError};
-use super::place::Place;
-use super::shown::{self, Shown};
+use super::location::Place;
+use super::redact::{self, Shown};
 use super::warning::Warning;
 
 /// What reads a file; [`super::files::read`] outside of tests.
@@ -106,11 +106,11 @@ impl<'a> Sources<'a> {
 
     /// A file's name for messages: as somebody has written it, it may be something else.
     pub(super) fn shown(&self, path: &Path) -> Shown {
-        let written = shown::path(path);
+        let written = redact::path(path);
         if written.is_described() {
             written
         } else {
-            shown::path(&self.absolute(path))
+            redact::path(&self.absolute(path))
         }
     }
 

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::clouds_yaml::EntryDoubt;
-use super::duration::format_duration;
 use super::key::{Key, Section};
-use super::odd_marks::OddMarks;
-use super::place::Place;
-use super::shown;
+use super::location::Place;
+use super::redact;
+use super::resolve::duration::format_duration;
+use super::typography::OddMarks;
 use crate::key_id::KeyId;
 
 /// Something in the configuration that probably is not meant that way.
@@ -214,7 +214,7 @@ impl fmt::Display for Warning {
                 f,
                 "{}: every user of the host can read the credentials in it (mode {mode:04o}); run \
                  `chmod 600` on it",
-                shown::path(file)
+                redact::path(file)
             ),
         }
     }

@@ -10,7 +10,7 @@ mod reader;
 
 use std::collections::BTreeMap;
 
-use super::place::Position;
+use super::location::Position;
 
 pub(crate) use json::{parse as parse_json, parse_first as parse_first_json};
 pub(super) use reader::parse;

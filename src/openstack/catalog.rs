@@ -12,7 +12,7 @@ use serde::de::{MapAccess, SeqAccess};
 
 use super::excerpt::Excerpt;
 use super::lenient::{self, Element, LONGEST_LIST, Lenient, lenient};
-use crate::config::{Interface, escaped_url, shown};
+use crate::config::{Interface, escaped_url, redact};
 
 /// Barbican's service type; there are no others (gophercloud knows none).
 pub(super) const SERVICE_TYPE: &str = "key-manager";
@@ -161,7 +161,7 @@ pub enum EndpointError {
 
 fn in_region(region: Option<&str>) -> String {
     region.map_or_else(String::new, |region| {
-        let region = shown::name(region);
+        let region = redact::name(region);
         if region.is_described() {
             format!(" in the region that is configured ({region})")
         } else {

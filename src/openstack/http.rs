@@ -29,7 +29,7 @@ use super::error::{Asked, Problem, RequestError};
 use super::excerpt::{Excerpt, Redactor, is_keystones};
 use super::retry::{Timing, retry_after};
 use super::tls;
-use crate::config::shown;
+use crate::config::redact;
 use crate::instruments::{Instruments, Outcome, Upstream};
 use crate::secret::Token;
 
@@ -355,7 +355,7 @@ fn asked(call: &Call<'_>) -> Asked {
 
 /// Without user name, password and query.
 pub(super) fn shown(url: &Uri) -> String {
-    Excerpt::of_text(&shown::url(url).to_string())
+    Excerpt::of_text(&redact::url(url).to_string())
         .map_or_else(String::new, |shown| shown.to_string())
 }
 

@@ -105,7 +105,7 @@ fn load_case(case: &Case) -> String {
         Ok(loaded) => {
             let client = OpenStack::new(&loaded.live.cloud, Timing::default());
             let refused = client.err().map(|error| error.to_string());
-            let keystone = barbican_kms::config::shown::url(&loaded.live.cloud.keystone);
+            let keystone = barbican_kms::config::redact::url(&loaded.live.cloud.keystone);
             format!("{:?} {refused:?} {keystone}", loaded.warnings) + &shown(loaded.warnings.iter())
         }
         Err(error) => format!("{error} {error:?}") + &shown(error.warnings.iter()),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::doubts::{self, EntryDoubt};
+use super::unknown_keys::{self, EntryDoubt};
 use crate::config::key::Key;
-use crate::config::place::{Place, Position};
+use crate::config::location::{Place, Position};
 use crate::config::raw::{Setting, Value};
-use crate::config::shown;
+use crate::config::redact;
 use crate::config::warning::Warning;
 use crate::config::yaml::{self, Mapping, Node, YamlError, YamlProblem};
 
@@ -29,7 +29,7 @@ impl Document {
         let mut written = yaml::parse(text)?.into_mapping()?.unwrap_or_default();
         let entries = mapping(&mut written, top)?.unwrap_or_default();
         let entries = entries.into_iter().map(|(name, entry)| {
-            let path = format!("{top}.{}", shown::name(&name));
+            let path = format!("{top}.{}", redact::name(&name));
             let context = Context { file, path };
             let entry = context.entry(entry.into_mapping()?.unwrap_or_default())?;
             Ok((name, entry))
@@ -128,7 +128,7 @@ impl Context<'_> {
         if let Some(node) = written.remove("auth_type") {
             let at = node.position();
             let known = node.into_text().ok().flatten();
-            if known.is_some_and(|(_, kind)| !doubts::is_supported(&kind)) {
+            if known.is_some_and(|(_, kind)| !unknown_keys::is_supported(&kind)) {
                 let place = self.place("auth_type", at);
                 let doubt = EntryDoubt::AuthType;
                 entry.doubts.push(Warning::Entry { place, doubt });
@@ -161,8 +161,8 @@ impl Context<'_> {
             }
         }
         for (name, node) in &written {
-            if let Some(doubt) = doubts::about(name, !prefix.is_empty()) {
-                let field = format!("{prefix}{}", shown::name(name));
+            if let Some(doubt) = unknown_keys::about(name, !prefix.is_empty()) {
+                let field = format!("{prefix}{}", redact::name(name));
                 let place = self.place(&field, node.position());
                 entry.doubts.push(Warning::Entry { place, doubt });
             }

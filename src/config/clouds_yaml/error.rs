@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::config::form::Form;
-use crate::config::place::{Place, Position};
-use crate::config::shown::{self, Shown};
+use crate::config::file_type::Form;
+use crate::config::location::{Place, Position};
+use crate::config::redact::{self, Shown};
 use crate::config::yaml::YamlProblem;
 
 /// Why no entry could be read.
@@ -13,7 +13,7 @@ pub enum CloudsError {
     /// There is no clouds.yaml.
     #[error(
         "{place}: there is no {file}; looked for {}; create one of them, or name it with \
-         clouds-file", list(searched.iter().map(|path| shown::path(path)))
+         clouds-file", list(searched.iter().map(|path| redact::path(path)))
     )]
     NoFile {
         /// The setting that wants it.
@@ -27,7 +27,7 @@ pub enum CloudsError {
     #[error(
         "{place}: it has the rest of the entry taken from clouds-public.yaml, and there is none; \
          looked for {}; remove the line and write auth_url and the rest into the entry itself \
-         (no vendors are built in)", list(searched.iter().map(|path| shown::path(path)))
+         (no vendors are built in)", list(searched.iter().map(|path| redact::path(path)))
     )]
     NoPublicFile {
         /// The key of the entry.
@@ -36,7 +36,7 @@ pub enum CloudsError {
         searched: Vec<PathBuf>,
     },
     /// What is there is no clouds.yaml at all.
-    #[error("{}: {form}", shown::path(file))]
+    #[error("{}: {form}", redact::path(file))]
     Form {
         /// The file.
         file: PathBuf,
@@ -44,7 +44,7 @@ pub enum CloudsError {
         form: Form,
     },
     /// A file that cannot be read as YAML of the right shape.
-    #[error("{}:{at}: {problem}", shown::path(file))]
+    #[error("{}:{at}: {problem}", redact::path(file))]
     Yaml {
         /// The file.
         file: PathBuf,
@@ -56,7 +56,7 @@ pub enum CloudsError {
     /// No entry at all.
     #[error(
         "{}: there is no cloud in it; add one below `clouds:`",
-        shown::path(file)
+        redact::path(file)
     )]
     NoCloud {
         /// clouds.yaml.
@@ -65,7 +65,7 @@ pub enum CloudsError {
     /// Several entries and none chosen.
     #[error(
         "{}: there are several clouds ({}); name one with `cloud = NAME` in [Global] or with \
-         OS_CLOUD", shown::path(file), list(names.iter())
+         OS_CLOUD", redact::path(file), list(names.iter())
     )]
     SeveralClouds {
         /// clouds.yaml.
@@ -75,7 +75,7 @@ pub enum CloudsError {
     },
     /// No entry of the wanted name.
     #[error(
-        "{place}: there is no cloud of this name in {}; there is {}", shown::path(file),
+        "{place}: there is no cloud of this name in {}; there is {}", redact::path(file),
         list(names.iter())
     )]
     NoSuchCloud {
@@ -89,7 +89,7 @@ pub enum CloudsError {
     /// No entry has anything to log in with.
     #[error(
         "{}: cloud {} has no `auth:`; add it with auth_url and credentials",
-        shown::path(file),
+        redact::path(file),
         name
     )]
     NoAuth {

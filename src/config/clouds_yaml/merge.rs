@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::key::Key;
-use crate::config::place::Place;
+use crate::config::location::Place;
 use crate::config::raw::{Raw, Setting, Value};
 use crate::config::warning::Warning;
 

@@ -4,7 +4,7 @@
 //! an error, both as in Go: which of several errors is the first one, and so the
 //! one reported, depends on it.
 
-use super::letters::{is_digit, is_letter};
+use super::unicode::{is_digit, is_letter};
 use super::{Position, Problem};
 
 /// What a line is made of.

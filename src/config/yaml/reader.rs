@@ -10,7 +10,7 @@ use std::collections::btree_map::Entry;
 use granit_parser::{Event, Parser, ScalarStyle, StrInput};
 
 use super::{Content, Mapping, NO_MAPPING, NO_TEXT, Node, Scalar, Tag, YamlError, YamlProblem};
-use crate::config::place::Position;
+use crate::config::location::Position;
 
 /// Reads a text of one document; an empty one is null. A `---` at its end begins another
 /// empty one, which does no harm.

@@ -10,10 +10,10 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::key::{Key, Kind, Section};
-use super::odd_marks::OddMarks;
-use super::place::Position;
+use super::location::Position;
 use super::raw::{Raw, Value};
-use super::shown::{self, Shown};
+use super::redact::{self, Shown};
+use super::typography::OddMarks;
 use super::warning::Warning;
 
 /// Why a TOML file cannot be used, and where.
@@ -173,7 +173,7 @@ impl Reader<'_> {
                 }
                 (None, _) => {
                     let problem = TomlProblem::OutsideSections {
-                        name: shown::name(name),
+                        name: redact::name(name),
                         meant: Key::all().find(|key| key.name() == name),
                     };
                     return Err(self.error(offset, problem));
@@ -190,7 +190,7 @@ impl Reader<'_> {
             let Some(key) = key else {
                 let problem = TomlProblem::UnknownKey {
                     section,
-                    name: shown::name(text),
+                    name: redact::name(text),
                     meant: Key::nearest(section, text),
                 };
                 return Err(self.error(name.span().start, problem));

@@ -3,7 +3,7 @@
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::ClientCertificate;
+use crate::config::ClientCertificate;
 use crate::secret::PrivateKeyPem;
 
 /// Why a PEM file cannot be used.
@@ -38,7 +38,7 @@ pub enum CertificateError {
 ///
 /// # Errors
 /// When there is none, or when one is damaged.
-pub(super) fn authorities(pem: &[u8]) -> Result<Vec<Vec<u8>>, CertificateError> {
+pub(in crate::config) fn authorities(pem: &[u8]) -> Result<Vec<Vec<u8>>, CertificateError> {
     let certificates: Vec<_> = blocks(pem)
         .filter(|block| block.label == b"CERTIFICATE" && !block.has_headers)
         .enumerate()
@@ -54,7 +54,7 @@ pub(super) fn authorities(pem: &[u8]) -> Result<Vec<Vec<u8>>, CertificateError> 
 ///
 /// # Errors
 /// When one of them does not contain what it should; the flag says which one.
-pub(super) fn client(
+pub(in crate::config) fn client(
     chain: Vec<u8>,
     key: Vec<u8>,
 ) -> Result<ClientCertificate, (CertificateError, InFile)> {
@@ -80,7 +80,7 @@ pub(super) fn client(
 
 /// Which of the two files of a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum InFile {
+pub(in crate::config) enum InFile {
     Chain,
     Key,
 }

@@ -3,19 +3,23 @@
 //! Called by [`super::load()`] with the settings of the cloud-config, into which
 //! those of clouds.yaml have been merged.
 
+pub(super) mod certificates;
+pub(super) mod duration;
+mod identity;
+pub(super) mod url;
+
 use std::path::Path;
 use std::time::Duration;
 
-use super::certificates::{self, InFile};
-use super::duration::parse_duration;
+use self::certificates::InFile;
+use self::duration::parse_duration;
 use super::error::ConfigError;
-use super::identity;
 use super::key::Key;
 use super::raw::{Raw, Setting, Text, Value};
 use super::refusal::Refusal;
 use super::sources::Sources;
 use super::warning::{Ineffective, Warning};
-use super::{Cloud, Interface, Live, Proxy, Ring, Roots, Tls, url};
+use super::{Cloud, Interface, Live, Proxy, Ring, Roots, Tls};
 use crate::key_id::KeyId;
 
 /// Decides what the settings mean.

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::refusal::Refusal;
+use crate::config::refusal::Refusal;
 
 /// Keystone's base with `/v3` at its end, whatever version the file names.
 ///
 /// The Go plugin asks Keystone for its versions when none is named, and then goes
 /// where the answer points, which is wrong behind many a TLS proxy.
-pub(super) fn keystone(text: &str) -> Result<http::Uri, Refusal> {
+pub(in crate::config) fn keystone(text: &str) -> Result<http::Uri, Refusal> {
     let text = text.trim();
     if !["http://", "https://"].iter().any(|scheme| {
         text.get(..scheme.len())

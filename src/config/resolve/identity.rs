@@ -3,19 +3,19 @@
 //! Called by `cloud_config`. The order of the cases is the Go plugin's; where ours
 //! differs, a comment says so.
 
-use super::error::ConfigError;
-use super::key::Key;
-use super::raw::{Raw, Text};
-use super::refusal::Refusal;
-use super::warning::{Ineffective, Warning};
-use super::{Domain, Identity, Scope, User};
+use crate::config::error::ConfigError;
+use crate::config::key::Key;
+use crate::config::raw::{Raw, Text};
+use crate::config::refusal::Refusal;
+use crate::config::warning::{Ineffective, Warning};
+use crate::config::{Domain, Identity, Scope, User};
 use crate::secret::{Password, Token};
 
 /// Decides identity and scope.
 ///
 /// # Errors
 /// When the settings are too few or contradict each other.
-pub(super) fn decide(
+pub(in crate::config) fn decide(
     raw: &mut Raw,
     warnings: &mut Vec<Warning>,
 ) -> Result<(Identity, Scope), ConfigError> {

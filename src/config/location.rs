@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::key::Key;
-use super::shown;
+use super::redact;
 
 /// A place in a file, both numbers counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +59,12 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", shown::path(&self.file), self.at, self.field)
+        write!(
+            f,
+            "{}:{}: {}",
+            redact::path(&self.file),
+            self.at,
+            self.field
+        )
     }
 }
