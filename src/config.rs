@@ -1,12 +1,19 @@
-//! What the sidecar is told to do: typed settings, and how files become them.
+//! The configuration: typed settings, and how files become them.
 //!
-//! [`Live`] is everything the cloud-config says; all of it can change while the
+//! [`Live`] is everything that the cloud-config says; all of it can change while the
 //! process runs. What needs a restart is on the command line only, see `Boot` in
-//! `serve`. Raw file structures stay inside the modules that read them: a value of
-//! these types has been checked.
+//! `serve`. Three parts, from the bottom up:
+//!
+//! - `settings`: what a configuration means, checked.
+//! - The reader of the cloud-config, [`load()`]. The dialects `gcfg` and `toml` and the
+//!   entry of `clouds_yaml` become `raw`, what the files say; `resolve` turns that into
+//!   settings. Every error and warning is a [`Diagnostic`], which shows no more of a
+//!   value than [`redact`] allows.
+//! - [`watch`], which reads the files again when they change, by [`files`].
 
 mod clouds_yaml;
-mod error;
+mod diagnostic;
+mod environment;
 mod file_type;
 pub mod files;
 mod gcfg;
@@ -15,35 +22,22 @@ mod load;
 mod location;
 mod raw;
 pub mod redact;
-mod refusal;
 mod resolve;
 mod settings;
 mod sources;
 mod toml;
 mod typography;
-mod warning;
 pub mod watch;
 mod yaml;
 
-pub use clouds_yaml::{CloudsError, EntryDoubt};
-pub use error::{ConfigError, FileError, LoadError};
-pub use file_type::Form;
-pub use gcfg::{GcfgError, Problem as GcfgProblem};
+pub use diagnostic::Diagnostic;
+pub use environment::Environment;
 pub use key::{Key, Section};
-pub use load::{Environment, Loaded, is_toml, load};
-pub use location::{Place, Position};
-pub use refusal::Refusal;
-pub use resolve::certificates::CertificateError;
-pub(crate) use resolve::duration::parse_duration;
-pub(crate) use resolve::url::escaped_url;
-pub use sources::{Content, ReadFile};
-pub use toml::{TomlError, TomlProblem};
-pub use typography::OddMarks;
-pub use warning::{Ineffective, Warning};
-pub use yaml::YamlProblem;
-pub(crate) use yaml::{parse_first_json as parse_first_yaml, parse_json as parse_yaml};
-
+pub use load::{LoadError, Loaded, is_toml, load};
+pub(crate) use resolve::{escaped_url, parse_duration};
 pub use settings::{
     ClientCertificate, Cloud, Domain, Identity, Interface, Live, Proxy, Ring, Roots, Scope, Tls,
     User,
 };
+pub use sources::{Content, FileError, ReadFile};
+pub(crate) use yaml::{parse_first_json as parse_first_yaml, parse_json as parse_yaml};

@@ -16,7 +16,7 @@ pub(super) fn without_values(mut error: clap::Error) -> clap::Error {
         let bare = text.trim_start_matches('-');
         let number = bare.len() < SHORT_NUMBER && bare.chars().all(|c| c.is_ascii_digit());
         let value = redact::name(bare);
-        if value.is_described() && !number && !text.is_empty() {
+        if value.is_redacted() && !number && !text.is_empty() {
             error.insert(kind, ContextValue::String(value.to_string()));
             // These repeat it.
             error.insert(ContextKind::Suggested, ContextValue::None);

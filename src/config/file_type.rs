@@ -1,76 +1,65 @@
-//! Files of another kind than the one that was asked for, told by their looks.
+//! Files of another type than expected: what a file is, and what to do with it.
 //!
-//! Asked by [`super::load()`] and `clouds_yaml` when a file cannot be read: "illegal
-//! character" helps nobody whose file is base64. Pure; nothing of a file is quoted.
+//! Asked by [`super::load()`] and `clouds_yaml` when a file cannot be parsed. Nothing
+//! of a file is quoted.
 
-use std::fmt;
+use super::diagnostic::Message;
 
-/// What a file is instead, and what to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form {
-    found: &'static str,
-    fix: &'static str,
+/// What a file is instead of a cloud-config, if its content tells.
+pub(super) fn of_cloud_config(bytes: &[u8]) -> Option<Message> {
+    let (found, fix) = if has_sections(bytes) {
+        if !has_open_pem(bytes) {
+            return None;
+        }
+        ("a cloud-config with a PEM block in it", STORE_PEM)
+    } else {
+        match FileType::detect(bytes)? {
+            FileType::Utf16 => ("UTF-16", SAVE_AS_UTF8),
+            FileType::Base64 => ("base64", DECODE),
+            FileType::Pem => ("a PEM file", "name it with ca-file, cert-file or key-file"),
+            FileType::Json => ("JSON", WRITE_SECTIONS),
+            FileType::Shell => (
+                "a shell script (an openrc file?)",
+                "write its values below `[Global]`: OS_AUTH_URL as auth-url, OS_USERNAME as \
+                 username, and so on",
+            ),
+            FileType::Object => (
+                "a Kubernetes object in YAML",
+                "store what stands in its `stringData`, or in its `data` after `base64 -d`, in a \
+                 file of its own",
+            ),
+            FileType::Clouds => (
+                "a clouds.yaml",
+                "name it in a cloud-config: `use-clouds = true` and `clouds-file = FILE` in \
+                 [Global]",
+            ),
+            FileType::Yaml => ("YAML", WRITE_SECTIONS),
+        }
+    };
+    Some(format!("it is {found}; {fix}").into())
 }
 
-impl fmt::Display for Form {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "it is {}; {}", self.found, self.fix)
-    }
-}
-
-/// What a file is that is no cloud-config, if that is to be seen.
-pub(super) fn of_cloud_config(bytes: &[u8]) -> Option<Form> {
-    let form = |found, fix| Some(Form { found, fix });
-    if has_sections(bytes) {
-        return if has_open_pem(bytes) {
-            form("a cloud-config with a PEM block in it", STORE_PEM)
-        } else {
-            None
-        };
-    }
-    match look(bytes)? {
-        Look::Utf16 => form("UTF-16", SAVE_AS_UTF8),
-        Look::Base64 => form("base64", DECODE),
-        Look::Pem => form("a PEM file", "name it with ca-file, cert-file or key-file"),
-        Look::Json => form("JSON", WRITE_SECTIONS),
-        Look::Shell => form(
-            "a shell script (an openrc file?)",
-            "write its values below `[Global]`: OS_AUTH_URL as auth-url, OS_USERNAME as username, \
-             and so on",
-        ),
-        Look::Object => form(
-            "a Kubernetes object in YAML",
-            "store what stands in its `stringData`, or in its `data` after `base64 -d`, in a file \
-             of its own",
-        ),
-        Look::Clouds => form(
-            "a clouds.yaml",
-            "name it in a cloud-config: `use-clouds = true` and `clouds-file = FILE` in [Global]",
-        ),
-        Look::Yaml => form("YAML", WRITE_SECTIONS),
-    }
-}
-
-/// What a file is that is no clouds.yaml, if that is to be seen.
-pub(super) fn of_clouds_yaml(bytes: &[u8]) -> Option<Form> {
-    let form = |found, fix| Some(Form { found, fix });
-    if has_sections(bytes) {
-        return form(
+/// What a file is instead of a clouds.yaml, if its content tells.
+pub(super) fn of_clouds_yaml(bytes: &[u8]) -> Option<Message> {
+    let (found, fix) = if has_sections(bytes) {
+        (
             "a cloud-config",
             "write `clouds:` and below it the name of a cloud with its `auth:`",
-        );
-    }
-    match look(bytes)? {
-        Look::Utf16 => form("UTF-16", SAVE_AS_UTF8),
-        Look::Base64 => form("base64", DECODE),
-        Look::Pem => form("a PEM file", "name it with cacert, cert or key"),
-        Look::Shell => form(
-            "a shell script (an openrc file?)",
-            "write its values below `auth:` of a cloud: OS_AUTH_URL as auth_url, OS_USERNAME as \
-             username, and so on",
-        ),
-        Look::Object | Look::Json | Look::Clouds | Look::Yaml => None,
-    }
+        )
+    } else {
+        match FileType::detect(bytes)? {
+            FileType::Utf16 => ("UTF-16", SAVE_AS_UTF8),
+            FileType::Base64 => ("base64", DECODE),
+            FileType::Pem => ("a PEM file", "name it with cacert, cert or key"),
+            FileType::Shell => (
+                "a shell script (an openrc file?)",
+                "write its values below `auth:` of a cloud: OS_AUTH_URL as auth_url, OS_USERNAME \
+                 as username, and so on",
+            ),
+            FileType::Object | FileType::Json | FileType::Clouds | FileType::Yaml => return None,
+        }
+    };
+    Some(format!("it is {found}; {fix}").into())
 }
 
 const STORE_PEM: &str = "store the block in a file and name that (a CA may be given as \
@@ -81,7 +70,7 @@ const DECODE: &str =
 const WRITE_SECTIONS: &str =
     "write `[Global]` and `[KeyManager]` with lines of the form `key = value` below";
 
-enum Look {
+enum FileType {
     Utf16,
     Base64,
     Pem,
@@ -92,37 +81,39 @@ enum Look {
     Yaml,
 }
 
-fn look(bytes: &[u8]) -> Option<Look> {
-    if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
-        return Some(Look::Utf16);
+impl FileType {
+    fn detect(bytes: &[u8]) -> Option<Self> {
+        if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
+            return Some(Self::Utf16);
+        }
+        let text = std::str::from_utf8(bytes).ok()?;
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.starts_with("-----BEGIN ") {
+            return Some(Self::Pem);
+        }
+        if text.starts_with('{') {
+            return Some(Self::Json);
+        }
+        if is_base64(text) {
+            return Some(Self::Base64);
+        }
+        if text.starts_with("#!") || text.lines().any(is_shell) {
+            return Some(Self::Shell);
+        }
+        let begins = |name: &str| text.lines().any(|line| line.starts_with(name));
+        if begins("apiVersion:") && begins("kind:") {
+            return Some(Self::Object);
+        }
+        if begins("clouds:") {
+            return Some(Self::Clouds);
+        }
+        let mut lines = text.lines().map(str::trim);
+        let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
+        (first == "---" || first.ends_with(':') || first.contains(": ")).then_some(Self::Yaml)
     }
-    let text = std::str::from_utf8(bytes).ok()?;
-    let text = text.trim_start_matches('\u{feff}').trim();
-    if text.starts_with("-----BEGIN ") {
-        return Some(Look::Pem);
-    }
-    if text.starts_with('{') {
-        return Some(Look::Json);
-    }
-    if is_base64(text) {
-        return Some(Look::Base64);
-    }
-    if text.starts_with("#!") || text.lines().any(is_of_shell) {
-        return Some(Look::Shell);
-    }
-    let begins = |name: &str| text.lines().any(|line| line.starts_with(name));
-    if begins("apiVersion:") && begins("kind:") {
-        return Some(Look::Object);
-    }
-    if begins("clouds:") {
-        return Some(Look::Clouds);
-    }
-    let mut lines = text.lines().map(str::trim);
-    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
-    (first == "---" || first.ends_with(':') || first.contains(": ")).then_some(Look::Yaml)
 }
 
-/// Whether it has a header of ours, however damaged the rest is.
+/// Whether it has a section header of ours, even if the rest is damaged.
 fn has_sections(bytes: &[u8]) -> bool {
     let headers: [&[u8]; 2] = [b"[global", b"[keymanager"];
     bytes.split(|byte| *byte == b'\n').any(|line| {
@@ -140,20 +131,20 @@ fn has_open_pem(bytes: &[u8]) -> bool {
     })
 }
 
-/// Shorter ones may be words.
+/// Shorter texts may be words.
 const BASE64_LEAST: usize = 24;
 
 fn is_base64(text: &str) -> bool {
-    let letters: Vec<u8> = text
-        .bytes()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .collect();
-    let padded = letters.len().is_multiple_of(4);
-    let letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
-    letters.len() >= BASE64_LEAST && padded && letters.iter().all(letter) && !text.contains(' ')
+    let bytes = || text.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    let length = bytes().count();
+    let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    length >= BASE64_LEAST
+        && length.is_multiple_of(4)
+        && bytes().all(in_alphabet)
+        && !text.contains(' ')
 }
 
-fn is_of_shell(line: &str) -> bool {
+fn is_shell(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with("export ") || line.starts_with("OS_") || line.starts_with("unset OS_")
 }

@@ -1,76 +1,55 @@
-//! Characters that come from word processors and web pages, and stay part of a value.
+//! Typography from word processors and web pages that becomes part of a value.
 //!
 //! Called by [`super::load()`] on the settings of all files together. Nothing is
-//! changed: a password may have them.
+//! changed: a password may contain such characters.
 
-use std::fmt;
-
+use super::diagnostic::Diagnostic;
 use super::raw::{Raw, Value};
-use super::warning::Warning;
 
-/// What kind of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OddMarks {
-    /// `“abc”`.
-    Quotes,
-    /// `` `abc` ``.
-    Backticks,
-    /// U+00A0 and others that look like a blank, or like nothing.
-    Blanks,
-}
-
-impl fmt::Display for OddMarks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Quotes => "typographic quotes are part of the value; write plain ones, `\"`",
-            Self::Backticks => "backticks are part of the value; write double quotes, `\"`",
-            Self::Blanks => {
-                "a no-break space or another invisible character is part of the value; remove it, \
-                 or write a plain blank"
-            }
-        })
-    }
-}
-
-impl OddMarks {
-    /// Those in a value.
-    fn of(text: &str) -> Option<Self> {
-        let ends = [text.chars().next(), text.chars().next_back()];
-        let at_ends = |is: fn(char) -> bool| ends.into_iter().flatten().any(is);
-        match () {
-            () if at_ends(is_quote) => Some(Self::Quotes),
-            () if at_ends(|c| matches!(c, '`' | '´')) => Some(Self::Backticks),
-            () if text.chars().any(is_odd_blank) => Some(Self::Blanks),
-            () => None,
-        }
-    }
-
-    /// The kind of a character that stands where none may stand.
-    pub(super) fn of_character(character: char) -> Option<&'static str> {
-        match character {
-            c if is_quote(c) => Some("a typographic quote; write a plain one, `\"`"),
-            '`' | '´' => Some("a backtick; write a double quote, `\"`"),
-            c if is_odd_blank(c) => {
-                Some("a no-break space or another invisible character; write a plain blank")
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Warns about every setting that has some.
-pub(super) fn warn(raw: &Raw, warnings: &mut Vec<Warning>) {
+/// Warns about every setting with such characters.
+pub(super) fn check(raw: &Raw, warnings: &mut Vec<Diagnostic>) {
     for setting in raw.settings() {
-        let marks = match &setting.value {
-            Value::Text(text) => OddMarks::of(text),
-            Value::List(texts) => texts.iter().find_map(|text| OddMarks::of(text)),
+        let message = match &setting.value {
+            Value::Text(text) => in_value(text),
+            Value::List(texts) => texts.iter().find_map(|text| in_value(text)),
             Value::Flag(_) => None,
         };
-        if let Some(marks) = marks {
-            let place = setting.place.clone();
-            warnings.push(Warning::OddMarks { place, marks });
-        }
+        warnings.extend(message.map(|message| Diagnostic::new(&setting.location, message)));
     }
+}
+
+fn in_value(text: &str) -> Option<&'static str> {
+    let ends = [text.chars().next(), text.chars().next_back()];
+    let at_ends = |is: fn(char) -> bool| ends.into_iter().flatten().any(is);
+    match () {
+        () if at_ends(is_quote) => {
+            Some("typographic quotes are part of the value; write plain ones, `\"`")
+        }
+        () if at_ends(is_backtick) => {
+            Some("backticks are part of the value; write double quotes, `\"`")
+        }
+        () if text.chars().any(is_invisible) => Some(
+            "a no-break space or another invisible character is part of the value; remove it, or \
+             write a plain blank",
+        ),
+        () => None,
+    }
+}
+
+/// What a character is that is not allowed where it is, and what to write.
+pub(super) fn describe(character: char) -> Option<&'static str> {
+    match character {
+        c if is_quote(c) => Some("a typographic quote; write a plain one, `\"`"),
+        c if is_backtick(c) => Some("a backtick; write a double quote, `\"`"),
+        c if is_invisible(c) => {
+            Some("a no-break space or another invisible character; write a plain blank")
+        }
+        _ => None,
+    }
+}
+
+fn is_backtick(character: char) -> bool {
+    matches!(character, '`' | '´')
 }
 
 fn is_quote(character: char) -> bool {
@@ -80,7 +59,7 @@ fn is_quote(character: char) -> bool {
     )
 }
 
-fn is_odd_blank(character: char) -> bool {
+fn is_invisible(character: char) -> bool {
     matches!(
         character,
         '\u{a0}' | '\u{ad}' | '\u{2000}'

@@ -1,4 +1,4 @@
-//! YAML: a text becomes a tree of nodes, each of which knows where it stands.
+//! YAML: a text becomes a tree of nodes, each of which knows its position.
 //!
 //! [`super::clouds_yaml`] reads the tree, `check` the same as JSON. The syntax is
 //! granit-parser's; what a node means is decided here, and only when it is asked for:
@@ -17,7 +17,7 @@ pub(super) use reader::parse;
 
 /// What is wrong with a YAML file. None of it quotes the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum YamlProblem {
+pub(crate) enum YamlProblem {
     /// Not YAML.
     #[error(
         "not valid YAML; indent with blanks, put texts with special characters into quotes, and \

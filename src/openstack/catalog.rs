@@ -162,7 +162,7 @@ pub enum EndpointError {
 fn in_region(region: Option<&str>) -> String {
     region.map_or_else(String::new, |region| {
         let region = redact::name(region);
-        if region.is_described() {
+        if region.is_redacted() {
             format!(" in the region that is configured ({region})")
         } else {
             format!(" in region \"{region}\"")

@@ -356,7 +356,7 @@ async fn no_flag_repeats_a_secret() {
 }
 
 #[test]
-fn a_private_key_in_place_of_its_path_is_described_with_the_fix() {
+fn a_private_key_in_place_of_its_path_is_redacted_with_the_fix() {
     let (secrets, _) = secrets();
     let secret = &secrets[0];
     let cases = files("http://k.example.com", secret);

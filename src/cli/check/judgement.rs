@@ -14,7 +14,7 @@ const EXPIRES_SOON: Duration = Duration::from_secs(90 * 24 * 3600);
 pub(super) fn identity(identity: &Identity) -> String {
     let called = |word: &str, text: &str| {
         let shown = redact::name(text);
-        if shown.is_described() {
+        if shown.is_redacted() {
             format!("{word} ({shown})")
         } else {
             format!("{word} {shown}")
@@ -23,7 +23,7 @@ pub(super) fn identity(identity: &Identity) -> String {
     // Keystone's own ids look like keys: 16 bytes in hexadecimal.
     let by_id = |article: &str, word: &str, id: &str| {
         let shown = redact::name(id);
-        if shown.is_described() {
+        if shown.is_redacted() {
             format!("{article}{word} by id")
         } else {
             format!("{word} id {shown}")

@@ -1,65 +1,13 @@
-//! Keys of an entry that are not read although somebody counts on them.
+//! Keys of an entry that are ignored although their author relies on them.
 //!
 //! Called by `entry`; only those of the chosen entry are warned about.
 
-use std::fmt;
+use super::fields::{AUTH_FIELDS, FIELDS};
+use crate::config::diagnostic::Message;
+use crate::config::key::Key;
 
-use super::entry::{AUTH_FIELDS, FIELDS};
-
-/// Why a key of an entry has no effect, and what to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryDoubt {
-    /// Nobody knows the key.
-    Unknown,
-    /// It is called otherwise.
-    Spelling(&'static str),
-    /// It belongs below `auth`.
-    NotBelowAuth,
-    /// It does not belong below `auth`.
-    BelowAuth,
-    /// `insecure`.
-    Insecure,
-    /// `regions`.
-    Regions,
-    /// `auth_type` of a kind that is not supported.
-    AuthType,
-    /// `system_scope`.
-    SystemScope,
-}
-
-impl fmt::Display for EntryDoubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str("there is no such key, it is ignored"),
-            Self::Spelling(meant) => {
-                write!(
-                    f,
-                    "there is no such key, it is ignored; did you mean {meant}?"
-                )
-            }
-            Self::NotBelowAuth => f.write_str("it is ignored here; write it below `auth:`"),
-            Self::BelowAuth => {
-                f.write_str("it is ignored here; write it beside `auth:`, not below it")
-            }
-            Self::Insecure => f.write_str(
-                "it is ignored, certificates are verified; give the cloud's CA with `cacert: \
-                 FILE`, or switch verification off with `verify: false`",
-            ),
-            Self::Regions => f.write_str("it is ignored; write `region_name: NAME`"),
-            Self::AuthType => f.write_str(
-                "this kind of login is not supported, and the setting is ignored: what stands \
-                 below `auth:` is taken for a password, an application credential or a token",
-            ),
-            Self::SystemScope => f.write_str(
-                "it is ignored: keys belong to projects; set project_id, or project_name with its \
-                 domain",
-            ),
-        }
-    }
-}
-
-/// What to think of a key that is none of those that are read.
-pub(super) fn about(name: &str, below_auth: bool) -> Option<EntryDoubt> {
+/// The warning about a key that is not read, if it deserves one.
+pub(super) fn message(name: &str, below_auth: bool) -> Option<Message> {
     let (here, elsewhere) = if below_auth {
         (names(&AUTH_FIELDS), names(&FIELDS))
     } else {
@@ -70,23 +18,38 @@ pub(super) fn about(name: &str, below_auth: bool) -> Option<EntryDoubt> {
     let meant = alias.map_or(spelt.as_str(), |(_, meant)| *meant);
     let is_of = |names: &[&'static str]| names.iter().copied().find(|known| *known == meant);
     match spelt.as_str() {
-        "insecure" => Some(EntryDoubt::Insecure),
-        "regions" => Some(EntryDoubt::Regions),
-        "system_scope" => Some(EntryDoubt::SystemScope),
-        "interface" | "endpoint_type" if below_auth => Some(EntryDoubt::BelowAuth),
-        _ if is_of(&elsewhere).is_some_and(|known| known == name) => Some(if below_auth {
-            EntryDoubt::BelowAuth
-        } else {
-            EntryDoubt::NotBelowAuth
-        }),
+        "insecure" => Some(INSECURE.into()),
+        "regions" => Some("it is ignored; write `region_name: NAME`".into()),
+        "system_scope" => Some(SYSTEM_SCOPE.into()),
+        "interface" | "endpoint_type" if below_auth => Some(BELOW_AUTH.into()),
+        _ if is_of(&elsewhere).is_some_and(|known| known == name) => Some(
+            if below_auth {
+                BELOW_AUTH
+            } else {
+                NOT_BELOW_AUTH
+            }
+            .into(),
+        ),
         _ => match is_of(&here).or_else(|| is_of(&elsewhere)) {
-            Some(known) => Some(EntryDoubt::Spelling(known)),
-            None => (!is_of_others(&spelt)).then_some(EntryDoubt::Unknown),
+            Some(known) => Some(format!("{UNKNOWN}; did you mean {known}?").into()),
+            None => (!is_of_others(&spelt)).then_some(UNKNOWN.into()),
         },
     }
 }
 
-/// Whether the kind of login is one of those that the settings below `auth` can be for.
+const UNKNOWN: &str = "there is no such key, it is ignored";
+const NOT_BELOW_AUTH: &str = "it is ignored here; write it below `auth:`";
+const BELOW_AUTH: &str = "it is ignored here; write it beside `auth:`, not below it";
+const INSECURE: &str = "it is ignored, certificates are verified; give the cloud's CA with `cacert: \
+     FILE`, or switch verification off with `verify: false`";
+const SYSTEM_SCOPE: &str = "it is ignored: keys belong to projects; set project_id, or \
+     project_name with its domain";
+/// About a value of `auth_type` that [`is_supported`] does not know.
+pub(super) const AUTH_TYPE: &str = "this kind of login is not supported, and the setting is \
+     ignored: what stands below `auth:` is taken for a password, an application credential or a \
+     token";
+
+/// Whether the settings below `auth` can be for this kind of login.
 pub(super) fn is_supported(auth_type: &str) -> bool {
     let supported = [
         "",
@@ -101,7 +64,7 @@ pub(super) fn is_supported(auth_type: &str) -> bool {
     supported.contains(&auth_type)
 }
 
-fn names(fields: &[(&'static str, crate::config::key::Key)]) -> Vec<&'static str> {
+fn names(fields: &[(&'static str, Key)]) -> Vec<&'static str> {
     fields.iter().map(|(name, _)| *name).collect()
 }
 

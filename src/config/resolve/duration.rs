@@ -83,7 +83,7 @@ fn nanoseconds_of(unit: &str) -> Option<u64> {
 }
 
 /// A duration in whole seconds, the way it would be written in the file.
-pub(in crate::config) fn format_duration(duration: Duration) -> String {
+pub(super) fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let mut text = String::new();
     for (count, unit) in [

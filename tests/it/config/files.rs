@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use barbican_kms::config::{Environment, Roots, Warning};
+use barbican_kms::config::{Environment, Roots};
 
 use super::vectors::login_body;
 use super::{Directory, KEY_ID, conf, load_in};
@@ -243,13 +243,14 @@ fn files_that_everybody_can_read_are_warned_about() {
     let directory = Directory::new();
     let path = directory.write("cloud.conf", &conf("", ""));
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
-    let warnings = directory.load("cloud.conf").expect("valid").warnings;
+    let loaded = directory.load("cloud.conf").expect("valid");
+    let [warning] = loaded.warnings.as_slice() else {
+        panic!("{:?}", loaded.warnings)
+    };
     assert_eq!(
-        warnings,
-        [Warning::WorldReadable {
-            file: path,
-            mode: 0o644
-        }]
+        directory.relative(&warning.to_string()),
+        "cloud.conf: every user of the host can read the credentials in it (mode 0644); run \
+         `chmod 600` on it"
     );
 }
 
