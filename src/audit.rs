@@ -61,7 +61,7 @@ pub struct Trail {
 
 /// The end that the file's thread reads.
 #[derive(Debug)]
-pub struct Notes {
+pub struct Entries {
     entries: Receiver<Note>,
     reopen: Arc<AtomicBool>,
     instruments: Arc<Instruments>,
@@ -75,7 +75,7 @@ enum Note {
 }
 
 /// Both ends of a trail.
-pub fn trail(instruments: &Arc<Instruments>) -> (Trail, Notes) {
+pub fn trail(instruments: &Arc<Instruments>) -> (Trail, Entries) {
     let (sender, entries) = sync_channel(QUEUE);
     let reopen = Arc::new(AtomicBool::new(false));
     let trail = Trail {
@@ -83,7 +83,7 @@ pub fn trail(instruments: &Arc<Instruments>) -> (Trail, Notes) {
         reopen: Arc::clone(&reopen),
         instruments: Arc::clone(instruments),
     };
-    let notes = Notes {
+    let notes = Entries {
         entries,
         reopen,
         instruments: Arc::clone(instruments),
@@ -92,7 +92,7 @@ pub fn trail(instruments: &Arc<Instruments>) -> (Trail, Notes) {
 }
 
 impl Trail {
-    /// Notes a call, if there is room.
+    /// Entries a call, if there is room.
     pub fn note(&self, mut entry: Entry) {
         let end = entry.uid.floor_char_boundary(UID_BYTES);
         entry.uid.truncate(end);

@@ -25,13 +25,13 @@ use crate::kms::socket::SocketOptions;
 use crate::log::error_chain::ErrorChain;
 use crate::log::{self, LogLevel};
 use crate::serve::signals;
-use crate::serve::{self, App, Boot, StartError};
+use crate::serve::{self, App, ServeOptions, StartError};
 
 use arguments::{Check, Cli, Command, Probe, Rotate, Serve, StatusArgs};
-use check::Step;
+use check::{Called, Served, Step};
 use client::ClientError;
 use probe::Depth;
-use terminal::Paint;
+use terminal::Terminal;
 
 /// Wrong arguments or a wrong configuration (sysexits.h, `EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -107,6 +107,40 @@ fn with_dashes(argument: OsString) -> OsString {
     format!("--{}{value}", name.replace('_', "-")).into()
 }
 
+/// What a command line in a manifest asks for; or why it is refused, in one line.
+pub(crate) fn understand(words: Vec<OsString>) -> Result<Called, String> {
+    let cli = Cli::try_parse_from(with_default_command(words)).map_err(|error| {
+        let text = error.to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or_default();
+        let said = first.trim_start_matches("error: ");
+        match said.strip_suffix(':') {
+            Some(said) => format!("{said}: {}", lines.next().unwrap_or_default()),
+            None => said.to_owned(),
+        }
+    })?;
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    Ok(match cli.command {
+        Command::Serve(serve) => Called::Serve(Served {
+            socketpath: text(&serve.socketpath),
+            cloud_config: text(&serve.cloud_config),
+            socket_mode: serve.socket_mode,
+            socket_group: serve.socket_group,
+            metrics_address: serve.metrics_address,
+            audit_log: serve.audit_log.as_deref().map(text),
+        }),
+        Command::Probe(probe) => Called::Probe {
+            socketpath: probe.socketpath,
+            asks_for_a_key: probe.ready || probe.deep,
+            timeout_ms: probe.timeout_ms,
+        },
+        Command::Status(status) => Called::Status {
+            socketpath: status.socketpath,
+        },
+        _ => Called::Other,
+    })
+}
+
 fn run_serve(serve: &Serve) -> ExitCode {
     // klog's 4 and above is debugging.
     let klog_level = serve
@@ -121,7 +155,7 @@ fn run_serve(serve: &Serve) -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(EXIT_FAILURE, &error),
     };
-    let boot = Boot {
+    let options = ServeOptions {
         socket: SocketOptions {
             path: serve.socketpath.clone(),
             mode: serve.socket_mode,
@@ -141,7 +175,7 @@ fn run_serve(serve: &Serve) -> ExitCode {
                 return EXIT_FAILURE.into();
             }
         };
-        match App::build(boot, instruments).await {
+        match App::build(options, instruments).await {
             Ok(mut app) => {
                 audit = app.audit_writer();
                 let (shutdown, hangups) = signals.split();
@@ -196,7 +230,7 @@ fn run_status(arguments: &StatusArgs) -> ExitCode {
                 if arguments.json {
                     say(&format!("{:#}", state.to_json()));
                 } else {
-                    say(&state.shown(Paint::for_stdout()));
+                    say(&state.shown(Terminal::for_stdout()));
                 }
                 ExitCode::from(if state.ready() { 0 } else { EXIT_FAILURE })
             }
@@ -222,18 +256,19 @@ fn run_rotate(arguments: &Rotate) -> ExitCode {
 
 fn run_check(check: &Check) -> ExitCode {
     block_on(async {
-        let paint = Paint::for_stdout();
-        let mut said = |step: &Step| {
+        let terminal = Terminal::for_stdout();
+        let mut on_step = |step: &Step| {
             if !check.json {
-                say(&step.shown(paint));
+                say(&step.shown(terminal));
             }
         };
         let files = check::Files {
             cloud_config: check.cloud_config.clone(),
             encryption_config: check.encryption_config.clone(),
             manifest: check.manifest.clone(),
+            understand: Some(understand),
         };
-        let report = check::check(&files, &mut said).await;
+        let report = check::check(&files, &mut on_step).await;
         if check.json {
             say(&report.to_json());
         }

@@ -1,7 +1,7 @@
 //! The configuration: typed settings, and how files become them.
 //!
 //! [`Live`] is everything that the cloud-config says; all of it can change while the
-//! process runs. What needs a restart is on the command line only, see `Boot` in
+//! process runs. What needs a restart is on the command line only, see `ServeOptions` in
 //! `serve`. Three parts, from the bottom up:
 //!
 //! - `settings`: what a configuration means, checked.

@@ -40,6 +40,12 @@ pub enum KeyIdError {
          it at the end of the secret href)"
     )]
     Uuid,
+    /// The href of an order.
+    #[error(
+        "it is the href of an order; write the secret's, which `openstack secret order get HREF` \
+         shows as \"Secret href\""
+    )]
+    Order,
     /// A suffix that is empty, too long, or has other characters.
     #[error("the suffix after `_` must be 1 to 16 letters or digits")]
     Suffix,
@@ -70,6 +76,9 @@ impl KeyId {
             Some((_, href)) => {
                 let href = href.trim_end_matches('/');
                 let href = href.strip_suffix("/payload").unwrap_or(href);
+                if href.contains("/orders/") {
+                    return Err(KeyIdError::Order);
+                }
                 let (_, last) = href.rsplit_once("/secrets/").ok_or(KeyIdError::Uuid)?;
                 last
             }
@@ -281,6 +290,12 @@ mod tests {
         ] {
             assert!(KeyId::from_reference(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_order_is_not_taken_for_its_secret() {
+        let href = format!("https://cloud/v1/orders/{UUID}");
+        assert_eq!(KeyId::from_reference(&href), Err(KeyIdError::Order));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! A reader clones an `Arc` out of the current snapshot and lets go. The only
 //! waiting is for a key that is configured and not loaded, and it is bounded.
 
+mod clock;
 mod loader;
 mod refresh;
 mod reload;
@@ -23,9 +24,10 @@ use crate::envelope::{Untagged, WrappingKey};
 use crate::key_id::KeyId;
 use crate::secret::{self, Kek, KekLengthError, Protection};
 
-pub use refresh::{Proposal, Refresher};
+pub use clock::Clock;
+pub use refresh::{ConfigUpdate, Refresher};
 pub use report::{ReloadOutcome, Report};
-pub use snapshot::{Slot, Snapshot, Trouble};
+pub use snapshot::{KeyProblem, Slot, Snapshot};
 
 /// How long a call waits for a key that is being loaded: kube-apiserver gives up
 /// after 3 s by default, and should get an answer before that.
@@ -69,19 +71,23 @@ pub enum FetchError {
     /// Barbican's answer is not an AES key.
     #[error("Barbican holds something else than an AES key")]
     NotAKey(#[from] KekLengthError),
+    /// The source has panicked.
+    #[error("the download crashed, which is a bug: please report what the log says before this")]
+    Crashed,
 }
 
 /// The error of an edge, of which the core knows only the text.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
 impl FetchError {
-    fn trouble(&self) -> Trouble {
+    fn trouble(&self) -> KeyProblem {
         match self {
-            Self::Unavailable { .. } => Trouble::Unavailable,
-            Self::Login { .. } => Trouble::Login,
-            Self::Denied(_) => Trouble::Denied,
-            Self::NotFound(_) => Trouble::NotFound,
-            Self::NotAKey(_) => Trouble::NotAKey,
+            Self::Unavailable { .. } => KeyProblem::Unavailable,
+            Self::Login { .. } => KeyProblem::Login,
+            Self::Denied(_) => KeyProblem::Denied,
+            Self::NotFound(_) => KeyProblem::NotFound,
+            Self::NotAKey(_) => KeyProblem::NotAKey,
+            Self::Crashed => KeyProblem::Crashed,
         }
     }
 
@@ -90,7 +96,7 @@ impl FetchError {
         match self {
             Self::Unavailable { retry_after, .. } => *retry_after,
             Self::Login { again_in, .. } => Some(*again_in),
-            Self::Denied(_) | Self::NotFound(_) | Self::NotAKey(_) => None,
+            Self::Denied(_) | Self::NotFound(_) | Self::NotAKey(_) | Self::Crashed => None,
         }
     }
 }
@@ -104,14 +110,14 @@ pub enum KeyError {
     NotInRing,
     /// The key is configured, and could not be loaded in time.
     #[error("the key-encryption key is not loaded: {0}")]
-    NotLoaded(Trouble),
+    NotLoaded(KeyProblem),
 }
 
 /// The readers' side. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     shared: Arc<Shared>,
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<Request>,
 }
 
 /// The key that Encrypt uses, with the id that goes with it.
@@ -137,11 +143,12 @@ pub struct DecryptKey {
 struct Shared {
     snapshot: ArcSwap<Snapshot>,
     report: ArcSwap<Report>,
+    clock: Clock,
 }
 
 /// What readers ask of the writer.
 #[derive(Debug)]
-enum Order {
+enum Request {
     /// Load this key soon; drop the sender when an attempt has ended.
     Load(KeyId, oneshot::Sender<()>),
     /// Confirm every key now.
@@ -155,7 +162,8 @@ impl Keyring {
     /// What keeps the write key from being held.
     pub fn status(&self) -> Result<KeyId, KeyError> {
         let snapshot = self.shared.snapshot.load();
-        held(&snapshot, &snapshot.write_id()).map(|_| snapshot.write_id())
+        self.held(&snapshot, &snapshot.write_id())
+            .map(|_| snapshot.write_id())
     }
 
     /// The write key and its id, from one snapshot.
@@ -163,9 +171,9 @@ impl Keyring {
     /// # Errors
     /// When the key is not held, and does not come within [`MISS_WAIT`].
     pub async fn write_key(&self) -> Result<WriteKey, KeyError> {
-        self.with_patience(|snapshot| {
+        self.wait_for_key(|snapshot| {
             let id = snapshot.write_id();
-            held(snapshot, &id)
+            self.held(snapshot, &id)
                 .map(|key| WriteKey { id, key })
                 .map_err(|error| (id, error))
         })
@@ -178,8 +186,8 @@ impl Keyring {
     /// When `id` is not of the ring, or its key is not held and does not come within
     /// [`MISS_WAIT`].
     pub async fn key(&self, id: &KeyId) -> Result<DecryptKey, KeyError> {
-        self.with_patience(|snapshot| {
-            held(snapshot, id)
+        self.wait_for_key(|snapshot| {
+            self.held(snapshot, id)
                 .map(|key| DecryptKey {
                     key,
                     untagged: snapshot.untagged(),
@@ -206,13 +214,34 @@ impl Keyring {
         self.shared.report.load_full()
     }
 
+    /// The clock that the times of snapshots are from.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
     /// Asks for every key to be confirmed now.
     pub fn revalidate(&self) {
         // A full queue means that the writer has much to do already.
-        let _ = self.orders.try_send(Order::Revalidate);
+        let _ = self.requests.try_send(Request::Revalidate);
     }
 
-    async fn with_patience<T>(
+    fn held(&self, snapshot: &Snapshot, id: &KeyId) -> Result<Arc<WrappingKey>, KeyError> {
+        let slot = snapshot.slot(id).ok_or(KeyError::NotInRing)?;
+        let key = slot.key().ok_or(KeyProblem::Pending);
+        key.and_then(|key| {
+            // The writer wipes it, but a machine that was suspended may ask first. The
+            // clock is only read where keys have an age.
+            match snapshot.max_cache_age() {
+                Some(age) if slot.is_stale(age, self.shared.clock.now()) => {
+                    Err(KeyProblem::Unconfirmed)
+                }
+                _ => Ok(Arc::clone(key)),
+            }
+        })
+        .map_err(|otherwise| KeyError::NotLoaded(slot.trouble().unwrap_or(otherwise)))
+    }
+
+    async fn wait_for_key<T>(
         &self,
         look: impl Fn(&Snapshot) -> Result<T, (KeyId, KeyError)>,
     ) -> Result<T, KeyError> {
@@ -221,21 +250,21 @@ impl Keyring {
             Err((id, KeyError::NotLoaded(_))) => id,
             Err((_, refused)) => return Err(refused),
         };
-        let (done, attempt) = oneshot::channel();
-        if self.orders.send(Order::Load(missing, done)).await.is_ok() {
-            // Either way the snapshot says what came of it.
-            let _ = tokio::time::timeout(MISS_WAIT, attempt).await;
-        }
+        let loading = async {
+            let (done, attempt) = oneshot::channel();
+            if self
+                .requests
+                .send(Request::Load(missing, done))
+                .await
+                .is_ok()
+            {
+                let _ = attempt.await;
+            }
+        };
+        // Either way the snapshot says what came of it.
+        let _ = tokio::time::timeout(MISS_WAIT, loading).await;
         look(&self.shared.snapshot.load()).map_err(|(_, error)| error)
     }
-}
-
-fn held(snapshot: &Snapshot, id: &KeyId) -> Result<Arc<WrappingKey>, KeyError> {
-    let slot = snapshot.slot(id).ok_or(KeyError::NotInRing)?;
-    let trouble = || slot.trouble().unwrap_or(Trouble::Pending);
-    slot.key()
-        .cloned()
-        .ok_or_else(|| KeyError::NotLoaded(trouble()))
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //! The only place where an error becomes a gRPC status. Texts on the wire are fixed
 //! and short, because kube-apiserver shows them to its clients in `/readyz?verbose`.
 
-mod crowd;
-mod describe;
+mod call_guard;
+mod connections;
+mod introspection;
 pub mod server;
 pub mod socket;
-mod under_way;
+mod strangers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::keyring::{KeyError, Keyring};
 use crate::proto::v2;
 use crate::proto::v2::key_management_service_server::KeyManagementService;
 
-use under_way::UnderWay;
+use call_guard::CallGuard;
+use strangers::Strangers;
 
 /// The API version. It must never change while kube-apiserver lives
 /// (k8s.io/apiserver, encryptionconfig/config.go).
@@ -38,6 +40,7 @@ pub struct Kms {
     keyring: Keyring,
     instruments: Arc<Instruments>,
     trail: Option<Trail>,
+    strangers: Strangers,
 }
 
 /// Why a call is answered with an error.
@@ -47,6 +50,8 @@ enum CallError {
     KeyId(#[from] KeyIdError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error("the key id {0} is not configured")]
+    NotInRing(KeyId),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
@@ -63,6 +68,7 @@ impl Kms {
             keyring,
             instruments,
             trail,
+            strangers: Strangers::default(),
         }
     }
 
@@ -82,7 +88,14 @@ impl Kms {
         request: &v2::DecryptRequest,
     ) -> Result<Vec<u8>, CallError> {
         let id = id?;
-        let found = self.keyring.key(&id).await?;
+        let found = self.keyring.key(&id).await.map_err(|error| match error {
+            KeyError::NotInRing => {
+                self.strangers
+                    .met(id, self.keyring.report().reloads.applied);
+                CallError::NotInRing(id)
+            }
+            KeyError::NotLoaded(_) => CallError::Key(error),
+        })?;
         let tag = request.annotations.get(TAG_ANNOTATION).map(Vec::as_slice);
         Ok(envelope::open(
             &found.key,
@@ -113,10 +126,10 @@ impl KeyManagementService for Kms {
         request: Request<v2::EncryptRequest>,
     ) -> Result<Response<v2::EncryptResponse>, Status> {
         let request = request.into_inner();
-        let mut call = UnderWay::begins(Operation::Encrypt, self.trail.as_ref(), request.uid);
+        let mut call = CallGuard::new(Operation::Encrypt, self.trail.as_ref(), request.uid);
         let outcome = self.encrypt(&request.plaintext).await;
-        call.concerns(outcome.as_ref().map(|(id, _)| *id).ok());
-        call.ends(outcome.as_ref().err());
+        call.set_key_id(outcome.as_ref().map(|(id, _)| *id).ok());
+        call.finish(outcome.as_ref().err());
         let (id, sealed) = outcome?;
         self.instruments
             .key_operation(Operation::Encrypt, Format::Tagged);
@@ -133,9 +146,9 @@ impl KeyManagementService for Kms {
     ) -> Result<Response<v2::DecryptResponse>, Status> {
         let mut request = request.into_inner();
         let uid = std::mem::take(&mut request.uid);
-        let mut call = UnderWay::begins(Operation::Decrypt, self.trail.as_ref(), uid);
+        let mut call = CallGuard::new(Operation::Decrypt, self.trail.as_ref(), uid);
         let id = request.key_id.parse();
-        call.concerns(id.ok());
+        call.set_key_id(id.ok());
         let outcome = self.decrypt(id, &request).await;
         match &outcome {
             Ok(_) => self
@@ -147,7 +160,7 @@ impl KeyManagementService for Kms {
                 }
             }
         }
-        call.ends(outcome.as_ref().err());
+        call.finish(outcome.as_ref().err());
         Ok(Response::new(v2::DecryptResponse {
             plaintext: outcome?,
         }))
@@ -167,7 +180,7 @@ impl CallError {
     fn refusal(self) -> Option<Refusal> {
         match self {
             Self::KeyId(_) => Some(Refusal::MalformedKeyId),
-            Self::Key(KeyError::NotInRing) => Some(Refusal::NotInRing),
+            Self::Key(KeyError::NotInRing) | Self::NotInRing(_) => Some(Refusal::NotInRing),
             Self::Key(KeyError::NotLoaded(_)) => Some(Refusal::NotLoaded),
             Self::Open(OpenError::Invalid) => Some(Refusal::Damaged),
             Self::Open(OpenError::Unauthenticated) => Some(Refusal::Unauthenticated),
@@ -182,7 +195,9 @@ impl From<CallError> for Status {
             CallError::KeyId(_) | CallError::Open(_) | CallError::PlaintextTooLong(_) => {
                 Code::InvalidArgument
             }
-            CallError::Key(KeyError::NotInRing) => Code::FailedPrecondition,
+            CallError::Key(KeyError::NotInRing) | CallError::NotInRing(_) => {
+                Code::FailedPrecondition
+            }
             CallError::Key(KeyError::NotLoaded(_)) => Code::Unavailable,
             CallError::NoRandomness => Code::Internal,
         };

@@ -11,8 +11,8 @@ mod credential;
 mod error;
 mod excerpt;
 mod http;
+mod json;
 mod keystone;
-mod lenient;
 mod proxy;
 mod retry;
 mod session;
@@ -23,14 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{Method, StatusCode, Uri};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 pub use barbican::Metadata;
 pub use catalog::{Endpoint, EndpointError};
 pub use connect::Peer;
-pub use credential::{SOON, span};
-pub use error::{Asked, Error, Problem, ReplyError, RequestError, TlsProblem};
+pub use credential::{CredentialEnd, SOON, span};
+pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
 pub use excerpt::Excerpt;
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
@@ -68,18 +67,7 @@ pub struct OpenStack {
     trust: Trust,
 }
 
-/// What is known about the end of an application credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialEnd {
-    /// Then.
-    At(Timestamp),
-    /// It has none.
-    Never,
-    /// Keystone does not tell this credential, and it is further away than a token's life.
-    Unknown,
-}
-
-/// A little more than that.
+/// A little more than that: Keystone counts whole seconds.
 const A_SECOND: Duration = Duration::from_millis(1_100);
 
 impl OpenStack {
@@ -166,7 +154,7 @@ impl OpenStack {
             Err(_) => Problem::NameTimeout { host: shown, limit },
         };
         Err(Error::Unavailable(RequestError {
-            asked: Asked {
+            asked: RequestLine {
                 method: Method::CONNECT,
                 url: http::shown(url),
             },
@@ -200,8 +188,7 @@ impl OpenStack {
     /// As those of [`OpenStack::login`].
     pub async fn credential_end(&self, session: &Arc<Session>) -> Result<CredentialEnd, Error> {
         if session.account().application_credential.is_some()
-            && self.sessions.credential_end().is_none()
-            && !self.sessions.knows_credential_end()
+            && self.sessions.credential_end() == CredentialEnd::Unknown
         {
             // Keystone counts whole seconds: within one, any two tokens end together.
             tokio::time::sleep(A_SECOND).await;
@@ -210,11 +197,7 @@ impl OpenStack {
                 .session(&self.http, Some(session), deadline)
                 .await?;
         }
-        Ok(match self.sessions.credential_end() {
-            Some(end) => CredentialEnd::At(end),
-            None if self.sessions.knows_credential_end() => CredentialEnd::Never,
-            None => CredentialEnd::Unknown,
-        })
+        Ok(self.sessions.credential_end())
     }
 
     /// Where Barbican is, by the catalog of `session`.

@@ -127,6 +127,7 @@ impl KekWriter {
             16 | 24 | 32 => Ok(self.kek),
             length => Err(KekLengthError {
                 length,
+                more: false,
                 printable: self.printable,
             }),
         }
@@ -144,15 +145,29 @@ impl Default for KekWriter {
 pub struct KekLengthError {
     /// The payload's length in bytes.
     pub length: usize,
+    /// Whether it is longer than that, and nobody has counted by how much.
+    pub more: bool,
     /// Whether all of it is printable ASCII, as base64 or hex text is.
     pub printable: bool,
+}
+
+impl KekLengthError {
+    /// Of a payload that is longer than `cap`, and was not read further.
+    pub fn beyond(cap: usize) -> Self {
+        Self {
+            length: cap,
+            more: true,
+            printable: false,
+        }
+    }
 }
 
 impl fmt::Display for KekLengthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the payload is {} bytes long, an AES key is 16, 24 or 32",
+            "the payload is {}{} bytes long, an AES key is 16, 24 or 32",
+            if self.more { "more than " } else { "" },
             self.length
         )?;
         match (self.printable, self.length) {
@@ -255,6 +270,7 @@ mod tests {
             error,
             KekLengthError {
                 length: 44,
+                more: false,
                 printable: true
             }
         );

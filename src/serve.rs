@@ -16,12 +16,13 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::audit::{self, Trail, writer};
+use crate::chance::Chance;
 use crate::config::files;
 use crate::config::redact;
 use crate::config::watch::Watcher;
 use crate::config::{Cloud, Environment, LoadError};
 use crate::instruments::Instruments;
-use crate::keyring::{Cause, Keyring, Proposal, Refresher};
+use crate::keyring::{Cause, Clock, ConfigUpdate, Keyring, Refresher};
 use crate::kms::Kms;
 use crate::kms::server;
 use crate::kms::socket::{Listener, SocketError, SocketOptions};
@@ -37,7 +38,7 @@ const DRAIN: Duration = Duration::from_secs(4);
 
 /// What only a restart can change: the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Boot {
+pub struct ServeOptions {
     /// Where and for whom to listen.
     pub socket: SocketOptions,
     /// The file with all other settings, which are [`crate::config::Live`].
@@ -70,7 +71,7 @@ pub enum StartError {
 /// The sidecar has ended for another reason than being told to.
 #[derive(Debug, thiserror::Error)]
 #[error("the key refresher has ended, which is a bug: please report what the log says before this")]
-pub struct Ended;
+pub struct RefresherStopped;
 
 /// Everything bound and connected, nothing served yet.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ pub struct App {
     keyring: Keyring,
     refresher: Refresher<OpenStack, Connect>,
     watcher: Watcher,
-    proposals: watch::Sender<Proposal>,
+    config_updates: watch::Sender<ConfigUpdate>,
     metrics: Option<SocketAddr>,
     trail: Option<Trail>,
     audit: Option<Worker>,
@@ -93,19 +94,27 @@ impl App {
     ///
     /// # Errors
     /// When the socket is taken or the configuration is not valid.
-    pub async fn build(boot: Boot, instruments: Arc<Instruments>) -> Result<Self, StartError> {
+    pub async fn build(
+        options: ServeOptions,
+        instruments: Arc<Instruments>,
+    ) -> Result<Self, StartError> {
         hardening::apply();
         // First of all: kube-apiserver backs off for up to two minutes when nobody
         // listens, and asks every few seconds when somebody does.
-        let listener = Listener::bind(&boot.socket).await?;
+        let listener = Listener::bind(&options.socket).await?;
         let environment = Environment::from_process();
-        let loaded = crate::config::load(&boot.cloud_config, &environment, &files::read)
+        let loaded = crate::config::load(&options.cloud_config, &environment, &files::read)
             .map_err(StartError::Config)?;
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
         let live = Arc::clone(&loaded.live);
-        let watcher = Watcher::new(boot.cloud_config, environment, loaded, boot.slow_check);
+        let watcher = Watcher::new(
+            options.cloud_config,
+            environment,
+            loaded,
+            options.slow_check,
+        );
         info!(
             version = env!("CARGO_PKG_VERSION"),
             socket = %redact::path(listener.path()),
@@ -122,21 +131,27 @@ impl App {
                  memfd_secret nor mlock works for this process; raise RLIMIT_MEMLOCK to 8 MiB"
             );
         }
-        let (trail, audit) = match boot.audit_log {
+        let (trail, audit) = match options.audit_log {
             Some(path) => Some(start_audit(path, &instruments)?),
             None => None,
         }
         .unzip();
-        let (proposals, receiver) = watch::channel(Proposal::Valid(Arc::clone(&live)));
-        let (keyring, refresher) =
-            Refresher::new(live, connect(&instruments), receiver).map_err(StartError::Cloud)?;
+        let (config_updates, receiver) = watch::channel(ConfigUpdate::Valid(Arc::clone(&live)));
+        let (keyring, refresher) = Refresher::new(
+            live,
+            connect(&instruments),
+            receiver,
+            Clock::system(),
+            Chance::from_system(),
+        )
+        .map_err(StartError::Cloud)?;
         Ok(Self {
             listener,
             keyring,
             refresher,
             watcher,
-            proposals,
-            metrics: boot.metrics,
+            config_updates,
+            metrics: options.metrics,
             trail,
             audit,
             instruments,
@@ -163,15 +178,15 @@ impl App {
         self,
         shutdown: impl Future<Output = ()>,
         hangups: mpsc::Receiver<()>,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), RefresherStopped> {
         let metrics = Metrics::new(self.keyring.clone(), Arc::clone(&self.instruments));
-        let hangups = announced(hangups, self.trail.clone());
+        let hangups = forward_hangups(hangups, self.trail.clone());
         let kms = Kms::new(self.keyring, self.instruments, self.trail);
         let serving = server::serve(self.listener, kms, shutdown, DRAIN);
         let outcome = tokio::select! {
             () = serving => Ok(()),
-            () = self.refresher.run() => Err(Ended),
-            never = self.watcher.run(hangups.received, self.proposals) => match never {},
+            () = self.refresher.run() => Err(RefresherStopped),
+            never = self.watcher.run(hangups.received, self.config_updates) => match never {},
             never = hangups.forward => match never {},
             never = serve_metrics(self.metrics, metrics) => match never {},
         };
@@ -197,15 +212,15 @@ fn start_audit(
 }
 
 /// SIGHUP for two: the audit log, then the watcher.
-struct Announced<F> {
+struct Hangups<F> {
     received: mpsc::Receiver<()>,
     forward: F,
 }
 
-fn announced(
+fn forward_hangups(
     mut hangups: mpsc::Receiver<()>,
     trail: Option<Trail>,
-) -> Announced<impl Future<Output = Infallible>> {
+) -> Hangups<impl Future<Output = Infallible>> {
     let (sender, received) = mpsc::channel(1);
     let forward = async move {
         while let Some(()) = hangups.recv().await {
@@ -217,7 +232,7 @@ fn announced(
         }
         std::future::pending().await
     };
-    Announced { received, forward }
+    Hangups { received, forward }
 }
 
 async fn serve_metrics(address: Option<SocketAddr>, metrics: Metrics) -> Infallible {

@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing::{error, info};
 
-use super::{Entry, Note, Notes, Outcome};
+use super::{Entries, Entry, Note, Outcome};
 use crate::config::redact;
 use crate::log::background::{Lines, Worker};
-use crate::log::throttle::{REPEAT_AFTER, Said};
+use crate::log::throttle::{LogThrottle, REPEAT_INTERVAL};
 
 /// How often the name is looked at, and a file that could not be opened tried again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ struct Log {
     path: PathBuf,
     file: Option<File>,
     looked: Option<Instant>,
-    said: Said<ErrorKind>,
+    throttle: LogThrottle<ErrorKind>,
     /// Lines that could not be written since the last one that could.
     dropped: u64,
     lines: Lines,
@@ -52,11 +52,11 @@ struct Log {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(path: PathBuf, notes: Notes) -> io::Result<Worker> {
+pub fn start(path: PathBuf, notes: Entries) -> io::Result<Worker> {
     Worker::start("audit", move || write_all(path, &notes))
 }
 
-fn write_all(path: PathBuf, notes: &Notes) {
+fn write_all(path: PathBuf, notes: &Entries) {
     let mut log = Log::new(path);
     log.refresh(false);
     while let Ok(note) = notes.entries.recv() {
@@ -78,7 +78,7 @@ impl Log {
             path,
             file: None,
             looked: None,
-            said: Said::new(REPEAT_AFTER),
+            throttle: LogThrottle::new(REPEAT_INTERVAL),
             dropped: 0,
             lines: Lines::default(),
         }
@@ -105,7 +105,7 @@ impl Log {
                     self.lines = Lines::after(ends_within_a_line(&file, &self.path));
                     self.file = Some(file);
                 }
-                Err(error) => self.fails(&error),
+                Err(error) => self.on_failure(&error),
             }
         }
     }
@@ -117,20 +117,24 @@ impl Log {
         };
         match self.lines.append(file, &line(entry)) {
             Ok(()) => {
-                self.works();
+                self.on_success();
                 true
             }
             Err(error) => {
                 self.dropped += 1;
-                self.fails(&error);
+                self.on_failure(&error);
                 false
             }
         }
     }
 
-    fn works(&mut self) {
+    fn on_success(&mut self) {
         let dropped = std::mem::take(&mut self.dropped);
-        if self.said.works(Duration::ZERO, Instant::now()).is_some() {
+        if self
+            .throttle
+            .on_success(Duration::ZERO, Instant::now())
+            .is_some()
+        {
             info!(
                 file = %redact::path(&self.path), dropped,
                 "the audit log is written again"
@@ -138,8 +142,12 @@ impl Log {
         }
     }
 
-    fn fails(&mut self, error: &io::Error) {
-        if self.said.fails(error.kind(), Instant::now()).is_some() {
+    fn on_failure(&mut self, error: &io::Error) {
+        if self
+            .throttle
+            .on_failure(error.kind(), Instant::now())
+            .is_some()
+        {
             error!(
                 file = %redact::path(&self.path), dropped = self.dropped,
                 "the audit log cannot be written, calls are served without it: {error}; mend the \

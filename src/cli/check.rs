@@ -11,6 +11,7 @@ mod findings;
 mod judgement;
 mod kubernetes;
 mod manifest;
+mod next_step;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +29,9 @@ use crate::secret::{self, ExposedKek, Protection};
 
 use access_rules::Base;
 use judgement::{described, doubts, ends_soon, identity, short_key, too_powerful};
+use next_step::{next_step, of_settings};
 
+pub use manifest::{Called, Served, Understand};
 pub use report::{Outcome, Report, Step};
 
 /// What to look at.
@@ -40,13 +43,15 @@ pub struct Files {
     pub encryption_config: Option<PathBuf>,
     /// kube-apiserver's static pod.
     pub manifest: Option<PathBuf>,
+    /// What reads the sidecar's command lines in it; without, they are not judged.
+    pub understand: Option<Understand>,
 }
 
-/// Goes through every step; `said` is called after each, as soon as it is done.
-pub async fn check(files: &Files, said: &mut dyn FnMut(&Step)) -> Report {
+/// Goes through every step; `on_step` is called after each, as soon as it is done.
+pub async fn check(files: &Files, on_step: &mut dyn FnMut(&Step)) -> Report {
     let mut walk = Walk {
         report: Report::default(),
-        said,
+        on_step,
         begin: Instant::now(),
     };
     walk.kubernetes(files);
@@ -62,7 +67,7 @@ struct Failed;
 
 struct Walk<'a> {
     report: Report,
-    said: &'a mut dyn FnMut(&Step),
+    on_step: &'a mut dyn FnMut(&Step),
     begin: Instant,
 }
 
@@ -71,7 +76,8 @@ impl Walk<'_> {
         let live = self.configuration(cloud_config)?;
         self.memory();
         let client = OpenStack::new(&live.cloud, Timing::default());
-        let client = self.take("settings", client, "mend the cloud-config")?;
+        let fix = client.as_ref().err().map_or("", of_settings);
+        let client = self.take("settings", client, fix)?;
         let keystone = client.keystone().clone();
         self.reach(&client, "keystone", &keystone).await?;
         let session = self.login(&client, &live).await?;
@@ -137,8 +143,7 @@ impl Walk<'_> {
     async fn reach(&mut self, client: &OpenStack, who: &str, url: &Uri) -> Result<(), Failed> {
         let name = format!("{who} name");
         let addresses = client.resolve(url).await;
-        let fix = "check the host name, and the DNS servers that the pod uses";
-        let addresses = self.take(&name, addresses, fix)?;
+        let addresses = self.ask(&name, addresses)?;
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let via = client
             .proxy(url)
@@ -153,8 +158,7 @@ impl Walk<'_> {
 
         let name = format!("{who} connection");
         let peer = client.connect(url).await;
-        let fix = "check routes, firewalls and proxies; for certificates check ca-file";
-        let peer = self.take(&name, peer, fix)?;
+        let peer = self.ask(&name, peer)?;
         let mut warnings = Vec::new();
         let tls = peer.tls.unwrap_or_else(|| {
             warnings
@@ -306,8 +310,8 @@ impl Walk<'_> {
 
     /// What a request has brought, or what to do now that it has failed.
     fn ask<T>(&mut self, name: &str, outcome: Result<T, Error>) -> Result<T, Failed> {
-        let fix = outcome.as_ref().err().map_or("", remedy);
-        self.take(name, outcome, fix)
+        let fix = outcome.as_ref().err().map_or_else(String::new, next_step);
+        self.take(name, outcome, &fix)
     }
 
     fn take<T, E>(&mut self, name: &str, outcome: Result<T, E>, fix: &str) -> Result<T, Failed>
@@ -365,22 +369,8 @@ impl Walk<'_> {
             fix,
             took,
         };
-        (self.said)(&step);
+        (self.on_step)(&step);
         self.report.steps.push(step);
-    }
-}
-
-/// The next thing to do; what went wrong is said beside it.
-fn remedy(error: &Error) -> &'static str {
-    match error {
-        Error::Unavailable(_) => "name, connection and TLS are right: see the server's own log",
-        Error::Login { .. } => "mend the credentials",
-        Error::Endpoint(_) => {
-            "mend region or os-endpoint-type, or have Barbican added to the catalog"
-        }
-        Error::Denied { .. } => "have the access granted, or use a credential that has it",
-        Error::NotFound(_) => "correct the key id; what this key has wrapped cannot be read",
-        Error::NotAKey(_) => "correct the key id: it names a secret that is no key",
     }
 }
 

@@ -150,7 +150,9 @@ impl Plan {
              openstack application credential create barbican-kms-2 --role member \\\n       \
              --access-rules \\\n       \
              '{}'\n   \
-             and write its id and secret, in the change of step 1, into [Global] of\n       \
+             (where `check` shows Barbican below a prefix, such as /key-manager/v1,\n   \
+             each path begins with it) and write its id and secret, in the change of\n   \
+             step 1, into [Global] of\n       \
              {}\n   \
              Delete the old one when every node has passed step 1.\n",
             self.access_rules(),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::client::{CHECK, ClientError, Connection};
-use super::terminal::{Paint, Tone, wrapped};
+use super::terminal::{Severity, Terminal, wrap};
 use crate::proto::introspection::{Configuration, DescribeRequest, DescribeResponse, Key};
 
 /// The state of a sidecar.
@@ -94,22 +94,24 @@ fn configuration_json(configuration: &Configuration) -> Value {
             "at": time(last.at_unix_ms),
             "outcome": last.outcome,
             "message": some_text(&last.message),
+            "keys_added": last.added,
+            "keys_removed": last.removed,
         })),
     })
 }
 
 /// What one line of the text says.
 struct Line {
-    tone: Tone,
+    severity: Severity,
     text: String,
     /// On lines of their own below it.
     more: String,
 }
 
 impl Line {
-    fn new(good: bool, otherwise: Tone, text: String) -> Self {
+    fn new(good: bool, otherwise: Severity, text: String) -> Self {
         Self {
-            tone: if good { Tone::Good } else { otherwise },
+            severity: if good { Severity::Ok } else { otherwise },
             text,
             more: String::new(),
         }
@@ -124,13 +126,13 @@ impl Line {
 }
 
 impl State {
-    /// The state as `paint` has it: on a terminal with a symbol for each line, and with
+    /// The state as `terminal` has it: on a terminal with a symbol for each line, and with
     /// long texts broken into lines.
-    pub fn shown(&self, paint: Paint) -> String {
+    pub fn shown(&self, terminal: Terminal) -> String {
         let lines = self.lines().into_iter();
-        let lines: Vec<String> = match paint {
-            Paint::Plain => lines.map(|line| plain(&line)).collect(),
-            Paint::Colours => lines.map(|line| coloured(&line, paint)).collect(),
+        let lines: Vec<String> = match terminal {
+            Terminal::Plain => lines.map(|line| plain(&line)).collect(),
+            Terminal::Colour => lines.map(|line| coloured(&line, terminal)).collect(),
         };
         lines.join("\n")
     }
@@ -142,22 +144,28 @@ impl State {
             "barbican-kms {}, {ready}, keys in {}",
             state.version, state.key_memory
         );
-        let mut lines = vec![Line::new(state.ready, Tone::Bad, head)];
+        let mut lines = vec![Line::new(state.ready, Severity::Error, head)];
         lines.extend(state.keys.iter().map(key_line));
         lines.push(contact_line(state));
         lines.extend(credential_line(state, Timestamp::now()));
         let configuration = state.configuration.clone().unwrap_or_default();
         let since = time(configuration.in_force_since_unix_ms).unwrap_or_default();
         let in_force = format!("configuration in force since {since}");
-        lines.push(Line::new(true, Tone::Good, in_force));
+        lines.push(Line::new(true, Severity::Ok, in_force));
         if let Some(last) = &configuration.last_reload {
             let at = time(last.at_unix_ms).unwrap_or_default();
             let good = matches!(last.outcome.as_str(), "applied" | "unchanged");
             let text = format!("last reload: {} at {at}", last.outcome);
-            lines.push(Line::new(good, Tone::Bad, text).and(&last.message));
+            lines.push(Line::new(good, Severity::Error, text).and(&last.message));
+            for (what, ids) in [("added", &last.added), ("removed", &last.removed)] {
+                lines.extend(
+                    ids.iter()
+                        .map(|id| Line::new(true, Severity::Ok, format!("{what} by it: {id}"))),
+                );
+            }
         }
         if !state.ready {
-            lines.push(Line::new(false, Tone::Bad, format!("to do: {CHECK}")));
+            lines.push(Line::new(false, Severity::Error, format!("to do: {CHECK}")));
         }
         lines
     }
@@ -172,7 +180,11 @@ fn key_line(key: &Key) -> Line {
     };
     let text = format!("{role}  {held}  {}  {confirmed}", key.id);
     let fine = key.held && key.trouble.is_empty();
-    let otherwise = if key.held { Tone::Doubtful } else { Tone::Bad };
+    let otherwise = if key.held {
+        Severity::Warning
+    } else {
+        Severity::Error
+    };
     Line::new(fine, otherwise, text).and(&key.trouble_text)
 }
 
@@ -187,21 +199,21 @@ fn contact_line(state: &DescribeResponse) -> Line {
         contact.as_deref().unwrap_or("never")
     );
     let good = contact.is_some() && state.consecutive_failures == 0;
-    Line::new(good, Tone::Doubtful, text)
+    Line::new(good, Severity::Warning, text)
 }
 
 /// When the application credential ends, if that is known.
 fn credential_line(state: &DescribeResponse, now: Timestamp) -> Option<Line> {
     let end: Timestamp = time(state.credential_end_unix_ms)?.parse().ok()?;
     let left = end.duration_since(now).as_hours();
-    let tone = match left {
-        ..168 => Tone::Bad,
-        168..720 => Tone::Doubtful,
-        _ => Tone::Good,
+    let severity = match left {
+        ..168 => Severity::Error,
+        168..720 => Severity::Warning,
+        _ => Severity::Ok,
     };
     let text = format!("application credential ends at {end}");
-    let line = Line::new(tone == Tone::Good, tone, text);
-    Some(if tone == Tone::Good {
+    let line = Line::new(severity == Severity::Ok, severity, text);
+    Some(if severity == Severity::Ok {
         line
     } else {
         line.and(
@@ -216,12 +228,12 @@ fn plain(line: &Line) -> String {
     some_text(&line.more).map_or_else(|| text.clone(), |more| format!("{text}\n         {more}"))
 }
 
-fn coloured(line: &Line, paint: Paint) -> String {
-    let symbol = paint.tone(line.tone, line.tone.symbol());
+fn coloured(line: &Line, terminal: Terminal) -> String {
+    let symbol = terminal.colour(line.severity, line.severity.symbol());
     let text = format!("{symbol} {}", line.text);
     match some_text(&line.more) {
         None => text,
-        Some(more) => format!("{text}\n{}", paint.tone(line.tone, &wrapped(more, 4))),
+        Some(more) => format!("{text}\n{}", terminal.colour(line.severity, &wrap(more, 4))),
     }
 }
 
@@ -270,6 +282,7 @@ mod tests {
                     at_unix_ms: 1_700_000_000_000,
                     outcome: "invalid".to_owned(),
                     message: "cloud.conf: ".to_owned() + &"a long text ".repeat(9),
+                    ..LastReload::default()
                 }),
                 ..Configuration::default()
             }),
@@ -279,7 +292,7 @@ mod tests {
 
     #[test]
     fn on_a_terminal_each_line_has_a_symbol_and_long_texts_are_broken() {
-        let shown = state().shown(Paint::Colours).replace('\u{1b}', "^");
+        let shown = state().shown(Terminal::Colour).replace('\u{1b}', "^");
         let long = "a long text ".repeat(5);
         let expected = format!(
             "^[1;31m\u{2717}^[0m barbican-kms 1.2.3, NOT READY, keys in memfd_secret\n\
@@ -300,7 +313,7 @@ mod tests {
 
     #[test]
     fn elsewhere_there_are_words_alone() {
-        let shown = state().shown(Paint::Plain);
+        let shown = state().shown(Terminal::Plain);
         assert!(
             !shown.contains(['\u{1b}', '\u{2713}', '\u{2717}']),
             "{shown}"

@@ -1,4 +1,4 @@
-//! Colours, symbols and line breaks for people at a terminal; plain text elsewhere.
+//! Colour, symbols and line breaks for people at a terminal; plain text elsewhere.
 //!
 //! What is plain is also what scripts read, so it does not change with the terminal.
 
@@ -9,69 +9,69 @@ const COLUMNS: usize = 80;
 
 /// How to show things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paint {
+pub enum Terminal {
     /// Text and nothing else.
     Plain,
     /// For a terminal.
-    Colours,
+    Colour,
 }
 
 /// What a text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
+pub enum Severity {
     /// As it should be.
-    Good,
+    Ok,
     /// It works, and could be better.
-    Doubtful,
+    Warning,
     /// It does not work.
-    Bad,
+    Error,
     /// Beside the point.
-    Quiet,
+    Note,
 }
 
-impl Tone {
+impl Severity {
     /// The symbol at the beginning of a line, so that no meaning is in the colour alone.
     pub fn symbol(self) -> &'static str {
         match self {
-            Self::Good => "\u{2713}",
-            Self::Doubtful => "!",
-            Self::Bad => "\u{2717}",
-            Self::Quiet => "-",
+            Self::Ok => "\u{2713}",
+            Self::Warning => "!",
+            Self::Error => "\u{2717}",
+            Self::Note => "-",
         }
     }
 }
 
-impl Paint {
-    /// Colours when standard output is a terminal that has them, and nobody has said
+impl Terminal {
+    /// Colour when standard output is a terminal that has them, and nobody has said
     /// no (<https://no-color.org>).
     pub fn for_stdout() -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         if std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb {
-            Self::Colours
+            Self::Colour
         } else {
             Self::Plain
         }
     }
 
     /// The text in the colour of what it means.
-    pub fn tone(self, tone: Tone, text: &str) -> String {
-        let code = match tone {
-            Tone::Good => "32",
-            Tone::Doubtful => "33",
-            Tone::Bad => "1;31",
-            Tone::Quiet => "2",
+    pub fn colour(self, severity: Severity, text: &str) -> String {
+        let code = match severity {
+            Severity::Ok => "32",
+            Severity::Warning => "33",
+            Severity::Error => "1;31",
+            Severity::Note => "2",
         };
         match self {
             Self::Plain => text.to_owned(),
-            Self::Colours => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            Self::Colour => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
         }
     }
 }
 
 /// Breaks a text into lines below 80 columns, each with this indentation. Words are
 /// never broken: they may be ids and URLs.
-pub fn wrapped(text: &str, indent: usize) -> String {
+pub fn wrap(text: &str, indent: usize) -> String {
     let blank = " ".repeat(indent);
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -98,7 +98,7 @@ mod tests {
     fn lines_end_before_column_80_and_words_stay_whole() {
         let long = "x".repeat(100);
         let text = format!("{} {long} end", "word ".repeat(40));
-        let shown = wrapped(&text, 4);
+        let shown = wrap(&text, 4);
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines.iter().all(|line| line.starts_with("    ")));
         assert!(
@@ -112,9 +112,9 @@ mod tests {
 
     #[test]
     fn plain_text_has_no_escape_codes() {
-        assert_eq!(Paint::Plain.tone(Tone::Bad, "x"), "x");
+        assert_eq!(Terminal::Plain.colour(Severity::Error, "x"), "x");
         assert_eq!(
-            Paint::Colours.tone(Tone::Bad, "x"),
+            Terminal::Colour.colour(Severity::Error, "x"),
             "\u{1b}[1;31mx\u{1b}[0m"
         );
     }

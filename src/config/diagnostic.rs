@@ -18,6 +18,7 @@ pub(super) type Message = Cow<'static, str>;
 pub struct Diagnostic {
     location: String,
     message: Message,
+    missing_file_of: Option<Box<str>>,
 }
 
 impl Diagnostic {
@@ -25,7 +26,19 @@ impl Diagnostic {
         Self {
             location: location.to_string(),
             message: message.into(),
+            missing_file_of: None,
         }
+    }
+
+    /// With the setting that names a file which does not exist.
+    pub(super) fn with_missing_file_of(mut self, setting: impl fmt::Display) -> Self {
+        self.missing_file_of = Some(setting.to_string().into());
+        self
+    }
+
+    /// The location of the setting that names a missing file, if that is the problem.
+    pub fn missing_file_of(&self) -> Option<&str> {
+        self.missing_file_of.as_deref()
     }
 
     /// About a whole file.

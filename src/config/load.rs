@@ -43,6 +43,21 @@ pub struct LoadError {
     pub files: Vec<PathBuf>,
 }
 
+impl LoadError {
+    /// The error that reading a cloud-config has panicked; `files` are those of the
+    /// reading before.
+    pub(super) fn crashed(cloud_config: &Path, files: Vec<PathBuf>) -> Self {
+        Self {
+            error: Diagnostic::of_file(cloud_config, CRASHED),
+            warnings: Vec::new(),
+            files,
+        }
+    }
+}
+
+const CRASHED: &str = "reading it crashed, which is a bug: please report what the log says before \
+     this, and undo the last change of the file";
+
 impl fmt::Debug for LoadError {
     /// Without the paths: a secret may be in the place of one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -92,8 +92,13 @@ impl<'a> Sources<'a> {
         path: &Path,
         named_by: &Location,
     ) -> Result<Content, Diagnostic> {
-        self.read(path)
-            .map_err(|error| named_but_unreadable(&self.redacted(path), named_by, error))
+        self.read(path).map_err(|error| {
+            let diagnostic = named_but_unreadable(&self.redacted(path), named_by, error);
+            match error {
+                FileError::Missing => diagnostic.with_missing_file_of(named_by),
+                _ => diagnostic,
+            }
+        })
     }
 
     /// Reads the first file of several that exists.

@@ -10,19 +10,20 @@ mod mounts;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::directories::Directories;
 use super::{Environment, LoadError, Loaded, files};
-use crate::keyring::Proposal;
+use crate::keyring::ConfigUpdate;
 use crate::log::error_chain::ErrorChain;
 
 /// How long files must stay as they are before they are taken for finished.
@@ -46,7 +47,11 @@ pub struct Watcher {
     /// What was proposed last.
     known: Reading,
     slow_check: Duration,
+    load: Load,
 }
+
+/// Reads a configuration; tests replace it.
+type Load = fn(&Path, &Environment) -> Result<Loaded, LoadError>;
 
 /// What reading the files came to.
 type Reading = Arc<Result<Loaded, LoadError>>;
@@ -84,6 +89,7 @@ impl Watcher {
             environment,
             known,
             slow_check,
+            load: |path, environment| super::load(path, environment, &files::read),
         }
     }
 
@@ -92,7 +98,7 @@ impl Watcher {
     pub async fn run(
         mut self,
         mut hangups: mpsc::Receiver<()>,
-        proposals: watch::Sender<Proposal>,
+        config_updates: watch::Sender<ConfigUpdate>,
     ) -> Infallible {
         // One message stands for any number of notifications.
         let (notify, mut notifications) = mpsc::channel(1);
@@ -102,7 +108,8 @@ impl Watcher {
             }
         });
         let directories = Arc::new(Mutex::new(directories));
-        mounts::warn_about_single_files(files_of(&self.known));
+        let known = Arc::clone(&self.known);
+        warn_of_mounts(move || mounts::warn_about_single_files(files_of(&known))).await;
         let mut trigger = Trigger::Start;
         loop {
             follow(&directories, &self.known).await;
@@ -112,7 +119,14 @@ impl Watcher {
                 }
                 let reading = self.read_at_rest(&directories, &mut notifications).await;
                 let watching = locked(&directories).watching();
-                self.judge(trigger, &reading, watching, &proposals);
+                let news = trigger == Trigger::Hangup || !same(&reading, &self.known);
+                if reading.is_err() && news {
+                    let reading = Arc::clone(&reading);
+                    let removed =
+                        move || mounts::warn_about_removed_directories(files_of(&reading));
+                    warn_of_mounts(removed).await;
+                }
+                self.judge(trigger, &reading, watching, &config_updates);
             }
             let next_check = Instant::now() + self.slow_check;
             trigger = tokio::select! {
@@ -158,7 +172,13 @@ impl Watcher {
     async fn read(&self) -> Reading {
         let path = self.cloud_config.clone();
         let environment = self.environment.clone();
-        Arc::new(off_thread(move || super::load(&path, &environment, &files::read)).await)
+        let load = self.load;
+        let reading = off_thread(move || load(&path, &environment)).await;
+        Arc::new(reading.unwrap_or_else(|_| {
+            // What was watched before is still what a correction changes.
+            let files = files_of(&self.known).to_vec();
+            Err(LoadError::crashed(&self.cloud_config, files))
+        }))
     }
 
     fn judge(
@@ -166,7 +186,7 @@ impl Watcher {
         trigger: Trigger,
         reading: &Reading,
         watching: bool,
-        proposals: &watch::Sender<Proposal>,
+        config_updates: &watch::Sender<ConfigUpdate>,
     ) {
         if same(reading, &self.known) && trigger != Trigger::Hangup {
             debug!("a watched directory has changed, the configuration has not");
@@ -191,15 +211,12 @@ impl Watcher {
         for warning in warnings {
             warn!("{warning}");
         }
-        if reading.is_err() {
-            mounts::warn_about_removed_directories(files_of(reading));
-        }
         self.known = Arc::clone(reading);
         let proposal = match &**reading {
-            Ok(loaded) => Proposal::Valid(Arc::clone(&loaded.live)),
-            Err(error) => Proposal::Invalid(ErrorChain(error).to_string().into()),
+            Ok(loaded) => ConfigUpdate::Valid(Arc::clone(&loaded.live)),
+            Err(error) => ConfigUpdate::Invalid(ErrorChain(error).to_string().into()),
         };
-        proposals.send_replace(proposal);
+        config_updates.send_replace(proposal);
     }
 }
 
@@ -207,7 +224,16 @@ impl Watcher {
 async fn follow(directories: &Arc<Mutex<Directories>>, reading: &Reading) {
     let directories = Arc::clone(directories);
     let reading = Arc::clone(reading);
-    off_thread(move || locked(&directories).follow(files_of(&reading))).await;
+    let followed = off_thread(move || locked(&directories).follow(files_of(&reading))).await;
+    if followed.is_err() {
+        error!("watching the configuration files crashed, which is a bug; they are still compared");
+    }
+}
+
+async fn warn_of_mounts(work: impl FnOnce() + Send + 'static) {
+    if off_thread(work).await.is_err() {
+        error!("looking at the mounts crashed, which is a bug: please report it");
+    }
 }
 
 fn locked(directories: &Mutex<Directories>) -> MutexGuard<'_, Directories> {
@@ -216,12 +242,13 @@ fn locked(directories: &Mutex<Directories>) -> MutexGuard<'_, Directories> {
 
 /// Files can be slow (a network file system), so they are touched off the one thread
 /// that serves.
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        // It panicked, which its tests say it does not.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+///
+/// # Errors
+/// When it panics, which must not end the process: it has the only copy of the key.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    tokio::task::spawn_blocking(work).await
 }
 
 fn files_of(reading: &Result<Loaded, LoadError>) -> &[PathBuf] {
@@ -261,6 +288,65 @@ fn matters(event: notify::Result<Event>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn loaded() -> Loaded {
+        let read = |_: &Path| {
+            Ok(crate::config::Content {
+                bytes: CONFIG.into(),
+                mode: 0o600,
+            })
+        };
+        crate::config::load(Path::new("/cloud.toml"), &Environment::default(), &read)
+            .expect("a valid configuration")
+    }
+
+    const CONFIG: &str = r#"
+[Global]
+auth-url = "https://keystone.example.com/v3"
+application-credential-id = "0123456789abcdef0123456789abcdef"
+application-credential-secret = "secret"
+[KeyManager]
+key-id = "b5309dfb-b326-4148-b0ad-e9cd1ec223a8"
+"#;
+
+    #[tokio::test]
+    async fn a_parser_that_panics_fails_a_reload_and_reads_again() {
+        static CALLS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let loaded = loaded();
+        let live = Arc::clone(&loaded.live);
+        let path = PathBuf::from("/cloud.toml");
+        let mut watcher = Watcher::new(
+            path,
+            Environment::default(),
+            loaded,
+            Duration::from_secs(3600),
+        );
+        watcher.load = |_, _| {
+            let calls = CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            assert!(calls > 1, "the parser has a bug");
+            Ok(self::tests::loaded())
+        };
+        let (config_updates, mut proposed) = watch::channel(ConfigUpdate::Valid(live));
+        let (hangup, hangups) = mpsc::channel(1);
+        let steps = async {
+            proposed.changed().await.expect("the watcher lives");
+            let crashed = proposed.borrow_and_update().clone();
+            let ConfigUpdate::Invalid(message) = crashed else {
+                panic!("{crashed:?}");
+            };
+            assert!(
+                message.starts_with("/cloud.toml: reading it crashed"),
+                "{message}"
+            );
+            hangup.send(()).await.expect("the watcher lives");
+            proposed.changed().await.expect("the watcher lives");
+            assert!(matches!(&*proposed.borrow(), ConfigUpdate::Valid(_)));
+        };
+        tokio::select! {
+            never = watcher.run(hangups, config_updates) => match never {},
+            () = steps => {}
+        }
+    }
 
     #[test]
     fn reading_a_file_is_no_change_and_an_overflow_is_one() {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
 use super::schedule::Schedule;
 use super::{FetchError, KeySource};
@@ -17,6 +17,10 @@ use crate::secret::Kek;
 /// Barbican does not get more requests than this at once from one node, however many
 /// keys the ring has.
 const CONCURRENT_FETCHES: usize = 4;
+
+/// So many of them are left to each of two loaders: neither keeps the other waiting,
+/// and together they do not exceed the limit.
+const SHARE: usize = CONCURRENT_FETCHES / 2;
 
 /// How one fetch ended.
 pub(super) type Fetched = (KeyId, Result<Kek, FetchError>);
@@ -28,6 +32,8 @@ pub(super) struct Loader<S> {
     /// Goes before all others when it is due.
     first: KeyId,
     tasks: JoinSet<Fetched>,
+    /// Which key each task fetches, for the end of one that panics.
+    running: Vec<(Id, KeyId)>,
 }
 
 impl<S: KeySource> Loader<S> {
@@ -37,42 +43,70 @@ impl<S: KeySource> Loader<S> {
             schedule,
             first,
             tasks: JoinSet::new(),
+            running: Vec::new(),
         }
     }
 
+    /// How many more fetches may begin, when there is another loader with so many under
+    /// way, or none.
+    fn room(&self, other: Option<usize>) -> usize {
+        let allowed = other.map_or(CONCURRENT_FETCHES, |other| {
+            SHARE.min(CONCURRENT_FETCHES.saturating_sub(other))
+        });
+        allowed.saturating_sub(self.under_way())
+    }
+
+    /// How many fetches are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Starts the fetches that are due, as far as the limit allows.
-    pub(super) fn start_due(&mut self, now: Instant) {
-        while self.tasks.len() < CONCURRENT_FETCHES {
+    pub(super) fn start_due(&mut self, now: Instant, other: Option<usize>) {
+        for _ in 0..self.room(other) {
             let Some(id) = self.schedule.start_next(Some(self.first), now) else {
                 return;
             };
             let source = Arc::clone(&self.source);
-            self.tasks
-                .spawn(async move { (id, source.fetch(id).await) });
+            let fetch = async move { (id, source.fetch(id).await) };
+            let task = self.tasks.spawn(fetch).id();
+            self.running.push((task, id));
         }
     }
 
     /// When `start_due` has something to do again; `None` when only the end of a
     /// fetch can bring that about.
-    pub(super) fn next_start(&self) -> Option<Instant> {
-        if self.tasks.len() < CONCURRENT_FETCHES {
-            self.schedule.next_due()
-        } else {
-            None
-        }
+    pub(super) fn next_start(&self, other: Option<usize>) -> Option<Instant> {
+        let due = self.schedule.next_due()?;
+        (self.room(other) > 0).then_some(due)
     }
 
     /// Waits for a fetch to end; for ever when none is under way. Cancellation safe.
     pub(super) async fn finished(&mut self) -> Fetched {
-        match self.tasks.join_next().await {
-            Some(Ok(fetched)) => fetched,
-            // Nobody aborts single fetches, so this is a panic in the source: a bug,
-            // and better said aloud than waited out.
-            Some(Err(error)) => std::panic::resume_unwind(match error.try_into_panic() {
-                Ok(panic) => panic,
-                Err(_) => return std::future::pending().await,
-            }),
-            None => std::future::pending().await,
+        loop {
+            let (task, ended) = match self.tasks.join_next_with_id().await {
+                Some(Ok((task, fetched))) => (task, Ok(fetched)),
+                Some(Err(error)) => (error.id(), Err(error)),
+                None => return std::future::pending().await,
+            };
+            let at = self
+                .running
+                .iter()
+                .position(|(running, _)| *running == task);
+            let key = at.map(|at| self.running.swap_remove(at).1);
+            match (ended, key) {
+                (Ok(fetched), _) => return fetched,
+                (Err(error), Some(id)) => return (id, Err(crashed(&error))),
+                // Every task is noted when it begins.
+                (Err(_), None) => {}
+            }
         }
     }
+}
+
+/// A panic is a bug in the source, and no reason to lose the keys that are held. Its
+/// message may quote what was read, so it is left to the panic hook.
+fn crashed(error: &JoinError) -> FetchError {
+    debug_assert!(error.is_panic(), "nobody aborts single fetches");
+    FetchError::Crashed
 }

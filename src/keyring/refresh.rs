@@ -8,31 +8,37 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::loader::{Fetched, Loader};
 use super::reload::{Candidate, staged};
 use super::report::ReloadOutcome;
 use super::schedule::{Failure, Schedule};
-use super::{Cause, FetchError, KeySource, Keyring, Order, Report, Shared, Snapshot, Trouble};
+use super::{
+    Cause, Clock, FetchError, KeyProblem, KeySource, Keyring, Report, Request, Shared, Snapshot,
+};
+use crate::chance::Chance;
 use crate::config::{Cloud, Live};
 use crate::envelope::WrappingKey;
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
-use crate::log::throttle::{REPEAT_AFTER, Said};
+use crate::log::throttle::{LogThrottle, REPEAT_INTERVAL};
 use crate::secret::{Kek, Protection};
 
+/// The runtime's timers stand still while a machine is suspended, and the keyring's
+/// clock does not: they are compared this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
 /// How many readers can wait for the writer's attention.
-const ORDERS: usize = 64;
+const REQUESTS: usize = 64;
 
 /// The newest state of the configuration files.
 #[derive(Clone, Debug)]
-pub enum Proposal {
+pub enum ConfigUpdate {
     /// They are valid.
     Valid(Arc<Live>),
     /// They are not; the text says which file and field, why, and what to do.
@@ -44,26 +50,34 @@ pub struct Refresher<S, C> {
     pub(super) connect: C,
     pub(super) live: Arc<Live>,
     pub(super) shared: Arc<Shared>,
-    pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) proposals: watch::Receiver<Proposal>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) config_updates: watch::Receiver<ConfigUpdate>,
     pub(super) ring: Loader<S>,
     pub(super) waiting: BTreeMap<KeyId, Vec<oneshot::Sender<()>>>,
     pub(super) candidate: Option<Candidate<S>>,
-    pub(super) said: SaidOfKeys,
+    pub(super) throttles: KeyThrottles,
+    pub(super) chance: Chance,
 }
 
 /// What the log has said about keys that fail.
-pub(super) type SaidOfKeys = BTreeMap<KeyId, Said<Trouble>>;
+pub(super) type KeyThrottles = BTreeMap<KeyId, LogThrottle<KeyProblem>>;
 
 /// Whether the log is to say now that this key fails in this way.
-pub(super) fn is_news(said: &mut SaidOfKeys, id: KeyId, trouble: Trouble, now: Instant) -> bool {
-    let said = said.entry(id).or_insert_with(|| Said::new(REPEAT_AFTER));
-    said.fails(trouble, now.into_std()).is_some()
+pub(super) fn is_news(
+    throttles: &mut KeyThrottles,
+    id: KeyId,
+    trouble: KeyProblem,
+    now: Instant,
+) -> bool {
+    let throttle = throttles
+        .entry(id)
+        .or_insert_with(|| LogThrottle::new(REPEAT_INTERVAL));
+    throttle.on_failure(trouble, now).is_some()
 }
 
 enum Event<S> {
-    Order(Order),
-    Proposal,
+    Request(Request),
+    ConfigUpdate,
     Fetched(Fetched),
     Staged(Fetched),
     Timer,
@@ -91,80 +105,100 @@ where
     pub fn new(
         live: Arc<Live>,
         connect: C,
-        proposals: watch::Receiver<Proposal>,
+        config_updates: watch::Receiver<ConfigUpdate>,
+        clock: Clock,
+        chance: Chance,
     ) -> Result<(Keyring, Self), Cause> {
         let source = Arc::new(connect(&live.cloud)?);
+        let now = clock.now();
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(Snapshot::new(&live.ring)),
-            report: ArcSwap::from_pointee(Report::new(&live, SystemTime::now())),
+            report: ArcSwap::from_pointee(Report::new(&live, clock.wall())),
+            clock,
         });
-        let (sender, orders) = mpsc::channel(ORDERS);
+        let (sender, requests) = mpsc::channel(REQUESTS);
         let keyring = Keyring {
             shared: Arc::clone(&shared),
-            orders: sender,
+            requests: sender,
         };
-        let ring = Loader::new(source, live.ring.write, all_now(&live, Instant::now()));
+        let ring = Loader::new(source, live.ring.write, all_now(&live, now));
         let refresher = Self {
             connect,
             live,
             shared,
-            orders,
-            proposals,
+            requests,
+            config_updates,
             ring,
             waiting: BTreeMap::new(),
             candidate: None,
-            said: BTreeMap::new(),
+            throttles: BTreeMap::new(),
+            chance,
         };
         Ok((keyring, refresher))
     }
 
     /// Runs until the last [`Keyring`] is dropped.
     pub async fn run(mut self) {
-        let mut proposing = true;
+        let mut watching_config = true;
         loop {
-            match self.next_event(&mut proposing).await {
-                Event::Order(Order::Load(id, waiting)) => self.load(id, waiting),
-                Event::Order(Order::Revalidate) => {
-                    self.ring.schedule.hurry_all(Instant::now().into_std());
+            let event = self.next_event(&mut watching_config).await;
+            // Before anything else: a suspended machine may have slept past it.
+            self.expire();
+            match event {
+                Event::Request(Request::Load(id, waiting)) => self.load(id, waiting),
+                Event::Request(Request::Revalidate) => {
+                    let now = self.now();
+                    self.ring.schedule.expedite_all(now);
                 }
-                Event::Proposal => self.consider(),
+                Event::ConfigUpdate => self.consider(),
                 Event::Fetched((id, outcome)) => self.settle(id, outcome),
                 Event::Staged((id, outcome)) => self.stage(id, outcome),
-                Event::Timer => self.expire(),
+                Event::Timer => {}
                 Event::Done(_) => return,
             }
         }
     }
 
-    async fn next_event(&mut self, proposing: &mut bool) -> Event<S> {
-        let now = Instant::now().into_std();
-        self.ring.start_due(now);
+    async fn next_event(&mut self, watching_config: &mut bool) -> Event<S> {
+        let now = self.now();
+        let other = self.candidate.as_ref();
+        self.ring
+            .start_due(now, other.map(|other| other.loader.under_way()));
         if let Some(candidate) = &mut self.candidate {
-            candidate.loader.start_due(now);
+            let other = self.ring.under_way();
+            candidate.loader.start_due(now, Some(other));
         }
-        let wake = self.next_wake();
+        let wake = self
+            .next_wake()
+            .map(|wake| wake.saturating_duration_since(now));
         tokio::select! {
-            order = self.orders.recv() => {
-                order.map_or(Event::Done(std::marker::PhantomData), Event::Order)
+            request = self.requests.recv() => {
+                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
             }
-            changed = self.proposals.changed(), if *proposing => {
+            changed = self.config_updates.changed(), if *watching_config => {
                 // Without a proposer the ring goes on as it is.
-                *proposing = changed.is_ok();
-                if *proposing { Event::Proposal } else { Event::Timer }
+                *watching_config = changed.is_ok();
+                if *watching_config { Event::ConfigUpdate } else { Event::Timer }
             }
             fetched = self.ring.finished() => Event::Fetched(fetched),
             staged = staged(self.candidate.as_mut()) => Event::Staged(staged),
-            () = sleep_until(wake) => Event::Timer,
+            () = tokio::time::sleep(wake.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => Event::Timer,
         }
     }
 
-    fn next_wake(&self) -> Option<std::time::Instant> {
+    pub(super) fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
         let candidate = self.candidate.as_ref();
+        let coming = candidate.map(|candidate| candidate.loader.under_way());
         let age = self.live.ring.max_cache_age;
         [
-            self.ring.next_start(),
+            self.ring.next_start(coming),
             age.and_then(|age| self.shared.snapshot.load().next_expiry(age)),
-            candidate.and_then(|candidate| candidate.loader.next_start()),
+            candidate
+                .and_then(|candidate| candidate.loader.next_start(Some(self.ring.under_way()))),
             candidate.and_then(|candidate| candidate.next_expiry(age)),
         ]
         .into_iter()
@@ -178,7 +212,7 @@ where
         // Dropping the sender answers: the reader looks again.
         if snapshot.slot(&id).is_some_and(|slot| slot.key().is_none()) {
             // Who would wait in vain is answered now.
-            if self.ring.schedule.hurry(&id, Instant::now().into_std()) {
+            if self.ring.schedule.expedite(&id, self.shared.clock.now()) {
                 self.waiting.entry(id).or_default().push(waiting);
             }
         }
@@ -186,7 +220,7 @@ where
 
     /// A fetch for the ring in force has ended.
     fn settle(&mut self, id: KeyId, outcome: Result<Kek, FetchError>) {
-        let now = Instant::now();
+        let now = self.now();
         let snapshot = self.shared.snapshot.load_full();
         let Some(slot) = snapshot.slot(&id) else {
             return;
@@ -199,11 +233,11 @@ where
                     drop(kek);
                     self.log_success(&id, !held, &key);
                     let interval = self.live.ring.revalidate_interval;
-                    let now = now.into_std();
-                    self.ring.schedule.succeeded(&id, interval, now, fraction());
+                    let jitter = self.chance.fraction();
+                    self.ring.schedule.succeeded(&id, interval, now, jitter);
                     self.publish(snapshot.loaded(&id, key, now));
                 }
-                Err(altered) => self.fail(id, Trouble::Altered, None, held, &altered),
+                Err(altered) => self.fail(id, KeyProblem::Altered, None, held, &altered),
             },
             Err(error) => self.fail(id, error.trouble(), error.wait(), held, &error),
         }
@@ -214,25 +248,29 @@ where
     fn fail(
         &mut self,
         id: KeyId,
-        trouble: Trouble,
+        trouble: KeyProblem,
         wait: Option<Duration>,
         held: bool,
         cause: &(dyn std::error::Error + 'static),
     ) {
-        let now = Instant::now();
+        let now = self.now();
+        let snapshot = self.shared.snapshot.load_full();
+        let slot = snapshot.slot(&id);
+        let expiry = self.live.ring.max_cache_age;
+        let expiry = expiry.and_then(|age| slot.and_then(|slot| slot.expiry(age)));
         let failure = Failure {
             trouble,
             wait,
             held,
-            perishable: self.live.ring.max_cache_age.is_some(),
+            wiped_in: expiry.map(|expiry| expiry.saturating_duration_since(now)),
         };
         let schedule = &mut self.ring.schedule;
-        let (failures, delay) = schedule.failed(&id, failure, now.into_std(), fraction());
-        self.publish(self.shared.snapshot.load().troubled(&id, trouble));
+        let (failures, delay) = schedule.failed(&id, failure, now, self.chance.fraction());
+        self.publish(snapshot.troubled(&id, trouble));
         let cause = ErrorChain(cause);
         let retry_seconds = delay.as_secs_f32();
         let key_id_hash = id.sha256_label();
-        if !is_news(&mut self.said, id, trouble, now) {
+        if !is_news(&mut self.throttles, id, trouble, now) {
             debug!(
                 key_id = %id, key_id_hash, failures, retry_seconds,
                 "key fetch failed again: {cause}"
@@ -240,7 +278,7 @@ where
             return;
         }
         match (held, trouble) {
-            (true, Trouble::Unavailable) => warn!(
+            (true, KeyProblem::Unavailable) => warn!(
                 key_id = %id, key_id_hash, failures, retry_seconds,
                 "key not confirmed, the one that is held stays in use: {cause}"
             ),
@@ -257,7 +295,7 @@ where
 
     fn log_success(&mut self, id: &KeyId, first: bool, key: &WrappingKey) {
         let failures = self.ring.schedule.failures(id);
-        let recovered = self.said.remove(id).is_some();
+        let recovered = self.throttles.remove(id).is_some();
         let memory = key.protection().as_str();
         let key_id_hash = id.sha256_label();
         if first && key.protection() == Protection::Unlocked {
@@ -278,25 +316,26 @@ where
     pub(super) fn note_contact(&self, outcome: &Result<Kek, FetchError>) {
         self.update_report(|report| match outcome {
             Ok(_) => {
-                report.last_contact = Some(SystemTime::now());
+                report.last_contact = Some(self.shared.clock.wall());
                 report.consecutive_failures = 0;
             }
             Err(_) => report.consecutive_failures += 1,
         });
     }
 
-    /// Notes when the ring in force is asked about next.
+    /// Entries when the ring in force is asked about next.
     pub(super) fn note_plan(&self) {
-        let now = Instant::now().into_std();
+        let clock = &self.shared.clock;
+        let (now, wall) = (clock.now(), clock.wall());
         let due = self.ring.schedule.next_due();
-        let next = due.map(|due| SystemTime::now() + due.saturating_duration_since(now));
+        let next = due.map(|due| wall + due.saturating_duration_since(now));
         self.update_report(|report| report.next_fetch = next);
     }
 
     /// Wipes what has gone unconfirmed for too long, in force or to come.
     fn expire(&mut self) {
         let age = self.live.ring.max_cache_age;
-        let now = Instant::now().into_std();
+        let now = self.now();
         let expired = age.and_then(|age| {
             let expired = self.shared.snapshot.load().expired(age, now);
             expired.map(|expired| (age, expired))
@@ -305,7 +344,7 @@ where
             self.publish(next);
             for (id, trouble) in wiped {
                 // Whatever is planned, this key is missing now.
-                self.ring.schedule.hurry(&id, now);
+                self.ring.schedule.expedite(&id, now);
                 error!(
                     key_id = %id,
                     key_id_hash = id.sha256_label(),
@@ -322,8 +361,8 @@ where
         self.shared.snapshot.store(Arc::new(snapshot));
     }
 
-    pub(super) fn ended(&self, outcome: ReloadOutcome, message: String) {
-        self.update_report(|report| report.reloaded(outcome, message, SystemTime::now()));
+    pub(super) fn record_reload(&self, outcome: ReloadOutcome, message: String) {
+        self.update_report(|report| report.reloaded(outcome, message, self.shared.clock.wall()));
     }
 
     pub(super) fn update_report(&self, change: impl FnOnce(&mut Report)) {
@@ -336,22 +375,7 @@ where
 fn all_now(live: &Live, now: Instant) -> Schedule {
     let mut schedule = Schedule::default();
     for id in live.ring.ids() {
-        schedule.add(id, now.into_std());
+        schedule.add(id, now);
     }
     schedule
-}
-
-async fn sleep_until(wake: Option<std::time::Instant>) {
-    match wake {
-        Some(wake) => tokio::time::sleep_until(wake.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// A random number in `0.0..1.0`; without randomness the middle, which only costs
-/// the spreading of requests over time.
-pub(super) fn fraction() -> f64 {
-    getrandom::u32().map_or(0.5, |random| {
-        f64::from(random) / (f64::from(u32::MAX) + 1.0)
-    })
 }

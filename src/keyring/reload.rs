@@ -4,16 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tokio::time::Instant;
 use tracing::{debug, error, info};
 
 use super::loader::{Fetched, Loader};
-use super::refresh::{Proposal, Refresher, SaidOfKeys, fraction, is_news};
+use super::refresh::{ConfigUpdate, KeyThrottles, Refresher, is_news};
 use super::report::ReloadOutcome;
 use super::schedule::{Failure, Schedule, revalidation_delay};
-use super::{Cause, FetchError, KeySource, Slot, Snapshot, Trouble};
+use super::{Cause, FetchError, KeyProblem, KeySource, Slot, Snapshot};
 use crate::config::{Cloud, Live};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
@@ -28,7 +27,7 @@ pub(super) struct Candidate<S> {
     missing: BTreeSet<KeyId>,
     /// Confirmed again at the usual interval while others are missing.
     staged: BTreeMap<KeyId, Slot>,
-    said: SaidOfKeys,
+    throttles: KeyThrottles,
     /// A change counts as failed once, however often it is tried.
     failed: bool,
 }
@@ -60,7 +59,7 @@ impl<S: KeySource> Candidate<S> {
                 self.missing.remove(&id);
             } else if self.missing.insert(id) {
                 if self.loader.schedule.knows(&id) {
-                    self.loader.schedule.hurry(&id, now);
+                    self.loader.schedule.expedite(&id, now);
                 } else {
                     self.loader.schedule.add(id, now);
                 }
@@ -79,23 +78,23 @@ where
 {
     /// The files have changed.
     pub(super) fn consider(&mut self) {
-        let proposal = self.proposals.borrow_and_update().clone();
+        let proposal = self.config_updates.borrow_and_update().clone();
         let live = match proposal {
-            Proposal::Valid(live) => live,
-            Proposal::Invalid(message) => {
+            ConfigUpdate::Valid(live) => live,
+            ConfigUpdate::Invalid(message) => {
                 // An older proposal that is still loading is no longer what the files say.
                 self.candidate = None;
                 error!(
                     next_try = NEXT_TRY,
                     "configuration not reloaded, the one in force stays: {message}"
                 );
-                self.ended(ReloadOutcome::Invalid, message.to_string());
+                self.record_reload(ReloadOutcome::Invalid, message.to_string());
                 return;
             }
         };
         if live == self.live {
             self.candidate = None;
-            self.update_report(|report| report.unchanged(SystemTime::now()));
+            self.update_report(|report| report.unchanged(self.shared.clock.wall()));
             info!("the files say what is in force: nothing to reload");
             self.hurry_the_troubled();
             return;
@@ -107,10 +106,8 @@ where
                 missing = %list(&candidate.missing),
                 "the files say what is being loaded already: trying again at once"
             );
-            candidate
-                .loader
-                .schedule
-                .hurry_all(Instant::now().into_std());
+            let now = self.shared.clock.now();
+            candidate.loader.schedule.expedite_all(now);
             return;
         }
         self.candidate = None;
@@ -119,7 +116,7 @@ where
                 next_try = NEXT_TRY,
                 "configuration not reloaded, the one in force stays: {refusal}"
             );
-            self.ended(ReloadOutcome::Refused, refusal.to_string());
+            self.record_reload(ReloadOutcome::Refused, refusal.to_string());
             return;
         }
         match self.prepare(live) {
@@ -131,7 +128,7 @@ where
                     next_try = NEXT_TRY,
                     "configuration not reloaded, the one in force stays: {cause}"
                 );
-                self.ended(ReloadOutcome::Invalid, cause);
+                self.record_reload(ReloadOutcome::Invalid, cause);
             }
         }
     }
@@ -147,7 +144,7 @@ where
         // A mistyped id: this process has never had such a key, and Barbican says that
         // there is none. Nothing is lost for good, as the id can be added later.
         let never_usable = snapshot.slot(&old).is_some_and(|slot| {
-            slot.confirmed().is_none() && slot.trouble().is_some_and(Trouble::is_final)
+            slot.confirmed().is_none() && slot.trouble().is_some_and(KeyProblem::is_final)
         });
         if never_usable {
             return Ok(());
@@ -172,13 +169,13 @@ where
             proves_all: !same_cloud,
             missing: BTreeSet::new(),
             staged: BTreeMap::new(),
-            said: SaidOfKeys::new(),
+            throttles: KeyThrottles::new(),
             failed: false,
         };
         // With nothing in force there is nothing to protect: take the new settings at
         // once. With new credentials every key is read once to prove them.
         if snapshot.holds_any() {
-            let now = Instant::now().into_std();
+            let now = self.now();
             candidate.recount(&snapshot, self.live.ring.max_cache_age, now);
         }
         Ok(candidate)
@@ -190,20 +187,20 @@ where
         let Some(candidate) = &mut self.candidate else {
             return;
         };
-        let now = Instant::now().into_std();
+        let now = self.shared.clock.now();
         let snapshot = self.shared.snapshot.load();
         let empty = Slot::EMPTY;
         let staged = candidate.staged.get(&id);
         let known = staged.or_else(|| snapshot.slot(&id)).unwrap_or(&empty);
         let (trouble, wait, cause) = match outcome {
             Ok(kek) => match known.key_from(&kek) {
-                Err(altered) => (Trouble::Altered, None, altered.to_string()),
+                Err(altered) => (KeyProblem::Altered, None, altered.to_string()),
                 Ok(key) => {
                     candidate.staged.insert(id, Snapshot::staged_slot(key, now));
-                    candidate.said.remove(&id);
+                    candidate.throttles.remove(&id);
                     let interval = candidate.live.ring.revalidate_interval;
                     let schedule = &mut candidate.loader.schedule;
-                    schedule.succeeded(&id, interval, now, fraction());
+                    schedule.succeeded(&id, interval, now, self.chance.fraction());
                     self.recount(now);
                     return;
                 }
@@ -217,13 +214,13 @@ where
             trouble,
             wait,
             held: false,
-            perishable: false,
+            wiped_in: None,
         };
         let schedule = &mut candidate.loader.schedule;
-        let (failures, delay) = schedule.failed(&id, failure, now, fraction());
+        let (failures, delay) = schedule.failed(&id, failure, now, self.chance.fraction());
         let retry_seconds = delay.as_secs_f32();
         let key_id_hash = id.sha256_label();
-        if is_news(&mut candidate.said, id, trouble, now.into()) {
+        if is_news(&mut candidate.throttles, id, trouble, now) {
             error!(
                 key_id = %id, key_id_hash, failures, retry_seconds,
                 "configuration not reloaded, the one in force stays: key not loaded: {cause}"
@@ -236,9 +233,9 @@ where
         }
         let message = format!("key {id} not loaded: {cause}");
         if std::mem::replace(&mut candidate.failed, true) {
-            self.update_report(|report| report.failed_again(message, SystemTime::now()));
+            self.update_report(|report| report.failed_again(message, self.shared.clock.wall()));
         } else {
-            self.ended(ReloadOutcome::Failed, message);
+            self.record_reload(ReloadOutcome::Failed, message);
         }
     }
 
@@ -257,12 +254,13 @@ where
         }
     }
 
-    /// Somebody who asks for a reload that changes nothing may have mended something else.
+    /// Somebody who asks for a reload that changes nothing may have fixed something else,
+    /// and requests a try now.
     fn hurry_the_troubled(&mut self) {
-        let now = Instant::now().into_std();
+        let now = self.now();
         for (id, slot) in self.shared.snapshot.load().slots() {
             if slot.trouble().is_some() {
-                self.ring.schedule.hurry(id, now);
+                self.ring.schedule.order(id, now);
             }
         }
     }
@@ -275,12 +273,17 @@ where
             staged,
             ..
         } = candidate;
+        let old: BTreeSet<KeyId> = self.live.ring.ids().collect();
+        let new: BTreeSet<KeyId> = live.ring.ids().collect();
+        let added: Vec<KeyId> = new.difference(&old).copied().collect();
+        let removed: Vec<KeyId> = old.difference(&new).copied().collect();
         let proved: BTreeSet<KeyId> = staged.keys().copied().collect();
         let snapshot = self.shared.snapshot.load().with_ring(&live.ring, staged);
-        let now = Instant::now().into_std();
+        let now = self.now();
         let mut schedule = Schedule::default();
         for (id, slot) in snapshot.slots() {
-            let interval = revalidation_delay(live.ring.revalidate_interval, fraction());
+            let interval =
+                revalidation_delay(live.ring.revalidate_interval, self.chance.fraction());
             match slot.confirmed().filter(|_| slot.key().is_some()) {
                 None => schedule.add(*id, now),
                 Some(confirmed) if proved.contains(id) => schedule.add(*id, confirmed + interval),
@@ -297,18 +300,25 @@ where
         self.ring = Loader::new(loader.source, live.ring.write, schedule);
         // Their fetches have ended with the old loader: readers look again.
         self.waiting.clear();
-        self.said.clear();
+        self.throttles.clear();
         info!(
             write_key_id = %live.ring.write,
             write_key_id_hash = live.ring.write.sha256_label(),
             keys = live.ring.ids().count(),
+            keys_added = %list(&added),
+            keys_removed = %list(&removed),
             "configuration reloaded"
         );
         self.update_report(|report| report.follows(&live));
         self.live = live;
         self.publish(snapshot);
         self.note_plan();
-        self.ended(ReloadOutcome::Applied, String::new());
+        self.record_reload(ReloadOutcome::Applied, String::new());
+        self.update_report(|report| {
+            if let Some(last) = &mut report.last_reload {
+                (last.added, last.removed) = (added, removed);
+            }
+        });
     }
 }
 

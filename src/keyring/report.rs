@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::config::Live;
+use crate::key_id::KeyId;
 
 /// Published by the refresher, as a whole, after each event.
 #[derive(Clone, Debug)]
@@ -100,6 +101,10 @@ pub struct LastReload {
     pub outcome: ReloadOutcome,
     /// What was wrong and what to do, for an operator; empty when applied.
     pub message: String,
+    /// The keys that came with it, when applied.
+    pub added: Vec<KeyId>,
+    /// The keys that went with it, when applied.
+    pub removed: Vec<KeyId>,
 }
 
 impl Report {
@@ -126,7 +131,7 @@ impl Report {
         self.max_cache_age = live.ring.max_cache_age;
     }
 
-    /// Notes that the files say what is in force: whatever was wrong with them has
+    /// Entries that the files say what is in force: whatever was wrong with them has
     /// been put right.
     pub(super) fn unchanged(&mut self, now: SystemTime) {
         let good = |last: &LastReload| last.outcome == ReloadOutcome::Applied;
@@ -138,7 +143,7 @@ impl Report {
         }
     }
 
-    /// Notes the end of a reload.
+    /// Entries the end of a reload.
     pub(super) fn reloaded(&mut self, outcome: ReloadOutcome, message: String, now: SystemTime) {
         let count = match outcome {
             ReloadOutcome::Applied => &mut self.reloads.applied,
@@ -158,15 +163,19 @@ impl Report {
             at: now,
             outcome,
             message,
+            added: Vec::new(),
+            removed: Vec::new(),
         });
     }
 
-    /// Notes another attempt of a reload that has been counted as failed.
+    /// Entries another attempt of a reload that has been counted as failed.
     pub(super) fn failed_again(&mut self, message: String, now: SystemTime) {
         self.last_reload = Some(LastReload {
             at: now,
             outcome: ReloadOutcome::Failed,
             message,
+            added: Vec::new(),
+            removed: Vec::new(),
         });
     }
 }

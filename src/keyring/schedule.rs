@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::MISS_WAIT;
-use super::snapshot::Trouble;
+use super::snapshot::KeyProblem;
 use crate::key_id::KeyId;
 
 /// A key that callers wait for is not asked for more often than this.
-const HURRY_SPACING: Duration = Duration::from_secs(1);
+const EXPEDITED_SPACING: Duration = Duration::from_secs(1);
 
 /// The same after a refusal, which ends when a person acts: so long may it take until
 /// the next call finds that out.
@@ -22,6 +22,9 @@ const LONGEST_WAIT_MISSING: Duration = Duration::from_secs(60);
 
 /// The same while the key is held for good: nothing is lost by waiting.
 const LONGEST_WAIT_HELD: Duration = Duration::from_secs(300);
+
+/// What a server asks for is exceeded by up to this part of it.
+const GRANTED_SPREAD: f64 = 0.25;
 
 /// Revalidation happens after this part of the interval at the earliest, and after
 /// all of it at the latest: the interval is a promise, the jitter only shortens it.
@@ -49,12 +52,12 @@ struct Plan {
 /// A fetch that failed, as far as the next one depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
-    pub(super) trouble: Trouble,
+    pub(super) trouble: KeyProblem,
     /// For how long another fetch is unwelcome, or of no use.
     pub(super) wait: Option<Duration>,
     pub(super) held: bool,
-    /// Whether a key that is held is wiped when it goes unconfirmed.
-    pub(super) perishable: bool,
+    /// How long it is until a key that is held is wiped, if nobody confirms it.
+    pub(super) wiped_in: Option<Duration>,
 }
 
 impl Schedule {
@@ -139,12 +142,17 @@ impl Schedule {
             return (0, Duration::ZERO);
         };
         plan.failures = plan.failures.saturating_add(1);
-        let delay = retry_delay(failure, plan.failures, jitter).max(failure.granted());
+        // On top, so that nobody comes before the time and not all come at it.
+        let granted = failure.granted().mul_f64(1.0 + jitter * GRANTED_SPREAD);
+        let delay = retry_delay(failure, plan.failures, jitter)
+            .max(granted)
+            .min(failure.last_chance());
         plan.due = Some(now + delay);
         let start = plan.last_start.unwrap_or(now);
         // Whoever hurries misses the key, even if it is held now.
         let missing = Failure {
             held: false,
+            wiped_in: None,
             ..failure
         };
         plan.soonest = Some((start + failure.spacing()).max(now + missing.granted()));
@@ -153,7 +161,7 @@ impl Schedule {
 
     /// Brings the next try of `id` forward, because somebody waits for it. Returns
     /// whether it begins, or has begun, while that caller is still there.
-    pub(super) fn hurry(&mut self, id: &KeyId, now: Instant) -> bool {
+    pub(super) fn expedite(&mut self, id: &KeyId, now: Instant) -> bool {
         let Some(plan) = self.plans.get_mut(id) else {
             return false;
         };
@@ -165,8 +173,15 @@ impl Schedule {
         *due < now + MISS_WAIT
     }
 
+    /// Makes `id` due now, whatever a server has asked for: a person has ordered it.
+    pub(super) fn order(&mut self, id: &KeyId, now: Instant) {
+        if let Some(plan) = self.plans.get_mut(id) {
+            plan.due = plan.due.map(|due| due.min(now));
+        }
+    }
+
     /// Makes every key due now, whatever a server has asked for: a person has ordered it.
-    pub(super) fn hurry_all(&mut self, now: Instant) {
+    pub(super) fn expedite_all(&mut self, now: Instant) {
         for plan in self.plans.values_mut() {
             plan.due = plan.due.map(|due| due.min(now));
         }
@@ -183,16 +198,27 @@ impl Failure {
     fn granted(self) -> Duration {
         let longest = match self.trouble {
             // Until then the source logs in for nobody.
-            Trouble::Login => Duration::MAX,
-            _ if self.held && !self.perishable => LONGEST_WAIT_HELD,
+            KeyProblem::Login => Duration::MAX,
+            _ if self.held && self.wiped_in.is_none() => LONGEST_WAIT_HELD,
             _ => LONGEST_WAIT_MISSING,
         };
         self.wait.unwrap_or_default().min(longest)
     }
 
+    /// Within so long it must be tried again, because the key is wiped otherwise: after
+    /// half of the time that is left, so that more than one try is.
+    fn last_chance(self) -> Duration {
+        match self.wiped_in {
+            // Until then the source logs in for nobody.
+            _ if self.trouble == KeyProblem::Login => Duration::MAX,
+            Some(left) if self.held => (left / 2).max(EXPEDITED_SPACING),
+            _ => Duration::MAX,
+        }
+    }
+
     fn spacing(self) -> Duration {
         if self.may_pass_by_itself() {
-            HURRY_SPACING
+            EXPEDITED_SPACING
         } else {
             REFUSED_SPACING
         }
@@ -201,7 +227,7 @@ impl Failure {
     fn may_pass_by_itself(self) -> bool {
         matches!(
             self.trouble,
-            Trouble::Unavailable | Trouble::Pending | Trouble::Unconfirmed
+            KeyProblem::Unavailable | KeyProblem::Pending | KeyProblem::Unconfirmed
         )
     }
 }
@@ -217,7 +243,7 @@ fn retry_delay(failure: Failure, failures: u32, jitter: Fraction) -> Duration {
         // Nobody can read a Secret until this works: stay close behind it.
         _ if failure.may_pass_by_itself() && !failure.held => (1, 15),
         // Repeated wrong passwords can lock the account.
-        Trouble::Login => (5, 120),
+        KeyProblem::Login => (5, 120),
         // Either it is held, or somebody has to change something in Barbican first.
         _ => (5, 60),
     };
@@ -238,12 +264,12 @@ mod tests {
             .expect("a UUID")
     }
 
-    fn missing(trouble: Trouble) -> Failure {
+    fn missing(trouble: KeyProblem) -> Failure {
         Failure {
             trouble,
             wait: None,
             held: false,
-            perishable: false,
+            wiped_in: None,
         }
     }
 
@@ -255,7 +281,7 @@ mod tests {
         schedule.start_next(None, now);
         let (_, delay) = schedule.failed(&id(1), failure, now, 0.0);
         assert_eq!(schedule.next_due(), Some(now + delay));
-        let soon = schedule.hurry(&id(1), now);
+        let soon = schedule.expedite(&id(1), now);
         let due = schedule.next_due().expect("planned") - now;
         assert_eq!(soon, due < MISS_WAIT);
         (delay, due)
@@ -271,16 +297,16 @@ mod tests {
     #[test]
     fn retries_back_off_to_a_bound() {
         let delays: Vec<u64> = (1..8)
-            .map(|n| retry_delay(missing(Trouble::Unavailable), n, 0.0).as_secs())
+            .map(|n| retry_delay(missing(KeyProblem::Unavailable), n, 0.0).as_secs())
             .collect();
         assert_eq!(delays, [1, 2, 4, 8, 15, 15, 15]);
-        let jittered = retry_delay(missing(Trouble::Unavailable), 40, 1.0);
+        let jittered = retry_delay(missing(KeyProblem::Unavailable), 40, 1.0);
         assert_eq!(jittered, Duration::from_millis(7500));
     }
 
     #[test]
     fn a_refused_login_is_retried_rarely() {
-        assert!(retry_delay(missing(Trouble::Login), 10, 0.99) >= Duration::from_secs(60));
+        assert!(retry_delay(missing(KeyProblem::Login), 10, 0.99) >= Duration::from_secs(60));
     }
 
     #[test]
@@ -299,13 +325,13 @@ mod tests {
 
     #[test]
     fn a_key_that_is_waited_for_is_tried_again_soon_but_not_at_once() {
-        let (_, soonest) = after(missing(Trouble::Unavailable));
-        assert_eq!(soonest, HURRY_SPACING);
+        let (_, soonest) = after(missing(KeyProblem::Unavailable));
+        assert_eq!(soonest, EXPEDITED_SPACING);
         for refused in [
-            Trouble::Denied,
-            Trouble::NotFound,
-            Trouble::NotAKey,
-            Trouble::Altered,
+            KeyProblem::Denied,
+            KeyProblem::NotFound,
+            KeyProblem::NotAKey,
+            KeyProblem::Altered,
         ] {
             let (_, soonest) = after(missing(refused));
             assert_eq!(soonest, REFUSED_SPACING);
@@ -317,12 +343,12 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::default();
         schedule.add(id(1), now + Duration::from_secs(9));
-        assert!(schedule.hurry(&id(1), now));
+        assert!(schedule.expedite(&id(1), now));
         assert_eq!(schedule.next_due(), Some(now));
         schedule.start_next(None, now);
-        assert!(schedule.hurry(&id(1), now));
+        assert!(schedule.expedite(&id(1), now));
         assert_eq!(schedule.next_due(), None);
-        assert!(!schedule.hurry(&id(2), now));
+        assert!(!schedule.expedite(&id(2), now));
     }
 
     #[test]
@@ -330,7 +356,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let asked = |wait| Failure {
             wait: Some(seconds(wait)),
-            ..missing(Trouble::Unavailable)
+            ..missing(KeyProblem::Unavailable)
         };
         assert_eq!(after(asked(0)), (seconds(1), seconds(1)));
         assert_eq!(after(asked(40)), (seconds(40), seconds(40)));
@@ -344,17 +370,61 @@ mod tests {
         // Whoever hurries misses it: it has been wiped in the meantime.
         assert_eq!(after(held(3600)), (seconds(300), seconds(60)));
         let perishable = Failure {
-            perishable: true,
+            wiped_in: Some(seconds(3600)),
             ..held(3600)
         };
         assert_eq!(after(perishable), (seconds(60), seconds(60)));
     }
 
     #[test]
+    fn a_key_is_tried_before_it_is_wiped_whatever_a_server_asks() {
+        let seconds = Duration::from_secs;
+        for trouble in [
+            KeyProblem::Unavailable,
+            KeyProblem::Denied,
+            KeyProblem::Altered,
+        ] {
+            let begin = Instant::now();
+            let mut schedule = Schedule::default();
+            schedule.add(id(1), begin);
+            let (mut now, wiped) = (begin, begin + seconds(50));
+            let mut tries = 0;
+            while now < wiped {
+                schedule.start_next(None, now);
+                let failure = Failure {
+                    wait: Some(seconds(3600)),
+                    held: true,
+                    wiped_in: Some(wiped - now),
+                    ..missing(trouble)
+                };
+                now += schedule.failed(&id(1), failure, now, 0.9).1;
+                tries += 1;
+            }
+            assert!((4..=10).contains(&tries), "{trouble:?}: {tries}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_were_asked_to_wait_come_later_and_not_together() {
+        let asked = Failure {
+            wait: Some(Duration::from_secs(40)),
+            ..missing(KeyProblem::Unavailable)
+        };
+        let delays = [0.0, 0.5, 0.999].map(|jitter| {
+            let now = Instant::now();
+            let mut schedule = Schedule::default();
+            schedule.add(id(1), now);
+            schedule.start_next(None, now);
+            schedule.failed(&id(1), asked, now, jitter).1.as_secs()
+        });
+        assert_eq!(delays, [40, 45, 49]);
+    }
+
+    #[test]
     fn a_refused_login_is_not_repeated_before_the_client_would() {
         let refused = Failure {
             wait: Some(Duration::from_secs(600)),
-            ..missing(Trouble::Login)
+            ..missing(KeyProblem::Login)
         };
         let all_of_it = Duration::from_secs(600);
         assert_eq!(after(refused), (all_of_it, all_of_it));

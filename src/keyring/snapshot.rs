@@ -19,6 +19,7 @@ pub struct Snapshot {
     write: KeyId,
     slots: BTreeMap<KeyId, Slot>,
     untagged: Untagged,
+    max_cache_age: Option<Duration>,
 }
 
 /// One key of the ring.
@@ -28,7 +29,7 @@ pub struct Slot {
     /// Of the key that is held, or was until it was wiped.
     fingerprint: Option<Fingerprint>,
     confirmed: Option<Instant>,
-    trouble: Option<Trouble>,
+    trouble: Option<KeyProblem>,
 }
 
 /// Barbican payloads are written once, so this cannot happen in good order.
@@ -42,7 +43,7 @@ pub(super) struct AlteredKey;
 /// What keeps a key from being loaded or confirmed. Each has one fixed text, which
 /// kube-apiserver may show to its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum KeyProblem {
     /// Not tried yet.
     Pending,
     /// OpenStack did not answer.
@@ -57,12 +58,14 @@ pub enum Trouble {
     NotAKey,
     /// The payload differs from the one that is held.
     Altered,
+    /// The download has panicked.
+    Crashed,
     /// Wiped: unconfirmed for longer than `max-cache-age`, and no attempt has failed:
     /// the last one still goes on.
     Unconfirmed,
 }
 
-impl Trouble {
+impl KeyProblem {
     /// The word used in `status` and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,6 +76,7 @@ impl Trouble {
             Self::NotFound => "not-found",
             Self::NotAKey => "not-a-key",
             Self::Altered => "altered",
+            Self::Crashed => "crashed",
             Self::Unconfirmed => "unconfirmed",
         }
     }
@@ -83,7 +87,7 @@ impl Trouble {
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for KeyProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pending => "it is being loaded",
@@ -93,6 +97,7 @@ impl fmt::Display for Trouble {
             Self::NotFound => "Barbican has no such secret",
             Self::NotAKey => "the secret is not an AES key",
             Self::Altered => "the secret has changed in Barbican",
+            Self::Crashed => "its download crashed, which is a bug",
             Self::Unconfirmed => "Barbican has not confirmed it within max-cache-age",
         })
     }
@@ -103,7 +108,7 @@ impl Slot {
         key: None,
         fingerprint: None,
         confirmed: None,
-        trouble: Some(Trouble::Pending),
+        trouble: Some(KeyProblem::Pending),
     };
 
     /// The key, when it is held.
@@ -145,7 +150,7 @@ impl Slot {
     }
 
     /// What has gone wrong since, if anything.
-    pub fn trouble(&self) -> Option<Trouble> {
+    pub fn trouble(&self) -> Option<KeyProblem> {
         self.trouble
     }
 }
@@ -157,6 +162,7 @@ impl Snapshot {
             write: ring.write,
             slots: ring.ids().map(|id| (id, Slot::EMPTY)).collect(),
             untagged: untagged(ring),
+            max_cache_age: ring.max_cache_age,
         }
     }
 
@@ -178,6 +184,11 @@ impl Snapshot {
     /// What Decrypt does with data that carries no tag.
     pub fn untagged(&self) -> Untagged {
         self.untagged
+    }
+
+    /// How long a key may go unconfirmed before it is wiped.
+    pub fn max_cache_age(&self) -> Option<Duration> {
+        self.max_cache_age
     }
 
     /// Whether the key of `id` is held.
@@ -204,7 +215,7 @@ impl Snapshot {
 
     /// With the failure of an attempt noted; a key that is held stays.
     #[must_use]
-    pub fn troubled(&self, id: &KeyId, trouble: Trouble) -> Self {
+    pub fn troubled(&self, id: &KeyId, trouble: KeyProblem) -> Self {
         self.with_slot(id, |slot| Slot {
             trouble: Some(trouble),
             ..slot.clone()
@@ -223,13 +234,13 @@ impl Snapshot {
         &self,
         max_age: Duration,
         now: Instant,
-    ) -> Option<(Self, Vec<(KeyId, Trouble)>)> {
+    ) -> Option<(Self, Vec<(KeyId, KeyProblem)>)> {
         // The cause stays: whoever is told that the key is gone must see why.
-        let wiped: Vec<(KeyId, Trouble)> = self
+        let wiped: Vec<(KeyId, KeyProblem)> = self
             .slots
             .iter()
             .filter(|(_, slot)| slot.is_stale(max_age, now))
-            .map(|(id, slot)| (*id, slot.trouble.unwrap_or(Trouble::Unconfirmed)))
+            .map(|(id, slot)| (*id, slot.trouble.unwrap_or(KeyProblem::Unconfirmed)))
             .collect();
         if wiped.is_empty() {
             return None;
@@ -256,6 +267,7 @@ impl Snapshot {
             write: ring.write,
             slots: ring.ids().map(&mut slot).collect(),
             untagged: untagged(ring),
+            max_cache_age: ring.max_cache_age,
         }
     }
 
@@ -318,7 +330,7 @@ mod tests {
         let snapshot = Snapshot::new(&ring(1, &[2]));
         assert!(!snapshot.holds_any());
         let slot = snapshot.slot(&id(2)).expect("of the ring");
-        assert_eq!(slot.trouble(), Some(Trouble::Pending));
+        assert_eq!(slot.trouble(), Some(KeyProblem::Pending));
         assert!(snapshot.slot(&id(3)).is_none());
     }
 
@@ -326,10 +338,10 @@ mod tests {
     fn a_failed_confirmation_keeps_the_key() {
         let now = Instant::now();
         let snapshot = Snapshot::new(&ring(1, &[])).loaded(&id(1), key(1), now);
-        let snapshot = snapshot.troubled(&id(1), Trouble::NotFound);
+        let snapshot = snapshot.troubled(&id(1), KeyProblem::NotFound);
         let slot = snapshot.slot(&id(1)).expect("of the ring");
         assert!(slot.key().is_some());
-        assert_eq!(slot.trouble(), Some(Trouble::NotFound));
+        assert_eq!(slot.trouble(), Some(KeyProblem::NotFound));
         assert_eq!(slot.confirmed(), Some(now));
     }
 
@@ -346,10 +358,10 @@ mod tests {
         let (next, wiped) = snapshot
             .expired(age, now + age)
             .expect("the first key is too old");
-        assert_eq!(wiped, [(id(1), Trouble::Unconfirmed)]);
+        assert_eq!(wiped, [(id(1), KeyProblem::Unconfirmed)]);
         let slot = next.slot(&id(1)).expect("of the ring");
         assert!(slot.key().is_none());
-        assert_eq!(slot.trouble(), Some(Trouble::Unconfirmed));
+        assert_eq!(slot.trouble(), Some(KeyProblem::Unconfirmed));
         assert!(next.slot(&id(2)).expect("of the ring").key().is_some());
     }
 
@@ -360,9 +372,9 @@ mod tests {
         let snapshot = Snapshot::new(&ring(1, &[2]))
             .loaded(&id(1), key(1), now)
             .loaded(&id(2), key(2), now)
-            .troubled(&id(1), Trouble::Login);
+            .troubled(&id(1), KeyProblem::Login);
         let (next, wiped) = snapshot.expired(age, now + age).expect("both are too old");
-        let troubles = [(id(1), Trouble::Login), (id(2), Trouble::Unconfirmed)];
+        let troubles = [(id(1), KeyProblem::Login), (id(2), KeyProblem::Unconfirmed)];
         assert_eq!(wiped, troubles);
         for (id, trouble) in troubles {
             let slot = next.slot(&id).expect("of the ring");

@@ -1,5 +1,6 @@
 //! The refresher with paused time and a source that does as it is told.
 
+mod faults;
 mod reload;
 mod waiting;
 
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::*;
+use crate::chance::Chance;
 use crate::config::{Cloud, Identity, Interface, Live, Proxy, Ring, Roots, Scope, Tls};
 use crate::secret::{KekWriter, Token};
 
@@ -25,6 +27,7 @@ enum Answer {
     Busy(u64),
     Denied,
     Missing,
+    Panic,
     /// The key, after this long.
     Slow(u8, Duration),
 }
@@ -38,6 +41,8 @@ struct State {
     fetches: Vec<(KeyId, Instant)>,
     in_flight: usize,
     most_in_flight: usize,
+    /// How long the machine has been suspended.
+    suspended: Duration,
 }
 
 impl Fake {
@@ -47,6 +52,24 @@ impl Fake {
             .expect("not poisoned")
             .answers
             .insert(id(last), answer);
+    }
+
+    /// The paused time of the runtime, and what it was suspended for on top.
+    fn clock(&self) -> Clock {
+        let begin = Instant::now();
+        let (one, other) = (self.clone(), self.clone());
+        Clock::new(
+            move || Instant::now().into_std() + one.suspended(),
+            move || std::time::UNIX_EPOCH + begin.elapsed() + other.suspended(),
+        )
+    }
+
+    fn suspended(&self) -> Duration {
+        self.0.lock().expect("not poisoned").suspended
+    }
+
+    fn suspend(&self, time: Duration) {
+        self.0.lock().expect("not poisoned").suspended += time;
     }
 
     fn fetches(&self, last: u8) -> Vec<Instant> {
@@ -60,8 +83,20 @@ impl Fake {
     }
 }
 
+/// A fetch under way; it also ends when its loader is dropped.
+struct InFlight(Fake);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.0.0.lock() {
+            state.in_flight -= 1;
+        }
+    }
+}
+
 impl KeySource for Fake {
     async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
+        let in_flight = InFlight(self.clone());
         let answer = {
             let mut state = self.0.lock().expect("not poisoned");
             state.fetches.push((id, Instant::now()));
@@ -74,7 +109,7 @@ impl KeySource for Fake {
         } else {
             tokio::task::yield_now().await;
         }
-        self.0.lock().expect("not poisoned").in_flight -= 1;
+        drop(in_flight);
         match answer {
             Answer::Key(byte) | Answer::Slow(byte, _) => {
                 let mut writer = KekWriter::new();
@@ -85,6 +120,7 @@ impl KeySource for Fake {
             Answer::Busy(seconds) => Err(unavailable(Some(seconds))),
             Answer::Denied => Err(FetchError::Denied("403".into())),
             Answer::Missing => Err(FetchError::NotFound("404".into())),
+            Answer::Panic => panic!("the source has a bug"),
         }
     }
 }
@@ -100,33 +136,35 @@ fn unavailable(retry_after: Option<u64>) -> FetchError {
 struct Running {
     keyring: Keyring,
     fake: Fake,
-    proposals: watch::Sender<Proposal>,
+    config_updates: watch::Sender<ConfigUpdate>,
     _task: JoinSet<()>,
 }
 
 impl Running {
     fn start(fake: &Fake, live: Live) -> Self {
         let live = Arc::new(live);
-        let (proposals, receiver) = watch::channel(Proposal::Valid(Arc::clone(&live)));
+        let (config_updates, receiver) = watch::channel(ConfigUpdate::Valid(Arc::clone(&live)));
         let source = fake.clone();
         let connect = move |_: &Cloud| Ok(source.clone());
         let (keyring, refresher) =
-            Refresher::new(live, connect, receiver).expect("the fake always connects");
+            Refresher::new(live, connect, receiver, fake.clock(), Chance::seeded(7))
+                .expect("the fake always connects");
         let mut task = JoinSet::new();
         task.spawn(refresher.run());
         Self {
             keyring,
             fake: fake.clone(),
-            proposals,
+            config_updates,
             _task: task,
         }
     }
 
     fn propose(&self, live: Live) {
-        self.proposals.send_replace(Proposal::Valid(Arc::new(live)));
+        self.config_updates
+            .send_replace(ConfigUpdate::Valid(Arc::new(live)));
     }
 
-    fn trouble(&self, last: u8) -> Option<Trouble> {
+    fn trouble(&self, last: u8) -> Option<KeyProblem> {
         self.keyring
             .snapshot()
             .slot(&id(last))
@@ -188,7 +226,7 @@ async fn every_key_of_the_ring_is_loaded_at_start() {
     let running = Running::start(&fake, live(1, &[2]));
     assert_eq!(
         running.keyring.status(),
-        Err(KeyError::NotLoaded(Trouble::Pending))
+        Err(KeyError::NotLoaded(KeyProblem::Pending))
     );
     seconds(1).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
@@ -242,7 +280,7 @@ async fn a_recovered_barbican_is_noticed_within_its_retry_bound() {
     seconds(600).await;
     assert_eq!(
         running.keyring.status(),
-        Err(KeyError::NotLoaded(Trouble::Unavailable))
+        Err(KeyError::NotLoaded(KeyProblem::Unavailable))
     );
     let tries = fake.fetches(1);
     assert!(
@@ -288,7 +326,7 @@ async fn a_missing_key_is_asked_for_again_after_a_minute_whatever_the_server_say
     seconds(59).await;
     fake.set(1, Answer::Key(1));
     assert!(running.keyring.status().is_err());
-    seconds(2).await;
+    seconds(16).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
 }
 
@@ -319,7 +357,7 @@ async fn an_outage_without_max_cache_age_fails_no_call() {
     seconds(7 * 24 * 3600).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
     assert!(running.keyring.write_key().await.is_ok());
-    assert_eq!(running.trouble(1), Some(Trouble::Unavailable));
+    assert_eq!(running.trouble(1), Some(KeyProblem::Unavailable));
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,10 +376,10 @@ async fn keys_are_confirmed_within_the_interval() {
 #[tokio::test(start_paused = true)]
 async fn a_revoked_key_is_wiped_at_max_cache_age_to_the_second() {
     for (revoked, cause) in [
-        (Answer::Denied, Trouble::Denied),
-        (Answer::Missing, Trouble::NotFound),
-        (Answer::Unreachable, Trouble::Unavailable),
-        (Answer::Key(66), Trouble::Altered),
+        (Answer::Denied, KeyProblem::Denied),
+        (Answer::Missing, KeyProblem::NotFound),
+        (Answer::Unreachable, KeyProblem::Unavailable),
+        (Answer::Key(66), KeyProblem::Altered),
     ] {
         let fake = fake(&[(1, Answer::Key(1))]);
         let mut settings = live(1, &[]);
@@ -389,7 +427,7 @@ async fn an_altered_payload_is_never_taken() {
     seconds(400).await;
     let after = running.keyring.write_key().await.expect("held").key;
     assert!(Arc::ptr_eq(&before, &after));
-    assert_eq!(running.trouble(1), Some(Trouble::Altered));
+    assert_eq!(running.trouble(1), Some(KeyProblem::Altered));
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,12 +29,12 @@ use tonic::codegen::Service as _;
 use tracing::{debug, info, warn};
 
 use super::Kms;
-use super::crowd::{Crowd, Usefulness};
-use super::describe::Describe;
+use super::connections::{Activity, Connections};
+use super::introspection::IntrospectionService;
 use super::socket::Listener;
 use crate::instruments::{Instruments, Method};
 use crate::log::error_chain::ErrorChain;
-use crate::log::throttle::{ACCEPT_CALM, SUM_UP_AFTER, Said};
+use crate::log::throttle::{ACCEPT_QUIET_PERIOD, LogThrottle, SUMMARY_INTERVAL};
 use crate::proto::introspection::introspection_server::IntrospectionServer;
 use crate::proto::v2::key_management_service_server::KeyManagementServiceServer;
 
@@ -81,9 +81,9 @@ pub async fn serve(
 ) {
     let services = Services::new(kms);
     let graceful = GracefulShutdown::new();
-    let mut crowd = Crowd::default();
-    let mut accepting = Said::new(SUM_UP_AFTER);
-    let mut renewing = Said::new(SUM_UP_AFTER);
+    let mut open_connections = Connections::default();
+    let mut accepting = LogThrottle::new(SUMMARY_INTERVAL);
+    let mut renewing = LogThrottle::new(SUMMARY_INTERVAL);
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connections = JoinSet::new();
@@ -95,17 +95,17 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
                 Ok(stream) => {
-                    if let Some(failures) = accepting.works(ACCEPT_CALM, Instant::now()) {
+                    if let Some(failures) = accepting.on_success(ACCEPT_QUIET_PERIOD, Instant::now()) {
                         info!(failures, "connections are accepted again");
                     }
-                    let usefulness = crowd.admit();
+                    let activity = open_connections.make_room();
                     let services = services.clone();
                     let ends = Ends { drain: graceful.watcher(), closing: closing.clone() };
-                    let serving = connection(stream, services, ends, usefulness.clone());
-                    crowd.enter(usefulness, connections.spawn(serving));
+                    let serving = connection(stream, services, ends, activity.clone());
+                    open_connections.add(activity, connections.spawn(serving));
                 }
                 Err(error) => {
-                    if let Some(failures) = accepting.fails(error.kind(), Instant::now()) {
+                    if let Some(failures) = accepting.on_failure(error.kind(), Instant::now()) {
                         warn!(
                             failures,
                             "cannot accept a connection, trying again: {}", ErrorChain(&error)
@@ -137,17 +137,17 @@ pub async fn serve(
 }
 
 /// Listens again after the socket's file has been deleted.
-async fn renew(listener: &mut Listener, said: &mut Said<ErrorKind>) {
+async fn renew(listener: &mut Listener, throttle: &mut LogThrottle<ErrorKind>) {
     match listener.renew().await {
         Ok(()) => {
-            said.works(Duration::ZERO, Instant::now());
+            throttle.on_success(Duration::ZERO, Instant::now());
             warn!("the socket's file was deleted; it has been made again");
         }
         Err(error) => {
             let kind = std::error::Error::source(&error)
                 .and_then(|source| source.downcast_ref::<io::Error>())
                 .map_or(ErrorKind::Other, io::Error::kind);
-            if let Some(failures) = said.fails(kind, Instant::now()) {
+            if let Some(failures) = throttle.on_failure(kind, Instant::now()) {
                 warn!(
                     failures,
                     "the socket's file was deleted and cannot be made again, trying again: {}",
@@ -162,13 +162,13 @@ async fn renew(listener: &mut Listener, said: &mut Said<ErrorKind>) {
 #[derive(Clone)]
 struct Services {
     kms: KeyManagementServiceServer<Kms>,
-    introspection: IntrospectionServer<Describe>,
+    introspection: IntrospectionServer<IntrospectionService>,
     instruments: Arc<Instruments>,
 }
 
 impl Services {
     fn new(kms: Kms) -> Self {
-        let describe = Describe::new(kms.keyring.clone(), Arc::clone(&kms.instruments));
+        let describe = IntrospectionService::new(kms.keyring.clone(), Arc::clone(&kms.instruments));
         Self {
             instruments: Arc::clone(&kms.instruments),
             kms: KeyManagementServiceServer::new(kms)
@@ -196,7 +196,7 @@ struct Ends {
     closing: watch::Receiver<()>,
 }
 
-async fn connection(stream: UnixStream, services: Services, ends: Ends, usefulness: Usefulness) {
+async fn connection(stream: UnixStream, services: Services, ends: Ends, activity: Activity) {
     let instruments = Arc::clone(&services.instruments);
     let _open = instruments.connections.enter();
     let greeted = Arc::new(AtomicBool::new(false));
@@ -205,7 +205,7 @@ async fn connection(stream: UnixStream, services: Services, ends: Ends, usefulne
         received: 0,
         greeted: Arc::clone(&greeted),
     });
-    let handler = service_fn(move |request| call(services.clone(), usefulness.clone(), request));
+    let handler = service_fn(move |request| call(services.clone(), activity.clone(), request));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         // gRPC does not ask for one.
@@ -225,14 +225,14 @@ async fn connection(stream: UnixStream, services: Services, ends: Ends, usefulne
 
 async fn call(
     mut services: Services,
-    usefulness: Usefulness,
+    activity: Activity,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let instruments = Arc::clone(&services.instruments);
     let timer = instruments.call_began(method(request.uri().path()));
     let answer = tokio::time::timeout(CALL_TIMEOUT, services.route(request)).await;
     if answer.is_ok() {
-        usefulness.answered();
+        activity.answered();
     }
     let answer = answer.unwrap_or_else(|_| {
         Ok(tonic::Status::deadline_exceeded("the request did not arrive in time").into_http())
@@ -271,7 +271,7 @@ async fn silence(greeted: &AtomicBool, mut closing: watch::Receiver<()>) {
     }
 }
 
-/// Notes when the client's preface and the head of its first frame have arrived: from
+/// Entries when the client's preface and the head of its first frame have arrived: from
 /// then on pings show whether it is alive.
 struct Greeting {
     stream: UnixStream,

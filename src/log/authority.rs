@@ -21,14 +21,14 @@ const MALFORMED: &str = "malformed headers: malformed authority";
 /// Says in words, once, what the library says for each call.
 #[derive(Debug, Default)]
 pub(super) struct OldApiServer {
-    said: AtomicBool,
+    warned: AtomicBool,
 }
 
 impl<S: Subscriber> Layer<S> for OldApiServer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut message = Message(false);
         event.record(&mut message);
-        if message.0 && !self.said.swap(true, Ordering::Relaxed) {
+        if message.0 && !self.warned.swap(true, Ordering::Relaxed) {
             warn!(
                 "a client sends the path of the socket as :authority, as kube-apiserver before \
                  1.32 does, and its calls end with PROTOCOL_ERROR; upgrade it to Kubernetes 1.32 \

@@ -1,7 +1,7 @@
 //! The families of `barbican_kms_*`: one function for each subject.
 
 use std::fmt;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
@@ -12,7 +12,7 @@ use super::Source;
 use crate::instruments::{
     Counter, Format, Label, Method, Operation, Outcome, Reading, Refusal, Upstream,
 };
-use crate::keyring::Trouble;
+use crate::keyring::KeyProblem;
 use crate::secret::Protection;
 
 type Written = Result<(), fmt::Error>;
@@ -72,7 +72,8 @@ impl Source {
 
     fn keys(&self, out: &mut DescriptorEncoder<'_>) -> Written {
         let snapshot = self.keyring.snapshot();
-        let now = Instant::now();
+        let clock = self.keyring.clock();
+        let now = clock.now();
         let keys: Vec<_> = snapshot
             .slots()
             .map(|(id, slot)| (id.sha256_label(), *id == snapshot.write_id(), slot))
@@ -102,7 +103,7 @@ impl Source {
             for (hash, _, slot) in &keys {
                 if let Some(at) = slot.expiry(age) {
                     let left = at.saturating_duration_since(now);
-                    let at = since_epoch(SystemTime::now() + left);
+                    let at = since_epoch(clock.wall() + left);
                     labelled_seconds(&mut written, &key(hash), at)?;
                 }
             }
@@ -261,15 +262,16 @@ impl Source {
     }
 }
 
-const TROUBLES: [Trouble; 8] = [
-    Trouble::Pending,
-    Trouble::Unavailable,
-    Trouble::Login,
-    Trouble::Denied,
-    Trouble::NotFound,
-    Trouble::NotAKey,
-    Trouble::Altered,
-    Trouble::Unconfirmed,
+const TROUBLES: [KeyProblem; 9] = [
+    KeyProblem::Pending,
+    KeyProblem::Unavailable,
+    KeyProblem::Login,
+    KeyProblem::Denied,
+    KeyProblem::NotFound,
+    KeyProblem::NotAKey,
+    KeyProblem::Altered,
+    KeyProblem::Crashed,
+    KeyProblem::Unconfirmed,
 ];
 
 fn key(hash: &str) -> [(&str, &str); 1] {

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
 use super::{Exposition, Metrics};
-use crate::log::throttle::{ACCEPT_CALM, REPEAT_AFTER, SUM_UP_AFTER, Said};
+use crate::log::throttle::{ACCEPT_QUIET_PERIOD, LogThrottle, REPEAT_INTERVAL, SUMMARY_INTERVAL};
 
 /// A Prometheus or two, and somebody with curl.
 const CONNECTIONS: usize = 16;
@@ -47,18 +47,18 @@ pub async fn serve(address: SocketAddr, metrics: Metrics) -> Infallible {
     let listener = bind(address).await;
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
-    let mut accepting = Said::new(SUM_UP_AFTER);
+    let mut accepting = LogThrottle::new(SUMMARY_INTERVAL);
     loop {
         tokio::select! {
             accepted = accept(&listener, &room) => match accepted {
                 Ok((stream, permit)) => {
-                    if let Some(failures) = accepting.works(ACCEPT_CALM, Instant::now()) {
+                    if let Some(failures) = accepting.on_success(ACCEPT_QUIET_PERIOD, Instant::now()) {
                         info!(%address, failures, "connections for metrics are accepted again");
                     }
                     connections.spawn(connection(stream, Arc::clone(&metrics), permit));
                 }
                 Err(error) => {
-                    if let Some(failures) = accepting.fails(error.kind(), Instant::now()) {
+                    if let Some(failures) = accepting.on_failure(error.kind(), Instant::now()) {
                         warn!(
                             %address, failures,
                             "cannot accept a connection for metrics, trying again: {error}"
@@ -74,16 +74,18 @@ pub async fn serve(address: SocketAddr, metrics: Metrics) -> Infallible {
 
 /// Until it works: whoever has the address may go, or an interface may come up.
 async fn bind(address: SocketAddr) -> TcpListener {
-    let mut binding = Said::new(REPEAT_AFTER);
+    let mut binding = LogThrottle::new(REPEAT_INTERVAL);
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {
                 let address = listener.local_addr().unwrap_or(address);
-                let failures = binding.works(Duration::ZERO, Instant::now()).unwrap_or(0);
+                let failures = binding
+                    .on_success(Duration::ZERO, Instant::now())
+                    .unwrap_or(0);
                 info!(%address, failures, "serving metrics");
                 return listener;
             }
-            Err(error) => match binding.fails(error.kind(), Instant::now()) {
+            Err(error) => match binding.on_failure(error.kind(), Instant::now()) {
                 None => debug!(%address, "still no address for metrics: {error}"),
                 Some(failures) => {
                     let hint = hint(error.kind());

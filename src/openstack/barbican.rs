@@ -12,14 +12,14 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::catalog::Endpoint;
-use super::error::{Asked, Error, Problem, RequestError};
-use super::http::{Call, Http, Wanted, shown};
+use super::error::{Error, Problem, RequestError, RequestLine};
+use super::http::{Call, ExpectedBody, Http, shown};
+use super::json::optional;
 use super::keystone::{Session, clean};
-use super::lenient::lenient;
-use super::retry::{Timing, Tries};
+use super::retry::{Attempts, Timing};
 use crate::instruments::Upstream;
 use crate::key_id::KeyId;
-use crate::secret::{Kek, KekWriter};
+use crate::secret::{Kek, KekLengthError, KekWriter};
 
 /// The longest payload that is read. A key has 32 bytes; the rest is room for
 /// saying how long a wrong one is.
@@ -60,14 +60,21 @@ pub(super) async fn payload(
 ) -> Result<Kek, Error> {
     let url = secret_url(endpoint, id, "/payload")?;
     let call = get(&url, session, Upstream::Payload);
-    let mut tries = Tries::new(timing, deadline);
+    let mut attempts = Attempts::new(timing, deadline);
     loop {
         // A new writer for every try: half a key is no beginning of a key.
         let mut writer = KekWriter::new();
         let mut keep = |chunk: &[u8]| writer.push(chunk);
         match http.exchange(&call, deadline, &mut keep).await {
             Ok(_) => return Ok(writer.finish()?),
-            Err(error) => tries.pause_after(error).await.map_err(refusal)?,
+            Err(RequestError {
+                problem: Problem::TooLong { cap },
+                ..
+            }) => return Err(KekLengthError::beyond(cap).into()),
+            Err(error) => {
+                let error = judged(error, endpoint);
+                attempts.pause_after(error).await.map_err(refusal)?;
+            }
         }
     }
 }
@@ -84,7 +91,7 @@ pub(super) async fn metadata(
 ) -> Result<Metadata, Error> {
     let url = secret_url(endpoint, id, "")?;
     let call = get(&url, session, Upstream::Metadata);
-    let mut tries = Tries::new(timing, deadline);
+    let mut attempts = Attempts::new(timing, deadline);
     loop {
         let mut body = Vec::new();
         let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
@@ -94,16 +101,19 @@ pub(super) async fn metadata(
                     .map_err(|error| unavailable(&url, Problem::Reply(error.into())))?;
                 return Ok(reply.into());
             }
-            Err(error) => tries.pause_after(error).await.map_err(refusal)?,
+            Err(error) => {
+                let error = judged(error, endpoint);
+                attempts.pause_after(error).await.map_err(refusal)?;
+            }
         }
     }
 }
 
 fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
     let (wanted, cap) = match counted {
-        Upstream::Payload => (Wanted::Bytes, PAYLOAD_BYTES),
+        Upstream::Payload => (ExpectedBody::Bytes, PAYLOAD_BYTES),
         Upstream::Metadata | Upstream::Login | Upstream::Credential => {
-            (Wanted::Json, METADATA_BYTES)
+            (ExpectedBody::Json, METADATA_BYTES)
         }
     };
     Call {
@@ -128,12 +138,41 @@ fn secret_url(endpoint: &Endpoint, id: KeyId, tail: &str) -> Result<Uri, Error> 
 
 fn unavailable(url: &Uri, problem: Problem) -> Error {
     Error::Unavailable(RequestError {
-        asked: Asked {
+        asked: RequestLine {
             method: Method::GET,
             url: shown(url),
         },
         problem,
     })
+}
+
+/// Whose word a refusal is. Only Barbican knows whether a key exists and who may read
+/// it; a load balancer's 404 comes and goes with its configuration.
+fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
+    if let Problem::Status {
+        status,
+        says,
+        barbicans: false,
+        ..
+    } = &error.problem
+        && status.is_client_error()
+        && !matches!(
+            *status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        )
+    {
+        let (status, endpoint) = (*status, shown(endpoint.url()));
+        error.problem = if status == StatusCode::NOT_ACCEPTABLE {
+            Problem::WrongPath { status, endpoint }
+        } else {
+            Problem::NotBarbican {
+                status,
+                says: says.clone(),
+                endpoint,
+            }
+        };
+    }
+    error
 }
 
 /// What a failed request for a secret means.
@@ -150,21 +189,21 @@ fn refusal(error: RequestError) -> Error {
 
 #[derive(Deserialize)]
 struct Reply {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     name: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     status: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     secret_type: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     algorithm: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     bit_length: Option<u64>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     mode: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     expiration: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     content_types: Option<BTreeMap<String, String>>,
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess};
 
 use super::excerpt::Excerpt;
-use super::lenient::{self, Element, LONGEST_LIST, Lenient, lenient};
+use super::json::{self, Element, FromJson, LONGEST_LIST, optional};
 use crate::config::{Interface, escaped_url, redact};
 
 /// Barbican's service type; there are no others (gophercloud knows none).
@@ -32,7 +32,7 @@ pub(super) struct Catalog {
     others: BTreeSet<String>,
 }
 
-impl Lenient for Catalog {
+impl FromJson for Catalog {
     fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut catalog = Self::default();
         while let Some(Element(service)) = list.next_element()? {
@@ -69,33 +69,33 @@ impl Catalog {
 /// One service, as long as it takes to read it.
 #[derive(Deserialize)]
 struct Service {
-    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    #[serde(default, rename = "type", deserialize_with = "optional")]
     kind: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     endpoints: Option<Vec<CatalogEndpoint>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct CatalogEndpoint {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     interface: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     region: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     region_id: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     url: Option<String>,
 }
 
-impl Lenient for Service {
+impl FromJson for Service {
     fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
-        lenient::object(object)
+        json::object(object)
     }
 }
 
-impl Lenient for CatalogEndpoint {
+impl FromJson for CatalogEndpoint {
     fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
-        lenient::object(object)
+        json::object(object)
     }
 }
 
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     fn read(catalog: serde_json::Value) -> Catalog {
-        lenient(catalog).expect("JSON").expect("a list")
+        optional(catalog).expect("JSON").expect("a list")
     }
 
     fn catalog() -> Catalog {

@@ -16,32 +16,56 @@ pub const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often the log says so.
 const REPEAT: Duration = Duration::from_secs(24 * 3600);
 
+/// What is known about the end of an application credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CredentialEnd {
+    /// Then.
+    At(Timestamp),
+    /// It has none.
+    Never,
+    /// Keystone does not tell this credential, and it is further away than a token's life.
+    #[default]
+    Unknown,
+}
+
+impl CredentialEnd {
+    /// When it ends, if it does and that is known.
+    pub(super) fn at(self) -> Option<Timestamp> {
+        match self {
+            Self::At(end) => Some(end),
+            Self::Never | Self::Unknown => None,
+        }
+    }
+}
+
 /// What is known of one application credential.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     /// Keystone's own word: a credential cannot be changed, so it is asked for once.
-    told: Option<Option<Timestamp>>,
+    told: CredentialEnd,
     /// When the last token was made, and when it ends.
     last: Option<(Timestamp, Timestamp)>,
     /// By the tokens.
     cut: Option<Timestamp>,
     /// When the log last said that it ends soon.
-    said: Option<Instant>,
+    last_logged: Option<Instant>,
 }
 
 impl Ending {
     /// Whether Keystone is to be asked, and may be.
     pub(super) fn asks(&self, account: &Account) -> bool {
-        self.told.is_none() && Keystone::may_ask_for_end(account)
+        self.told == CredentialEnd::Unknown && Keystone::may_ask_for_end(account)
     }
 
     /// A login has brought a token, and `told` what Keystone says about the credential.
-    pub(super) fn note(&mut self, account: &Account, told: Option<Option<Timestamp>>) {
+    pub(super) fn note(&mut self, account: &Account, told: CredentialEnd) {
         if account.application_credential.is_none() {
             *self = Self::default();
             return;
         }
-        self.told = told.or(self.told);
+        if told != CredentialEnd::Unknown {
+            self.told = told;
+        }
         let (Some(made), Some(end)) = (account.issued_at, account.expires_at) else {
             return;
         };
@@ -56,24 +80,22 @@ impl Ending {
         self.last = Some((made, end));
     }
 
-    /// When it ends, if that is known.
-    pub(super) fn end(&self) -> Option<Timestamp> {
-        self.told.unwrap_or(self.cut)
-    }
-
-    /// Whether Keystone has said when it ends, or that it does not.
-    pub(super) fn is_known(&self) -> bool {
-        self.told.is_some()
+    /// When it ends: by Keystone's own word, else by the tokens.
+    pub(super) fn end(&self) -> CredentialEnd {
+        match (self.told, self.cut) {
+            (CredentialEnd::Unknown, Some(end)) => CredentialEnd::At(end),
+            (told, _) => told,
+        }
     }
 
     /// Whether the log is to say now that it ends soon.
     pub(super) fn due(&mut self, now: Timestamp, at: Instant) -> bool {
-        let soon = self.end().is_some_and(|end| is_soon(end, now, SOON));
+        let soon = self.end().at().is_some_and(|end| is_soon(end, now, SOON));
         let new = self
-            .said
-            .is_none_or(|said| at.saturating_duration_since(said) >= REPEAT);
+            .last_logged
+            .is_none_or(|last| at.saturating_duration_since(last) >= REPEAT);
         if soon && new {
-            self.said = Some(at);
+            self.last_logged = Some(at);
         }
         soon && new
     }
@@ -117,9 +139,9 @@ mod tests {
     fn end(logins: &[(&str, &str)]) -> Option<String> {
         let mut ending = Ending::default();
         for (made, end) in logins {
-            ending.note(&account(made, end), None);
+            ending.note(&account(made, end), CredentialEnd::Unknown);
         }
-        ending.end().map(|end| end.to_string())
+        ending.end().at().map(|end| end.to_string())
     }
 
     #[test]
@@ -155,10 +177,9 @@ mod tests {
     #[test]
     fn keystones_own_word_counts_more() {
         let mut ending = Ending::default();
-        ending.note(&account("01:00:00", "01:30:00"), Some(None));
-        ending.note(&account("01:00:02", "01:30:00"), None);
-        assert!(ending.is_known());
-        assert_eq!(ending.end(), None);
+        ending.note(&account("01:00:00", "01:30:00"), CredentialEnd::Never);
+        ending.note(&account("01:00:02", "01:30:00"), CredentialEnd::Unknown);
+        assert_eq!(ending.end(), CredentialEnd::Never);
     }
 
     #[tokio::test(start_paused = true)]
@@ -166,10 +187,10 @@ mod tests {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
         let mut ending = Ending::default();
         let late: Timestamp = "2026-03-01T00:00:00Z".parse().expect("a time");
-        ending.note(&account("00:00:00", "01:00:00"), Some(Some(late)));
+        ending.note(&account("00:00:00", "01:00:00"), CredentialEnd::At(late));
         assert!(!ending.due(now, Instant::now()));
         let soon: Timestamp = "2026-01-21T00:00:00Z".parse().expect("a time");
-        ending.note(&account("00:00:00", "01:00:00"), Some(Some(soon)));
+        ending.note(&account("00:00:00", "01:00:00"), CredentialEnd::At(soon));
         assert!(ending.due(now, Instant::now()));
         assert!(!ending.due(now, Instant::now()));
         tokio::time::advance(REPEAT).await;

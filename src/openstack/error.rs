@@ -110,28 +110,28 @@ impl From<Error> for FetchError {
 #[error("{asked}: {problem}")]
 pub struct RequestError {
     /// What was asked of whom.
-    pub asked: Asked,
+    pub asked: RequestLine,
     /// What came instead of the answer.
     pub problem: Problem,
 }
 
 /// A request as it may be shown: no user name, no query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestLine {
     /// `GET` or `POST`.
     pub method: Method,
     /// Scheme, host, port and path.
     pub url: String,
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for RequestLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.url)
     }
 }
 
 #[cfg(test)]
-impl Asked {
+impl RequestLine {
     pub(super) fn for_tests() -> Self {
         Self {
             method: Method::GET,

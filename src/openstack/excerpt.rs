@@ -148,6 +148,20 @@ pub(super) fn is_keystones(body: &[u8], status: StatusCode) -> bool {
     serde_json::from_slice(body).is_ok_and(|Body { error }| error.code == status.as_u16())
 }
 
+/// Whether this is an error of Barbican itself. Paths that Barbican does not route get
+/// an error without a description.
+pub(super) fn is_barbicans(body: &[u8], status: StatusCode) -> bool {
+    #[derive(Deserialize)]
+    struct Body {
+        code: u16,
+        #[serde(rename = "title")]
+        _title: String,
+        description: String,
+    }
+    serde_json::from_slice(body)
+        .is_ok_and(|body: Body| body.code == status.as_u16() && !body.description.is_empty())
+}
+
 /// `{"error": {"message"}}` is Keystone's, `{"description"}` Barbican's.
 #[derive(Deserialize)]
 struct ErrorBody {
@@ -242,6 +256,25 @@ mod tests {
             r#"{"code": 404, "title": "Not Found", "description": "Barbican's"}"#,
         ] {
             assert!(!of_keystone(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn barbicans_errors_are_told_from_those_of_others() {
+        let of_barbican = |body: &str| is_barbicans(body.as_bytes(), StatusCode::NOT_FOUND);
+        assert!(of_barbican(
+            r#"{"code": 404, "title": "Not Found", "description": "Secret not found."}"#
+        ));
+        for other in [
+            "",
+            "default backend - 404",
+            "<html><h1>404 Not Found</h1></html>",
+            r#"{"code": 404, "title": "Not Found", "description": null}"#,
+            r#"{"code": 404, "message": "no route"}"#,
+            r#"{"code": 403, "title": "Forbidden", "description": "Not allowed"}"#,
+            r#"{"error": {"code": 404, "message": "m", "title": "Not Found"}}"#,
+        ] {
+            assert!(!of_barbican(other), "{other}");
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+    WWW_AUTHENTICATE,
 };
 use http::response::Parts;
 use http::uri::Scheme;
@@ -25,8 +26,8 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::connect::{Connector, Peer, find, innermost};
-use super::error::{Asked, Problem, RequestError};
-use super::excerpt::{Excerpt, Redactor, is_keystones};
+use super::error::{Problem, RequestError, RequestLine};
+use super::excerpt::{Excerpt, Redactor, is_barbicans, is_keystones};
 use super::retry::{Timing, retry_after};
 use super::tls;
 use crate::config::redact;
@@ -55,7 +56,7 @@ pub(super) struct Call<'a> {
     pub(super) token: Option<&'a Token>,
     /// Sent as JSON; empty for none.
     pub(super) body: Bytes,
-    pub(super) wanted: Wanted,
+    pub(super) wanted: ExpectedBody,
     /// The statuses that are a success.
     pub(super) success: &'a [StatusCode],
     /// The longest body that is accepted.
@@ -64,12 +65,12 @@ pub(super) struct Call<'a> {
 
 /// The content that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum ExpectedBody {
     Json,
     Bytes,
 }
 
-impl Wanted {
+impl ExpectedBody {
     fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
@@ -166,7 +167,7 @@ impl Http {
         match connected {
             Ok(stream) => Ok(Peer::of(&stream)),
             Err(problem) => Err(RequestError {
-                asked: Asked {
+                asked: RequestLine {
                     method: Method::CONNECT,
                     url: shown(url),
                 },
@@ -259,6 +260,8 @@ impl Http {
         Problem::Status {
             status,
             keystones: is_keystones(&text, status),
+            barbicans: is_barbicans(&text, status)
+                || (status == StatusCode::UNAUTHORIZED && asks_for_a_token(&parts)),
             says: self.redactor.excerpt_of_body(&text, token),
             retry_after: parts
                 .headers
@@ -267,7 +270,7 @@ impl Http {
         }
     }
 
-    fn check_content(&self, wanted: Wanted, parts: &Parts) -> Result<(), Problem> {
+    fn check_content(&self, wanted: ExpectedBody, parts: &Parts) -> Result<(), Problem> {
         let text = |name| {
             let value: Option<&HeaderValue> = parts.headers.get(name);
             value.map(|value| String::from_utf8_lossy(value.as_bytes()))
@@ -284,6 +287,15 @@ impl Http {
             }),
         }
     }
+}
+
+/// Barbican's 401 is Keystone's middleware's, whose body is not Barbican's.
+fn asks_for_a_token(parts: &Parts) -> bool {
+    let values = parts.headers.get_all(WWW_AUTHENTICATE);
+    values.iter().any(|value| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"keystone"))
+    })
 }
 
 enum Unread {
@@ -346,8 +358,8 @@ fn sending_problem(error: &(dyn StdError + 'static), scheme: Option<&Scheme>) ->
     Problem::Broken(what + hint)
 }
 
-fn asked(call: &Call<'_>) -> Asked {
-    Asked {
+fn asked(call: &Call<'_>) -> RequestLine {
+    RequestLine {
         method: call.method.clone(),
         url: shown(call.url),
     }

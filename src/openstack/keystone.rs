@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, Uri};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::error::{Asked, Problem, RequestError};
-use super::http::{Call, Http, Wanted, shared_body, shown};
-use super::retry::{Timing, Tries};
+use super::credential::CredentialEnd;
+use super::error::{Problem, RequestError, RequestLine};
+use super::http::{Call, ExpectedBody, Http, shared_body, shown};
+use super::retry::{Attempts, Timing};
 use crate::config::Cloud;
 use crate::instruments::Upstream;
 use crate::secret::LockedBytes;
@@ -81,14 +81,24 @@ impl Keystone {
         &self.url
     }
 
-    /// When the application credential of `session` ends: `Some(None)` for never, `None`
-    /// when Keystone does not say. One try: nothing depends on it.
+    /// When the application credential of `session` ends. One try: nothing
+    /// depends on it.
     pub(super) async fn credential_end(
         &self,
         http: &Http,
         session: &Session,
         deadline: Instant,
-    ) -> Option<Option<Timestamp>> {
+    ) -> CredentialEnd {
+        let end = self.end_of_credential(http, session, deadline).await;
+        end.unwrap_or_default()
+    }
+
+    async fn end_of_credential(
+        &self,
+        http: &Http,
+        session: &Session,
+        deadline: Instant,
+    ) -> Option<CredentialEnd> {
         let url = self.credential_url(session.account())?;
         let call = Call {
             counted: Upstream::Credential,
@@ -96,7 +106,7 @@ impl Keystone {
             url: &url,
             token: Some(&session.token),
             body: Bytes::new(),
-            wanted: Wanted::Json,
+            wanted: ExpectedBody::Json,
             success: &[StatusCode::OK],
             cap: CREDENTIAL_BYTES,
         };
@@ -105,11 +115,11 @@ impl Keystone {
         http.exchange(&call, deadline, &mut keep).await.ok()?;
         let reply: serde_json::Value = serde_json::from_slice(&body).ok()?;
         match reply.pointer("/application_credential/expires_at")? {
-            serde_json::Value::Null => Some(None),
+            serde_json::Value::Null => Some(CredentialEnd::Never),
             // Keystone writes it without a zone, and means UTC.
             serde_json::Value::String(text) => {
                 let text = text.trim_end_matches('Z').to_owned() + "Z";
-                Some(Some(text.parse().ok()?))
+                Some(CredentialEnd::At(text.parse().ok()?))
             }
             _ => None,
         }
@@ -156,11 +166,11 @@ impl Keystone {
             url: &self.url,
             token: None,
             body: shared_body(&self.body),
-            wanted: Wanted::Json,
+            wanted: ExpectedBody::Json,
             success: &[StatusCode::CREATED, StatusCode::ACCEPTED],
             cap: REPLY_BYTES,
         };
-        let mut tries = Tries::new(timing, deadline);
+        let mut attempts = Attempts::new(timing, deadline);
         loop {
             let mut body = Vec::new();
             let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
@@ -169,14 +179,14 @@ impl Keystone {
                     let token = parts.headers.get(SUBJECT_TOKEN);
                     let token = token.and_then(|value| value.to_str().ok());
                     return Session::from_reply(token, &body).map_err(|error| RequestError {
-                        asked: Asked {
+                        asked: RequestLine {
                             method: Method::POST,
                             url: shown(&self.url),
                         },
                         problem: Problem::Reply(error),
                     });
                 }
-                Err(error) => tries.pause_after(error).await?,
+                Err(error) => attempts.pause_after(error).await?,
             }
         }
     }

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::error::{Problem, RequestError};
+use crate::chance::Chance;
 
 /// Every duration and count of the client; tests shorten them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Timing {
     /// For a connection: name resolution, proxy and TLS handshake included.
     pub connect: Duration,
@@ -22,7 +23,7 @@ pub struct Timing {
     pub operation: Duration,
     /// How often one request is sent at most.
     pub tries: u32,
-    /// The first pause between tries; each further one is twice as long.
+    /// The first pause between attempts; each further one is twice as long.
     pub pause: Duration,
     /// The longest pause that we choose ourselves.
     pub pause_max: Duration,
@@ -36,6 +37,8 @@ pub struct Timing {
     /// How old a token must be before Barbican's refusal of it leads to a login,
     /// where a new one has been refused before.
     pub distrust: Duration,
+    /// Spreads the pauses.
+    pub chance: Chance,
 }
 
 impl Default for Timing {
@@ -53,6 +56,7 @@ impl Default for Timing {
             refused: Duration::from_secs(30),
             refused_max: Duration::from_secs(600),
             distrust: Duration::from_secs(30),
+            chance: Chance::from_system(),
         }
     }
 }
@@ -65,13 +69,13 @@ impl Timing {
 }
 
 /// The tries of one request.
-pub(super) struct Tries<'a> {
+pub(super) struct Attempts<'a> {
     timing: &'a Timing,
     deadline: Instant,
     made: u32,
 }
 
-impl<'a> Tries<'a> {
+impl<'a> Attempts<'a> {
     pub(super) fn new(timing: &'a Timing, deadline: Instant) -> Self {
         Self {
             timing,
@@ -101,11 +105,9 @@ impl<'a> Tries<'a> {
         if self.made >= self.timing.tries || !problem.is_passing() {
             return None;
         }
-        let own = jittered(doubled(
-            self.timing.pause,
-            self.made - 1,
-            self.timing.pause_max,
-        ));
+        let timing = self.timing;
+        let full = doubled(timing.pause, self.made - 1, timing.pause_max);
+        let own = jittered(full, timing.chance.fraction());
         match problem {
             // A server that names a time means it, however long: then the
             // deadline decides.
@@ -139,10 +141,8 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
 
 /// Between half of `pause` and all of it, so that several control-plane nodes
 /// do not come back at the same moment.
-fn jittered(pause: Duration) -> Duration {
-    // Without randomness there is no jitter, and no harm.
-    let random = getrandom::u32().unwrap_or(u32::MAX);
-    pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
+fn jittered(pause: Duration, fraction: f64) -> Duration {
+    pause.mul_f64(0.5 + fraction / 2.0)
 }
 
 #[cfg(test)]
@@ -151,16 +151,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::openstack::error::Asked;
+    use crate::openstack::error::RequestLine;
 
     fn error(status: u16, retry_after: Option<Duration>) -> RequestError {
         RequestError {
-            asked: Asked::for_tests(),
+            asked: RequestLine::for_tests(),
             problem: Problem::Status {
                 status: StatusCode::from_u16(status).expect("a status"),
                 says: None,
                 retry_after,
                 keystones: false,
+                barbicans: true,
             },
         }
     }
@@ -176,9 +177,9 @@ mod tests {
             ..Timing::default()
         };
         let start = Instant::now();
-        let mut tries = Tries::new(&timing, start + timing.operation);
+        let mut attempts = Attempts::new(&timing, start + timing.operation);
         let mut waited = Vec::new();
-        while tries.pause_after(error(503, None)).await.is_ok() {
+        while attempts.pause_after(error(503, None)).await.is_ok() {
             waited.push(start.elapsed().as_millis());
         }
         assert_eq!(waited.len(), 3);
@@ -194,8 +195,8 @@ mod tests {
     async fn a_server_that_names_a_time_is_left_alone_for_that_long() {
         let timing = Timing::default();
         let start = Instant::now();
-        let mut tries = Tries::new(&timing, start + timing.operation);
-        tries
+        let mut attempts = Attempts::new(&timing, start + timing.operation);
+        attempts
             .pause_after(error(429, Some(seconds(7))))
             .await
             .expect("a second try");
@@ -206,9 +207,9 @@ mod tests {
     async fn nothing_waits_past_the_deadline() {
         let timing = Timing::default();
         let start = Instant::now();
-        let mut tries = Tries::new(&timing, start + timing.operation);
+        let mut attempts = Attempts::new(&timing, start + timing.operation);
         assert!(
-            tries
+            attempts
                 .pause_after(error(429, Some(seconds(3600))))
                 .await
                 .is_err()
@@ -220,13 +221,13 @@ mod tests {
     async fn what_will_not_pass_is_not_tried_again() {
         let timing = Timing::default();
         for status in [300, 302, 400, 401, 403, 404, 406, 501] {
-            let mut tries = Tries::new(&timing, Instant::now() + timing.operation);
-            let end = tries.pause_after(error(status, None)).await;
+            let mut attempts = Attempts::new(&timing, Instant::now() + timing.operation);
+            let end = attempts.pause_after(error(status, None)).await;
             assert!(end.is_err(), "{status}");
         }
         for status in [408, 429, 500, 502, 503, 504] {
-            let mut tries = Tries::new(&timing, Instant::now() + timing.operation);
-            let end = tries.pause_after(error(status, None)).await;
+            let mut attempts = Attempts::new(&timing, Instant::now() + timing.operation);
+            let end = attempts.pause_after(error(status, None)).await;
             assert!(end.is_ok(), "{status}");
         }
     }

@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::credential::{self, Ending};
-use super::error::{Asked, Error, Problem, RequestError};
+use super::credential::{self, CredentialEnd, Ending};
+use super::error::{Error, Problem, RequestError, RequestLine};
 use super::http::{Http, shown};
 use super::keystone::{Keystone, Session};
 use super::retry::Timing;
@@ -123,7 +123,7 @@ impl Sessions {
         let waiting = tokio::time::timeout_at(deadline, self.turnstile.acquire()).await;
         let Ok(_permit) = waiting else {
             return Err(Error::Unavailable(RequestError {
-                asked: Asked {
+                asked: RequestLine {
                     method: http::Method::POST,
                     url: shown(self.keystone.url()),
                 },
@@ -151,16 +151,16 @@ impl Sessions {
             let limit = deadline.min(Instant::now() + CREDENTIAL_TIME);
             self.keystone.credential_end(http, &session, limit).await
         } else {
-            None
+            CredentialEnd::Unknown
         };
         let now = Timestamp::now();
         let (end, due) = {
             let ending = &mut self.state().ending;
             ending.note(session.account(), told);
-            (ending.end(), ending.due(now, Instant::now()))
+            (ending.end().at(), ending.due(now, Instant::now()))
         };
         http.instruments()
-            .credential_until(end.map(|end| end.as_second()));
+            .credential_until(end.map(Timestamp::as_second));
         if let (true, Some(end)) = (due, end) {
             warn!(
                 credential_end = %end,
@@ -173,13 +173,8 @@ impl Sessions {
     }
 
     /// When the application credential ends, as far as that is known.
-    pub(super) fn credential_end(&self) -> Option<Timestamp> {
+    pub(super) fn credential_end(&self) -> CredentialEnd {
         self.state().ending.end()
-    }
-
-    /// Whether Keystone has said when it ends, or that it does not.
-    pub(super) fn knows_credential_end(&self) -> bool {
-        self.state().ending.is_known()
     }
 
     /// The session in force, if it needs no renewal; an error while Keystone is

@@ -15,18 +15,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::error::TlsProblem;
 use crate::config::{self, ClientCertificate, Tls};
+
+mod words;
+
+pub(super) use words::problem;
 
 /// Why the TLS settings cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TlsError {
     /// A certificate of `ca-file` is not one.
-    #[error("certificate number {number} of ca-file cannot be read: {cause}")]
+    #[error("certificate number {number} of ca-file cannot be read: {}", words::certificate(.cause))]
     Authority {
         /// From 1.
         number: usize,
@@ -40,7 +42,7 @@ pub enum TlsError {
     #[error("key-file contains no PEM private key; an encrypted key must be decrypted first")]
     ClientKey,
     /// The two do not belong together, or are of an unknown kind.
-    #[error("cert-file and key-file cannot be used: {0}")]
+    #[error("cert-file and key-file cannot be used: {}", words::pair(.0))]
     ClientPair(Error),
     /// The library refuses its own defaults.
     #[error("TLS cannot be set up: {0}")]
@@ -199,9 +201,10 @@ fn client_certificate(
 /// webpki's verifier, except that a server may use a certificate of `ca-file`
 /// itself.
 ///
-/// `openssl req -x509` makes certificates that are marked as an authority, and
-/// small clouds use them on their servers directly. Go accepts one that is
-/// given as `ca-file`; webpki does not let an authority be a server.
+/// Small clouds use certificates of `openssl req -x509`, which are marked as an
+/// authority, on their servers directly, and others give the server's certificate
+/// without that of its authority. Go accepts whatever stands in `ca-file`, and looks
+/// at no issuer then; webpki lets no authority be a server, and wants an issuer.
 #[derive(Debug)]
 struct Verifier {
     inner: Arc<WebPkiServerVerifier>,
@@ -226,9 +229,9 @@ impl ServerCertVerifier for Verifier {
             now,
         );
         match verified {
-            Err(error) if is_authority_as_server(&error) && self.own.contains(end_entity) => {
-                // webpki looks at the dates before it looks at this mark, and at
-                // the name after it; the tests hold it to that.
+            Err(error) if is_of_issuer(&error) && self.own.contains(end_entity) => {
+                // webpki looks at dates and purpose before it looks at this mark or for
+                // an issuer, and at the name after it; the tests hold it to that.
                 let parsed = ParsedCertificate::try_from(end_entity)?;
                 rustls::client::verify_server_name(&parsed, server_name)?;
                 Ok(ServerCertVerified::assertion())
@@ -258,6 +261,21 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
     }
+}
+
+/// Whether dates, purpose and form are right, and it is the issuer that is missing or
+/// does not fit, or the mark of an authority that is in the way.
+fn is_of_issuer(error: &Error) -> bool {
+    is_authority_as_server(error)
+        || matches!(
+            error,
+            Error::InvalidCertificate(
+                CertificateError::UnknownIssuer
+                    | CertificateError::BadSignature
+                    | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+                    | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+            )
+        )
 }
 
 /// webpki's `CaUsedAsEndEntity`. rustls passes it on without a name of its own,
@@ -309,36 +327,5 @@ impl ServerCertVerifier for Unverified {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// What a TLS error means for the person who configures this.
-pub(super) fn problem(error: &Error) -> TlsProblem {
-    match error {
-        Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer => TlsProblem::UnknownIssuer,
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => {
-                TlsProblem::Dates(certificate.to_string())
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                TlsProblem::Name(certificate.to_string())
-            }
-            other => TlsProblem::Certificate(other.to_string()),
-        },
-        // The first bytes are no TLS record.
-        Error::InvalidMessage(_) => TlsProblem::NotTls,
-        Error::AlertReceived(
-            alert @ (AlertDescription::CertificateRequired
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnknownCA
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired
-            | AlertDescription::AccessDenied),
-        ) => TlsProblem::ClientCertificate(format!("{alert:?}")),
-        Error::AlertReceived(alert) => TlsProblem::Alert(format!("{alert:?}")),
-        other => TlsProblem::Other(other.to_string()),
     }
 }

@@ -5,10 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use barbican_kms::chance::Chance;
 use barbican_kms::config::{self, Environment};
 use barbican_kms::instruments::Instruments;
 use barbican_kms::key_id::KeyId;
-use barbican_kms::keyring::{Cause, FetchError, KeySource, Keyring, Proposal, Refresher};
+use barbican_kms::keyring::{
+    Cause, Clock, ConfigUpdate, FetchError, KeySource, Keyring, Refresher,
+};
 use barbican_kms::kms::socket::{Listener, SocketOptions};
 use barbican_kms::kms::{Kms, server};
 use barbican_kms::proto::v2;
@@ -140,9 +143,16 @@ async fn with_server<T>(socket: &Path, work: impl Future<Output = T>) -> T {
     };
     let loaded = config::load(Path::new("/cloud.toml"), &Environment::default(), &read);
     let live = loaded.expect("a valid configuration").live;
-    let (_proposals, proposed) = watch::channel(Proposal::Valid(Arc::clone(&live)));
+    let (_proposals, proposed) = watch::channel(ConfigUpdate::Valid(Arc::clone(&live)));
     let connect = |_: &config::Cloud| Ok::<_, Cause>(Fixed);
-    let (keyring, refresher) = Refresher::new(live, connect, proposed).expect("it connects");
+    let (keyring, refresher) = Refresher::new(
+        live,
+        connect,
+        proposed,
+        Clock::system(),
+        Chance::from_system(),
+    )
+    .expect("it connects");
     let never = std::future::pending();
     tokio::select! {
         () = server::serve(listener, kms(keyring.clone()), never, Duration::ZERO) => panic!("it ended"),

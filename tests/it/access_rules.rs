@@ -9,7 +9,7 @@ use barbican_kms::openstack::{AccessRule, Fit};
 
 use crate::support::openstack::{self, OpenStack, text};
 use crate::support::random::Random;
-use crate::support::sidecar::{Place, Said};
+use crate::support::sidecar::{CommandOutput, Place};
 
 /// Reads lines of a pattern, a tab and a path; says for each whether they match.
 const JUDGE: &str = "
@@ -119,10 +119,10 @@ fn rules_are_judged_as_keystonemiddleware_judges_them() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the Python of the servers");
-    let lines: String = cases
-        .iter()
-        .map(|(pattern, path)| format!("{pattern}\t{path}\n"))
-        .collect();
+    let mut lines = String::new();
+    for (pattern, path) in &cases {
+        lines.extend([pattern.as_str(), "\t", path.as_str(), "\n"]);
+    }
     // It reads everything before it writes anything.
     let mut input = judge.stdin.take().expect("a pipe");
     input.write_all(lines.as_bytes()).expect("written");
@@ -149,7 +149,7 @@ fn rules_are_judged_as_keystonemiddleware_judges_them() {
 }
 
 /// `check` at a Barbican that is below `/key-manager`, with this rule.
-async fn check(cloud: &OpenStack, rule: &str) -> Said {
+async fn check(cloud: &OpenStack, rule: &str) -> CommandOutput {
     let url = cloud.text("/barbican_url").trim_end_matches('/').to_owned();
     let region = "Prefixed";
     cloud.ctl(&["endpoint-delete", "--region", region]).await;

@@ -5,12 +5,12 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use crate::support::openstack;
-use crate::support::sidecar::{Place, Said, barbican_kms};
+use crate::support::sidecar::{CommandOutput, Place, barbican_kms};
 
 /// Wrong arguments or a wrong configuration.
 const USAGE: i32 = 64;
 
-fn assert_usage(said: &Said, hint: &str) {
+fn assert_usage(said: &CommandOutput, hint: &str) {
     assert_eq!(said.code, USAGE, "{said:?}");
     assert!(said.errors.contains(hint), "{hint:?} is not in {said:?}");
     assert_eq!(said.output, "");

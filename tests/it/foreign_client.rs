@@ -32,7 +32,7 @@ async fn grpcio_is_served_like_our_own_client() {
             "annotations": {"hmac-sha256.kms.barbican.openstack.org": 32},
             "key_id": cloud.key(0),
             "damaged": {"code": "INVALID_ARGUMENT", "text": damaged},
-            "unknown": {"code": "FAILED_PRECONDITION", "text": "the key id is not configured"},
+            "unknown": {"code": "FAILED_PRECONDITION", "text": "the key id 00000000-0000-4000-8000-000000000000 is not configured"},
             "long": {
                 "code": "INVALID_ARGUMENT",
                 "text": "the plaintext is longer than 1007 bytes",

@@ -157,13 +157,13 @@ async fn a_status_is_reported_even_if_its_body_never_ends() {
     let head = b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     let server = payloads(move |_| Reply::Endless(head.clone(), b"5\r\nno no\r\n".to_vec())).await;
     let error = client(&server.base()).key(key_id()).await.expect_err("403");
-    assert!(matches!(error, Error::Denied { .. }), "{error}");
+    assert!(matches!(error, Error::Unavailable(_)), "{error}");
     assert!(error.to_string().contains("no nono no"), "{error}");
 
     let head = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nwhy".to_vec();
     let server = payloads(move |_| Reply::Stall(head.clone())).await;
     let error = client(&server.base()).key(key_id()).await.expect_err("403");
-    assert!(matches!(error, Error::Denied { .. }), "{error}");
+    assert!(matches!(error, Error::Unavailable(_)), "{error}");
 }
 
 #[tokio::test]

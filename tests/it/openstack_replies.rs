@@ -1,6 +1,8 @@
 //! What the client makes of answers that are too long, of another kind, or from
 //! somebody else.
 
+use barbican_kms::openstack::Error;
+
 use crate::support::cloud::{
     KEY, Recorder, client, cloud_config, key_id, payloads, reads, unavailable,
 };
@@ -20,8 +22,13 @@ async fn a_payload_beyond_the_cap_is_refused() {
         Reply::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n".to_vec()),
     ] {
         let server = payloads(move |_| reply.clone()).await;
-        let text = unavailable(&client(&server.base())).await;
-        assert!(text.contains("longer than 4096 bytes"), "{text}");
+        let error = client(&server.base())
+            .key(key_id())
+            .await
+            .expect_err("no key");
+        assert!(matches!(error, Error::NotAKey(_)), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("more than 4096 bytes"), "{text}");
         assert_eq!(reads(&server), 1, "not tried again");
     }
 }
@@ -190,6 +197,40 @@ async fn a_redirect_is_not_followed() {
         assert_eq!(reads(&server), 1);
     }
     assert!(elsewhere.log().is_empty(), "the token went there");
+}
+
+#[tokio::test]
+async fn only_barbican_itself_says_that_a_key_is_gone_or_refused() {
+    for (status, body) in [
+        (404, "default backend - 404"),
+        (404, "<html><h1>404 Not Found</h1></html>"),
+        (404, r#"{"code": 404, "message": "no route"}"#),
+        (401, "<html><h1>401 Authorization Required</h1></html>"),
+        (403, "<html><h1>403 Forbidden</h1></html>"),
+        (410, ""),
+    ] {
+        let server = payloads(move |_| Reply::status(status).body(body)).await;
+        let text = unavailable(&client(&server.base())).await;
+        assert!(text.contains("something in front of Barbican"), "{text}");
+        assert!(text.contains("/km/v1"), "{text}");
+        assert_eq!(reads(&server), 3, "tried again: {status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_barbican_does_not_route_is_named() {
+    for body in [
+        r#"{"code": 406, "title": "Not Acceptable", "description": null}"#,
+        "406 Not Acceptable",
+    ] {
+        let server = payloads(move |_| Reply::status(406).body(body)).await;
+        let text = unavailable(&client(&server.base())).await;
+        assert!(
+            text.contains("the catalog's URL for key-manager is http://"),
+            "{text}"
+        );
+        assert!(text.contains("/km/v1; it must be"), "{text}");
+    }
 }
 
 #[tokio::test]

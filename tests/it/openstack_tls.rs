@@ -119,6 +119,22 @@ async fn a_self_signed_server_in_the_ca_file_still_needs_its_dates_and_name() {
 }
 
 #[tokio::test]
+async fn a_server_signed_by_an_authority_is_trusted_when_it_is_the_ca_file_itself() {
+    let authority = Authority::new("cloud CA");
+    let pair = authority.issue(&params());
+    let trusted = server(&pair).await;
+    assert_eq!(outcome(&trusting(&trusted, vec![pair.der])).await, Ok(()));
+
+    for (params, kind) in [(expired(), "Dates"), (elsewhere(), "Name")] {
+        let pair = authority.issue(&params);
+        let refusing = server(&pair).await;
+        let refused = outcome(&trusting(&refusing, vec![pair.der])).await;
+        let refused = format!("{:?}", refused.expect_err(kind));
+        assert!(refused.starts_with(kind), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_self_signed_server_outside_the_ca_file_is_refused() {
     let server = server(&self_signed(params())).await;
     let twin = self_signed(params());

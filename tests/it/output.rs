@@ -10,14 +10,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use barbican_kms::cli::check::{self, Files, Step};
-use barbican_kms::cli::terminal::Paint;
+use barbican_kms::cli::terminal::Terminal;
 use barbican_kms::key_id::KeyId;
 
 use crate::support::cloud::{KEY_ID, Recorder, cloud_config};
 use crate::support::pki::{Authority, acceptor, params};
 use crate::support::read_text;
 use crate::support::server::{Reply, Server};
-use crate::support::sidecar::{BINARY, Place, Said, barbican_kms, run};
+use crate::support::sidecar::{BINARY, CommandOutput, Place, barbican_kms, run};
 
 const OTHER_KEY: &str = "11111111-2222-4333-8444-555555555555";
 
@@ -25,7 +25,7 @@ const OTHER_KEY: &str = "11111111-2222-4333-8444-555555555555";
 const NOWHERE: &str = "http://127.0.0.1:1";
 
 /// Compares with the file `name`, or writes it when asked to.
-fn assert_output(name: &str, said: &Said, changing: &[(&str, &str)]) {
+fn assert_output(name: &str, said: &CommandOutput, changing: &[(&str, &str)]) {
     let shown = format!(
         "exit code {}\n--- output\n{}--- errors\n{}",
         said.code, said.output, said.errors
@@ -229,7 +229,7 @@ async fn check_of_the_files_of_kubernetes() {
     );
 }
 
-async fn kubernetes(place: &Place) -> Said {
+async fn kubernetes(place: &Place) -> CommandOutput {
     let mut command = place.command("check");
     command.args([
         "--encryption-config",
@@ -293,7 +293,7 @@ async fn check_and_status_as_json() {
     assert_output("status-json", &said, &changing);
 }
 
-fn memory_of_any_machine(mut said: Said) -> Said {
+fn memory_of_any_machine(mut said: CommandOutput) -> CommandOutput {
     said.output = said
         .output
         .replace("memfd_secret", "MEMORY")
@@ -331,7 +331,7 @@ async fn check_on_a_terminal() {
             fix: step.fix.clone(),
             took: Duration::from_millis(12),
         };
-        shown += &(step.shown(Paint::Colours) + "\n");
+        shown += &(step.shown(Terminal::Colour) + "\n");
     };
     check::check(&files, &mut say).await;
     assert_on_terminal("check", &shown, &[]);
@@ -351,7 +351,7 @@ async fn serve_that_does_not_start() {
     assert_output("serve-taken-socket", &said, &changing);
 }
 
-async fn status(place: &Place, more: &[&str]) -> Said {
+async fn status(place: &Place, more: &[&str]) -> CommandOutput {
     let mut command = place.command("status");
     command.arg("--socketpath").arg(place.socket()).args(more);
     run(command).await

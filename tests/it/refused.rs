@@ -271,7 +271,7 @@ async fn a_role_that_is_given_is_noticed_within_seconds() {
     sidecar
         .until("Encrypt works", async |_| client.encrypt(SEED).await.ok())
         .await;
-    // Asked again after 5 s; the rest is for a busy machine.
+    // RequestLine again after 5 s; the rest is for a busy machine.
     let took = given.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}");
     client.round_trip().await;
@@ -331,7 +331,7 @@ async fn an_unknown_key_id_is_refused_without_a_request_to_barbican() {
     // It exists, and this credential could read it.
     let other = cloud.key(1);
     let answer = refusal(client.send(untagged(other)).await);
-    let text = "the key id is not configured".to_owned();
+    let text = format!("the key id {other} is not configured");
     assert_eq!(answer, (Code::FailedPrecondition, text));
     client.round_trip().await;
     assert_eq!(requests(&sidecar, "http").len(), before);

@@ -14,7 +14,7 @@ use crate::support::hex;
 use crate::support::openstack::{self, OpenStack, text};
 use crate::support::patience::at_once;
 use crate::support::secret_forms::Forms;
-use crate::support::sidecar::{Place, Said};
+use crate::support::sidecar::{CommandOutput, Place};
 
 const WRONG_PASSWORD: &str = "Wr0ng-Pa55word=of;nobody";
 const STORED_TEXT: &str = "b64dMDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -257,7 +257,7 @@ async fn all_output(case: &Case, level: &str, format: &str) -> Vec<(&'static str
     ]
 }
 
-fn said(said: Said) -> Vec<u8> {
+fn said(said: CommandOutput) -> Vec<u8> {
     (said.output + &said.errors).into_bytes()
 }
 

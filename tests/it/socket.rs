@@ -15,7 +15,7 @@ use crate::support::cloud::{cloud_config, payloads};
 use crate::support::openstack::{self, OpenStack};
 use crate::support::patience::{at_once, until};
 use crate::support::server::Reply;
-use crate::support::sidecar::{BINARY, Place, Said, Sidecar, run};
+use crate::support::sidecar::{BINARY, CommandOutput, Place, Sidecar, run};
 
 /// A cloud where nobody answers: enough for everything that concerns the socket.
 const NOWHERE: &str = "\
@@ -44,7 +44,7 @@ async fn refused(place: &Place, text: &str) {
     }
 }
 
-fn assert_refused(said: &Said, text: &str) {
+fn assert_refused(said: &CommandOutput, text: &str) {
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.errors.contains(text), "{said:?}");
     assert!(said.errors.contains("\"ERROR\""), "{said:?}");
@@ -185,7 +185,7 @@ async fn a_file_name_alone_is_a_path() {
     place.spawn(command).client().await;
 }
 
-async fn run_serve(place: &Place, socket: &Path, more: &[&str]) -> Said {
+async fn run_serve(place: &Place, socket: &Path, more: &[&str]) -> CommandOutput {
     let mut command = place.command("serve");
     command.arg("--socketpath").arg(socket);
     command.arg("--cloud-config").arg(place.config()).args(more);
@@ -404,8 +404,7 @@ async fn as_process_1_it_obeys_sigterm_and_removes_the_socket() {
     } else if unshare(Command::new("unshare").args(["-Urpf", "true"])) {
         &["-Urpf", "--kill-child"]
     } else {
-        println!("not run: this system permits no process namespaces");
-        return;
+        panic!("this system permits no process namespaces: run the tests as root");
     };
     let place = place();
     let mut command = Command::new("unshare");

@@ -129,6 +129,19 @@ class Tool(unittest.TestCase):
         self.install()
         self.assertEqual(self.manifest(), self.full)
 
+    def test_a_second_kube_apiserver_in_the_directory_is_named_and_nothing_changed(self):
+        for name in ("kube-apiserver.yaml.bak", "old"):
+            self.put(f"kubernetes/manifests/{name}", self.full)
+            said = self.refused()
+            self.assertIn(f"/etc/kubernetes/manifests/{name}: a kube-apiserver too", said)
+            (self.etc / "kubernetes/manifests" / name).unlink()
+        self.put("kubernetes/manifests/.kube-apiserver.yaml.bak", self.full)
+        self.put("kubernetes/manifests/etcd.yaml", "kind: Pod\nspec:\n  containers:\n  - name: etcd\n")
+        self.plain()
+        self.install()
+        left = {file.name for file in (self.etc / "kubernetes/manifests").iterdir()}
+        self.assertEqual(left, {"kube-apiserver.yaml", ".kube-apiserver.yaml.bak", "etcd.yaml"})
+
     def test_an_option_goes_with_its_patch(self):
         for options in (["rootless"], ["startup-probe", "etc-pki"], ["rootless", "startup-probe", "etc-pki", "metrics"]):
             for option in options:

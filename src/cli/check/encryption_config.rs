@@ -62,7 +62,7 @@ pub(super) fn judge(file: &[u8]) -> Reading {
         None => "nothing".to_owned(),
     };
     if !reading.sockets.is_empty() {
-        reading.summary += &format!(", at {}", reading.sockets.join(" and "));
+        reading.summary = format!("{}, at {}", reading.summary, reading.sockets.join(" and "));
     }
     reading
 }

@@ -45,3 +45,8 @@ pub(super) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a 
         .into_iter()
         .flatten()
 }
+
+/// Whether something stands under a key.
+pub(super) fn is_set(value: &Value, key: &str) -> bool {
+    value.get(key).is_some_and(|value| !value.is_null())
+}

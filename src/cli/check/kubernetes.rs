@@ -11,9 +11,6 @@ use super::{Files, Outcome, Walk, encryption_config, manifest};
 use crate::config::{self, files};
 use crate::log::error_chain::ErrorChain;
 
-/// Where kubeadm's patches usually are, from the directory of manifests.
-const PATCHES: &str = "../patches";
-
 impl Walk<'_> {
     /// Looks at what kube-apiserver is told.
     pub(super) fn kubernetes(&mut self, files: &Files) {
@@ -22,7 +19,10 @@ impl Walk<'_> {
         if let Some(path) = &files.encryption_config {
             let name = "encryption-config";
             if let Some(file) = self.content(name, path) {
-                let reading = encryption_config::judge(&file);
+                let mut reading = encryption_config::judge(&file);
+                for wrong in &mut reading.findings.wrong {
+                    wrong.what = format!("{}: {}", path.display(), wrong.what);
+                }
                 let found = format!("{}: {}", path.display(), reading.summary);
                 self.judged(name, found, reading.findings);
                 sockets = reading.sockets;
@@ -32,14 +32,16 @@ impl Walk<'_> {
         if let Some(path) = &files.manifest {
             let name = "manifest";
             if let Some(pod) = self.yaml(name, path, "static-pod/kube-apiserver.yaml") {
-                let mut findings = manifest::judge(&pod, &sockets, checked.as_deref());
-                if manifest::is_kubeadms(&pod) && !has_patch(path) {
-                    findings.doubt(
-                        "kubeadm has written this manifest and will write it again without the \
-                         sidecar: keep the patch beside it in `patches` and run `kubeadm upgrade` \
-                         with --patches",
-                    );
-                }
+                let beside = manifest::Beside {
+                    sockets: &sockets,
+                    checked: checked.as_deref(),
+                    understand: files.understand,
+                };
+                let mut findings = manifest::judge(&pod, beside);
+                let cloud_config = files.cloud_config.as_deref();
+                manifest::cloud_files::are_mounted(&pod, cloud_config, &mut findings);
+                manifest::directory::nothing_else_runs(path, &pod, &mut findings);
+                manifest::directory::kubeadm_has_the_patch(path, &pod, &mut findings);
                 self.judged(name, path.display().to_string(), findings);
             }
         }
@@ -84,18 +86,4 @@ impl Walk<'_> {
             self.record(name, Outcome::Failed, wrong.what, doubts, Some(wrong.fix));
         }
     }
-}
-
-/// Whether one of kubeadm's patches for kube-apiserver puts the sidecar in; others may
-/// lie there too.
-fn has_patch(manifest: &Path) -> bool {
-    let directory = manifest.parent().unwrap_or(Path::new(".")).join(PATCHES);
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| {
-            let name = entry.file_name();
-            name.to_string_lossy().starts_with("kube-apiserver")
-        })
-        .filter_map(|entry| files::read(&entry.path()).ok())
-        .any(|patch| String::from_utf8_lossy(&patch.bytes).contains("barbican-kms"))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::super::terminal::{Paint, Tone, wrapped};
+use super::super::terminal::{Severity, Terminal, wrap};
 
 /// All steps that were taken.
 #[derive(Debug, Default, Serialize)]
@@ -72,31 +72,33 @@ impl Report {
 }
 
 impl Step {
-    /// The step as `paint` has it: on a terminal with a symbol, and broken into lines.
-    pub fn shown(&self, paint: Paint) -> String {
-        if paint == Paint::Plain {
+    /// The step as `terminal` has it: on a terminal with a symbol, and broken into lines.
+    pub fn shown(&self, terminal: Terminal) -> String {
+        if terminal == Terminal::Plain {
             return self.to_string();
         }
-        let tone = match self.outcome {
-            Outcome::Ok => Tone::Good,
-            Outcome::Warning => Tone::Doubtful,
-            Outcome::Skipped => Tone::Quiet,
-            Outcome::Failed => Tone::Bad,
+        let severity = match self.outcome {
+            Outcome::Ok => Severity::Ok,
+            Outcome::Warning => Severity::Warning,
+            Outcome::Skipped => Severity::Note,
+            Outcome::Failed => Severity::Error,
         };
         let took = format!("{} ms", self.took.as_millis());
         let mut shown = format!(
             "{} {:<28} {}\n{}",
-            paint.tone(tone, tone.symbol()),
+            terminal.colour(severity, severity.symbol()),
             self.name,
-            paint.tone(Tone::Quiet, &took),
-            wrapped(&self.found, 4)
+            terminal.colour(Severity::Note, &took),
+            wrap(&self.found, 4)
         );
         for warning in &self.warnings {
-            let warning = wrapped(&format!("warning: {warning}"), 4);
-            shown = shown + "\n" + &paint.tone(Tone::Doubtful, &warning);
+            let warning = wrap(&format!("warning: {warning}"), 4);
+            shown = shown + "\n" + &terminal.colour(Severity::Warning, &warning);
         }
         if let Some(fix) = &self.fix {
-            shown = shown + "\n" + &paint.tone(Tone::Bad, &wrapped(&format!("to do: {fix}"), 4));
+            shown = shown
+                + "\n"
+                + &terminal.colour(Severity::Error, &wrap(&format!("to do: {fix}"), 4));
         }
         shown
     }

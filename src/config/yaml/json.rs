@@ -88,8 +88,7 @@ fn flag(text: &str) -> Option<bool> {
 }
 
 fn integer(text: &str) -> Option<Number> {
-    let (_, unsigned) = sign(text);
-    if !unsigned.starts_with(|first: char| first.is_ascii_digit() || "+-_".contains(first)) {
+    if !text.starts_with(|first: char| first.is_ascii_digit() || "+-".contains(first)) {
         return None;
     }
     let plain = text.replace('_', "");
@@ -124,10 +123,10 @@ fn float(text: &str) -> Option<f64> {
         _ => {}
     }
     // Where the first is a dot, nobody takes the grouping out.
-    let plain = if text.starts_with('.') {
-        text.to_owned()
-    } else {
-        text.replace('_', "")
+    let plain = match text.chars().next()? {
+        '.' => text.to_owned(),
+        first if first.is_ascii_digit() || "+-".contains(first) => text.replace('_', ""),
+        _ => return None,
     };
     // Rust would also take words: `inf`, `infinity`, `nan`.
     let (_, unsigned) = sign(&plain);

@@ -42,6 +42,7 @@ pub(super) struct Reading<'a> {
     /// What has been read completely; an alias below its own anchor finds nothing.
     anchors: BTreeMap<usize, Node>,
     budget: Budget,
+    ended: bool,
 }
 
 impl<'a> Reading<'a> {
@@ -51,6 +52,7 @@ impl<'a> Reading<'a> {
             merging,
             anchors: BTreeMap::new(),
             budget: Budget::default(),
+            ended: false,
         }
     }
 
@@ -73,13 +75,14 @@ impl<'a> Reading<'a> {
 
     /// The first event of the next document, if there is one.
     fn begin(&mut self) -> Result<Option<(Position, Event<'a>)>, YamlError> {
-        loop {
+        while !self.ended {
             match self.next()? {
                 (_, Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd) => {}
-                (_, Event::StreamEnd) => return Ok(None),
+                (_, Event::StreamEnd) => self.ended = true,
                 first => return Ok(Some(first)),
             }
         }
+        Ok(None)
     }
 
     fn next(&mut self) -> Result<(Position, Event<'a>), YamlError> {

@@ -94,7 +94,7 @@ async fn a_mistyped_key_id_can_be_corrected_without_keeping_it() {
     seconds(10).await;
     assert_eq!(
         running.keyring.status(),
-        Err(KeyError::NotLoaded(Trouble::NotFound))
+        Err(KeyError::NotLoaded(KeyProblem::NotFound))
     );
     running.propose(live(2, &[]));
     seconds(1).await;
@@ -147,6 +147,12 @@ async fn dropping_a_key_from_the_ring_needs_no_barbican() {
         Some(KeyError::NotInRing)
     );
     assert_eq!(running.keyring.status(), Ok(id(1)));
+    let report = running.keyring.report();
+    let last = report.last_reload.as_ref().expect("it was applied");
+    assert_eq!(
+        (last.added.as_slice(), last.removed.as_slice()),
+        (&[][..], &[id(2)][..])
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,8 +174,8 @@ async fn an_invalid_configuration_changes_nothing_and_is_reported() {
     let running = Running::start(&fake, live(1, &[]));
     seconds(1).await;
     running
-        .proposals
-        .send_replace(Proposal::Invalid("cloud.conf:3:1: nonsense".into()));
+        .config_updates
+        .send_replace(ConfigUpdate::Invalid("cloud.conf:3:1: nonsense".into()));
     seconds(1).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
     let report = running.keyring.report();

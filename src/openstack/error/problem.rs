@@ -68,6 +68,33 @@ pub enum Problem {
         retry_after: Option<Duration>,
         /// Whether the body is an error as Keystone writes them.
         keystones: bool,
+        /// Whether the answer is one of Barbican, or of the middleware before it.
+        barbicans: bool,
+    },
+    /// A refusal where Barbican should be, in another form than its own.
+    #[error(
+        "{status}{}; this is not Barbican's answer: something in front of Barbican answers (an \
+         ingress, a load balancer), or the catalog's URL for key-manager, {endpoint}, is wrong",
+        said(.says.as_ref())
+    )]
+    NotBarbican {
+        /// The status.
+        status: StatusCode,
+        /// The server's own words.
+        says: Option<Excerpt>,
+        /// Where Barbican should be.
+        endpoint: String,
+    },
+    /// Barbican does not know the path.
+    #[error(
+        "{status}; the catalog's URL for key-manager is {endpoint}; it must be Barbican's root or \
+         end in /v1"
+    )]
+    WrongPath {
+        /// The status.
+        status: StatusCode,
+        /// What the catalog says.
+        endpoint: String,
     },
     /// A refusal where Keystone should be, in another form than its own.
     #[error(
@@ -138,7 +165,10 @@ impl Problem {
                 500.. => Outcome::ServerError,
                 _ => Outcome::ClientError,
             },
-            Self::NotKeystone { .. } | Self::Redirect { .. } => Outcome::ClientError,
+            Self::NotKeystone { .. }
+            | Self::NotBarbican { .. }
+            | Self::WrongPath { .. }
+            | Self::Redirect { .. } => Outcome::ClientError,
             Self::Broken(_)
             | Self::HeadTooLong { .. }
             | Self::TooLong { .. }
@@ -192,6 +222,17 @@ pub enum TlsProblem {
          certificate's subject alternative names"
     )]
     Name(String),
+    /// A signature that is not accepted, or not right.
+    #[error(
+        "a signature of the server's certificates is not accepted: it was made with SHA-1, with an \
+         RSA key below 2048 bits, or by another authority of the same name"
+    )]
+    Weak,
+    /// No version and cipher that both have.
+    #[error(
+        "the server offers none of TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20 ({0})"
+    )]
+    NothingInCommon(String),
     /// Anything else about the certificate.
     #[error("the server's certificate is refused: {0}")]
     Certificate(String),
@@ -212,6 +253,42 @@ pub enum TlsProblem {
     Other(String),
 }
 
+impl TlsProblem {
+    /// The next thing to do; each kind has its own.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::UnknownIssuer => {
+                "put the certificate of the authority that signed the server's into ca-file; if it \
+                 is there, have the server send its intermediate certificates too: `openssl s_client \
+                 -connect HOST:PORT -showcerts` shows what it sends"
+            }
+            Self::Dates(_) => {
+                "have the certificate renewed; if its dates are right, set this machine's clock"
+            }
+            Self::Name(_) => {
+                "use one of the certificate's names in the URL, or have a certificate issued for \
+                 the host of the URL"
+            }
+            Self::Weak => {
+                "have the certificate issued again with SHA-256 and an RSA key of 2048 bits or more, \
+                 or ECDSA; if it is such a one, put the right authority into ca-file"
+            }
+            Self::NothingInCommon(_) => {
+                "have TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3, switched on at the server"
+            }
+            Self::Certificate(_) => "have a certificate issued to which that does not apply",
+            Self::NotTls => {
+                "write http instead of https into the URL, or use the port that has TLS"
+            }
+            Self::Alert(_) => "see the log of the server, or of what ends TLS in front of it",
+            Self::ClientCertificate(_) => {
+                "set cert-file and key-file to a certificate that the server's authority has issued"
+            }
+            Self::Other(_) => "see whether something on the way takes TLS apart, such as a proxy",
+        }
+    }
+}
+
 impl Problem {
     /// Whether the same request may succeed a moment later.
     pub(in crate::openstack) fn is_passing(&self) -> bool {
@@ -221,7 +298,8 @@ impl Problem {
             | Self::Connect(_)
             | Self::Proxy { .. }
             | Self::ConnectTimeout { .. }
-            | Self::Broken(_) => true,
+            | Self::Broken(_)
+            | Self::NotBarbican { .. } => true,
             Self::Status { status, .. } => {
                 matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
             }
@@ -230,6 +308,7 @@ impl Problem {
             Self::Timeout { .. }
             | Self::Tls(_)
             | Self::NotKeystone { .. }
+            | Self::WrongPath { .. }
             | Self::Redirect { .. }
             | Self::HeadTooLong { .. }
             | Self::TooLong { .. }
@@ -243,6 +322,8 @@ impl Problem {
         match self {
             Self::Status { status, .. }
             | Self::NotKeystone { status, .. }
+            | Self::NotBarbican { status, .. }
+            | Self::WrongPath { status, .. }
             | Self::Redirect { status, .. } => Some(*status),
             _ => None,
         }

@@ -14,7 +14,7 @@ use super::access_rule::AccessRule;
 use crate::openstack::catalog::Catalog;
 use crate::openstack::error::ReplyError;
 use crate::openstack::excerpt::Excerpt;
-use crate::openstack::lenient::{self, Lenient, lenient};
+use crate::openstack::json::{self, FromJson, optional};
 use crate::secret::Token;
 
 /// A lifetime to assume when Keystone does not say one.
@@ -127,69 +127,69 @@ struct Reply {
 /// missing: only the token itself is essential.
 #[derive(Deserialize)]
 struct Details {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     issued_at: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     expires_at: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     catalog: Option<Catalog>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     user: Option<Named>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     project: Option<Named>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     roles: Option<Vec<Named>>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     application_credential: Option<CredentialReply>,
 }
 
 #[derive(Deserialize)]
 struct Named {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     id: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     name: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     domain: Option<Box<Named>>,
 }
 
 #[derive(Deserialize)]
 struct CredentialReply {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     id: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     name: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     restricted: Option<bool>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     access_rules: Option<Vec<RuleReply>>,
 }
 
 #[derive(Deserialize)]
 struct RuleReply {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     service: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     method: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "optional")]
     path: Option<String>,
 }
 
-impl Lenient for Named {
+impl FromJson for Named {
     fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
-        lenient::object(object)
+        json::object(object)
     }
 }
 
-impl Lenient for CredentialReply {
+impl FromJson for CredentialReply {
     fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
-        lenient::object(object)
+        json::object(object)
     }
 }
 
-impl Lenient for RuleReply {
+impl FromJson for RuleReply {
     fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
-        lenient::object(object)
+        json::object(object)
     }
 }
 

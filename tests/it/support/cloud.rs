@@ -141,7 +141,11 @@ fn payload(status: u16, base: &str) -> Reply {
         302 => Reply::status(302).header("Location", format!("{base}/km2/v1/secrets/x/payload")),
         status => {
             let body = json!({"code": status, "title": "t", "description": "d"});
-            Reply::status(status).body(body.to_string())
+            let reply = Reply::status(status).body(body.to_string());
+            if status == 401 {
+                return reply.header("WWW-Authenticate", "Keystone uri=\"http://keystone\"");
+            }
+            reply
         }
     }
 }

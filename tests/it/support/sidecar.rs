@@ -37,7 +37,7 @@ pub(crate) struct Sidecar {
 
 /// What a command that ends has said.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct CommandOutput {
     /// The exit code; a signal's number plus 128, as shells have it.
     pub(crate) code: i32,
     pub(crate) output: String,
@@ -153,7 +153,7 @@ impl Place {
     }
 
     /// `probe` with these further arguments.
-    pub(crate) async fn probe(&self, arguments: &[&str]) -> Said {
+    pub(crate) async fn probe(&self, arguments: &[&str]) -> CommandOutput {
         let mut command = self.command("probe");
         command
             .arg("--socketpath")
@@ -163,7 +163,7 @@ impl Place {
     }
 
     /// `check` with these further arguments.
-    pub(crate) async fn check(&self, arguments: &[&str]) -> Said {
+    pub(crate) async fn check(&self, arguments: &[&str]) -> CommandOutput {
         let mut command = self.command("check");
         command
             .arg("--cloud-config")
@@ -293,7 +293,7 @@ impl Sidecar {
     }
 
     /// Waits for the process to end by itself.
-    pub(crate) async fn ended(&mut self) -> Said {
+    pub(crate) async fn ended(&mut self) -> CommandOutput {
         let status = until("the process ends", async || {
             self.child.try_wait().expect("our child")
         })
@@ -302,19 +302,19 @@ impl Sidecar {
     }
 
     /// What it has said, if it has ended.
-    pub(crate) fn has_ended(&mut self) -> Option<Said> {
+    pub(crate) fn has_ended(&mut self) -> Option<CommandOutput> {
         let status = self.child.try_wait().expect("our child")?;
         Some(self.said(status))
     }
 
     /// SIGTERM, and waits for the end.
-    pub(crate) async fn stop(&mut self) -> Said {
+    pub(crate) async fn stop(&mut self) -> CommandOutput {
         self.signal(Signal::TERM);
         self.ended().await
     }
 
     /// SIGKILL, and waits for the end.
-    pub(crate) async fn kill(&mut self) -> Said {
+    pub(crate) async fn kill(&mut self) -> CommandOutput {
         self.signal(Signal::KILL);
         self.ended().await
     }
@@ -337,8 +337,8 @@ impl Sidecar {
         number.and_then(|number| number.parse().ok()).expect(field)
     }
 
-    fn said(&self, status: ExitStatus) -> Said {
-        Said {
+    fn said(&self, status: ExitStatus) -> CommandOutput {
+        CommandOutput {
             code: code(status),
             output: self.output(),
             errors: self.errors(),
@@ -357,14 +357,14 @@ impl Drop for Sidecar {
 }
 
 /// Runs a command to its end.
-pub(crate) async fn run(command: Command) -> Said {
+pub(crate) async fn run(command: Command) -> CommandOutput {
     let made = tokio::process::Command::from(command)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
         .await
         .expect("the binary runs");
-    Said {
+    CommandOutput {
         code: code(made.status),
         output: String::from_utf8_lossy(&made.stdout).into_owned(),
         errors: String::from_utf8_lossy(&made.stderr).into_owned(),
@@ -372,7 +372,7 @@ pub(crate) async fn run(command: Command) -> Said {
 }
 
 /// The binary with these arguments alone, to its end.
-pub(crate) async fn barbican_kms(arguments: &[&str]) -> Said {
+pub(crate) async fn barbican_kms(arguments: &[&str]) -> CommandOutput {
     let mut command = Command::new(BINARY);
     command.args(arguments).env_clear();
     run(command).await

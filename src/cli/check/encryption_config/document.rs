@@ -36,6 +36,10 @@ pub(super) fn read(file: &[u8], findings: &mut Findings) -> Option<Value> {
             return None;
         }
     };
+    if let Some((what, fix)) = older_yaml(&text) {
+        findings.wrong(what, fix);
+        return None;
+    }
     match config::parse_first_yaml(&text) {
         Ok(document) => {
             if document.more {
@@ -54,6 +58,48 @@ pub(super) fn read(file: &[u8], findings: &mut Findings) -> Option<Value> {
             None
         }
     }
+}
+
+/// What newer YAML allows in the first document and kube-apiserver's reader does not: a
+/// version, and tabs that indent nothing.
+fn older_yaml(text: &str) -> Option<(String, &'static str)> {
+    let mut open = 0_usize;
+    let mut content = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        let bare = line.trim_start_matches([' ', '\t']);
+        let indentation = line.strip_suffix(bare).unwrap_or_default();
+        let nothing = bare.is_empty() || bare.starts_with('#');
+        // Inside of brackets anything goes.
+        if nothing && open == 0 && indentation.contains('\t') {
+            return Some((
+                format!("line {number}: there is a tab in an otherwise empty line"),
+                "remove the tab",
+            ));
+        }
+        if !content
+            && line
+                .strip_prefix("%YAML")
+                .is_some_and(|version| version.trim() != "1.1")
+        {
+            return Some((
+                format!("line {number}: kube-apiserver reads YAML 1.1 and no other version"),
+                "remove the line",
+            ));
+        }
+        let mark = line.starts_with("---") || line.starts_with("...");
+        if content && mark {
+            break;
+        }
+        content |= !nothing && !mark && !line.starts_with('%');
+        for c in bare.chars() {
+            match c {
+                '[' | '{' => open += 1,
+                ']' | '}' => open = open.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+    None
 }
 
 fn json(text: &str, findings: &mut Findings) -> Option<Value> {
@@ -86,6 +132,8 @@ fn text(file: &[u8]) -> Result<String, &'static str> {
         Err("there is a control character in the file")
     } else if text.contains("\n\u{feff}") {
         Err("there is a byte order mark before a line that is not the first")
+    } else if text.starts_with('\u{feff}') {
+        Err("there are two byte order marks")
     } else {
         Ok(text)
     }

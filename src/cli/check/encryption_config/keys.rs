@@ -8,7 +8,7 @@ pub(super) fn judge(keys: &Keys, findings: &mut Findings) {
         "secretbox" => &[32],
         _ => &[16, 24, 32],
     };
-    let Some(list) = &keys.keys else {
+    let Some(list) = &keys.list else {
         return;
     };
     if list.is_empty() {

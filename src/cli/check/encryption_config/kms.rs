@@ -100,7 +100,7 @@ fn cache_size(kms: &Kms, v1: bool, findings: &mut Findings) {
     let path = format!("{}.cachesize", kms.path);
     match kms.cache_size {
         Some(_) if !v1 => {
-            findings.wrong(format!("{path}: not supported in v2"), "remove cachesize")
+            findings.wrong(format!("{path}: not supported in v2"), "remove cachesize");
         }
         Some(0) => findings.wrong(
             format!("{path}: zero, but it should be positive, or negative to disable the cache"),

@@ -54,7 +54,7 @@ pub(super) struct Keys {
     pub(super) path: String,
     pub(super) kind: &'static str,
     /// `None` if it is no list.
-    pub(super) keys: Option<Vec<Key>>,
+    pub(super) list: Option<Vec<Key>>,
 }
 
 /// A key; without Debug output of its secret. A field of the wrong type is `None`.
@@ -195,7 +195,7 @@ impl Decoder<'_> {
         let fields = self.fields(path, value, &PROVIDERS)?;
         let mut kinds = PROVIDERS
             .into_iter()
-            .filter(|kind| fields.get(*kind).is_some_and(|value| !value.is_null()));
+            .filter(|kind| fields.get(kind).is_some_and(|value| !value.is_null()));
         let kind = kinds.next();
         let only = kinds.next().is_none();
         match kind {
@@ -297,7 +297,11 @@ impl Decoder<'_> {
                 .filter_map(|(number, item)| self.key(&format!("{path}[{number}]"), item))
                 .collect()
         });
-        Some(Keys { path, kind, keys })
+        Some(Keys {
+            path,
+            kind,
+            list: keys,
+        })
     }
 
     fn key(&mut self, path: &str, value: &Value) -> Option<Key> {

@@ -110,6 +110,10 @@ func text(rng *rand.Rand, file []byte) []byte {
 	case 7:
 		whole = strings.ReplaceAll(whole, "\n", "  \n")
 	case 8:
+		// On a line of its own: only kube-apiserver's reader takes a comment right behind a bracket.
+		if !strings.HasSuffix(whole, "\n") {
+			whole += "\n"
+		}
 		whole += pick(rng, []string{"\x00", "\x1b", "# \x07\n", "\xff", "# \xe9\n", "# \u00a0\u2028\n", "\t\n", "# \t\n"})
 	case 9:
 		whole = pick(rng, []string{" ", "\n", "\t", "%YAML 1.1\n---\n", "%YAML 1.2\n---\n", "\u00a0"}) + whole

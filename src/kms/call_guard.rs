@@ -13,9 +13,9 @@ use crate::audit::{Entry, Outcome, Trail, UID_BYTES};
 use crate::instruments::{Label as _, Operation};
 use crate::key_id::KeyId;
 
-/// Dropped without [`UnderWay::ends`], the call was cancelled.
+/// Dropped without [`CallGuard::finish`], the call was cancelled.
 #[derive(Debug)]
-pub(super) struct UnderWay<'a> {
+pub(super) struct CallGuard<'a> {
     operation: Operation,
     /// When it began, if that is to be noted.
     trail: Option<(&'a Trail, Instant)>,
@@ -31,8 +31,8 @@ enum Ending {
     Cancelled,
 }
 
-impl<'a> UnderWay<'a> {
-    pub(super) fn begins(operation: Operation, trail: Option<&'a Trail>, uid: String) -> Self {
+impl<'a> CallGuard<'a> {
+    pub(super) fn new(operation: Operation, trail: Option<&'a Trail>, uid: String) -> Self {
         Self {
             operation,
             trail: trail.map(|trail| (trail, Instant::now())),
@@ -43,12 +43,12 @@ impl<'a> UnderWay<'a> {
     }
 
     /// It is about this key.
-    pub(super) fn concerns(&mut self, key_id: Option<KeyId>) {
+    pub(super) fn set_key_id(&mut self, key_id: Option<KeyId>) {
         self.key_id = key_id;
     }
 
     /// It is answered.
-    pub(super) fn ends(mut self, refused: Option<&CallError>) {
+    pub(super) fn finish(mut self, refused: Option<&CallError>) {
         self.ending = refused.map_or(Ending::Served, |error| Ending::Refused(*error));
     }
 
@@ -78,7 +78,7 @@ impl<'a> UnderWay<'a> {
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         self.log();
         let Some((trail, begin)) = self.trail else {

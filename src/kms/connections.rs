@@ -10,28 +10,28 @@ use std::time::Instant;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-use crate::log::throttle::{SUM_UP_AFTER, Said};
+use crate::log::throttle::{LogThrottle, SUMMARY_INTERVAL};
 
 /// kube-apiserver keeps one connection for each provider entry, two during a reload.
 const CONNECTIONS: usize = 128;
 
 /// The open connections, in the order in which they came.
 #[derive(Debug)]
-pub(super) struct Crowd {
-    members: Vec<(Usefulness, AbortHandle)>,
+pub(super) struct Connections {
+    members: Vec<(Activity, AbortHandle)>,
     answers: Arc<AtomicU64>,
-    said: Said,
+    throttle: LogThrottle,
 }
 
 /// How recently a connection has had an answer, by the count of all answers: 0 for
 /// one that has had none.
 #[derive(Clone, Debug)]
-pub(super) struct Usefulness {
+pub(super) struct Activity {
     last: Arc<AtomicU64>,
     answers: Arc<AtomicU64>,
 }
 
-impl Usefulness {
+impl Activity {
     /// A call of this connection has been answered.
     pub(super) fn answered(&self) {
         let number = self.answers.fetch_add(1, Ordering::Relaxed) + 1;
@@ -39,36 +39,36 @@ impl Usefulness {
     }
 }
 
-impl Crowd {
+impl Connections {
     /// Makes room for a connection, if need be by closing the one that is missed the
     /// least: the oldest of those that have never called, or else the one whose last
     /// call is the longest ago.
-    pub(super) fn admit(&mut self) -> Usefulness {
+    pub(super) fn make_room(&mut self) -> Activity {
         self.members.retain(|(_, task)| !task.is_finished());
         if self.members.len() >= CONNECTIONS {
             let least = self
                 .members
                 .iter()
                 .enumerate()
-                .min_by_key(|(_, (usefulness, _))| usefulness.last.load(Ordering::Relaxed));
+                .min_by_key(|(_, (activity, _))| activity.last.load(Ordering::Relaxed));
             if let Some((index, _)) = least {
                 self.members.remove(index).1.abort();
             }
             self.say();
         }
-        Usefulness {
+        Activity {
             last: Arc::default(),
             answers: Arc::clone(&self.answers),
         }
     }
 
     /// The connection that was admitted is served by `task`.
-    pub(super) fn enter(&mut self, usefulness: Usefulness, task: AbortHandle) {
-        self.members.push((usefulness, task));
+    pub(super) fn add(&mut self, activity: Activity, task: AbortHandle) {
+        self.members.push((activity, task));
     }
 
     fn say(&mut self) {
-        if let Some(closed) = self.said.fails((), Instant::now()) {
+        if let Some(closed) = self.throttle.on_failure((), Instant::now()) {
             warn!(
                 connections = CONNECTIONS,
                 closed,
@@ -78,12 +78,12 @@ impl Crowd {
     }
 }
 
-impl Default for Crowd {
+impl Default for Connections {
     fn default() -> Self {
         Self {
             members: Vec::new(),
             answers: Arc::default(),
-            said: Said::new(SUM_UP_AFTER),
+            throttle: LogThrottle::new(SUMMARY_INTERVAL),
         }
     }
 }
@@ -95,52 +95,63 @@ mod tests {
     use super::*;
 
     /// Enters `count` connections that never end by themselves.
-    fn fill(crowd: &mut Crowd, tasks: &mut JoinSet<()>, count: usize) -> Vec<Usefulness> {
+    fn fill(
+        open_connections: &mut Connections,
+        tasks: &mut JoinSet<()>,
+        count: usize,
+    ) -> Vec<Activity> {
         let mut enter = || {
-            let usefulness = crowd.admit();
+            let activity = open_connections.make_room();
             let task = tasks.spawn(std::future::pending());
-            crowd.enter(usefulness.clone(), task);
-            usefulness
+            open_connections.add(activity.clone(), task);
+            activity
         };
         (0..count).map(|_| enter()).collect()
     }
 
-    fn is_in(crowd: &Crowd, one: &Usefulness) -> bool {
-        let members = crowd.members.iter();
+    fn is_in(open_connections: &Connections, one: &Activity) -> bool {
+        let members = open_connections.members.iter();
         members
-            .map(|(usefulness, _)| &usefulness.last)
+            .map(|(activity, _)| &activity.last)
             .any(|last| Arc::ptr_eq(last, &one.last))
     }
 
     #[tokio::test]
     async fn the_oldest_that_never_called_goes_first() {
-        let (mut crowd, mut tasks) = (Crowd::default(), JoinSet::new());
-        let all = fill(&mut crowd, &mut tasks, CONNECTIONS);
+        let (mut open_connections, mut tasks) = (Connections::default(), JoinSet::new());
+        let all = fill(&mut open_connections, &mut tasks, CONNECTIONS);
         all[0].answered();
-        fill(&mut crowd, &mut tasks, 1);
-        assert!(is_in(&crowd, &all[0]) && !is_in(&crowd, &all[1]) && is_in(&crowd, &all[2]));
-        assert_eq!(crowd.members.len(), CONNECTIONS);
+        fill(&mut open_connections, &mut tasks, 1);
+        assert!(
+            is_in(&open_connections, &all[0])
+                && !is_in(&open_connections, &all[1])
+                && is_in(&open_connections, &all[2])
+        );
+        assert_eq!(open_connections.members.len(), CONNECTIONS);
         assert!(tasks.join_next().await.is_some_and(|ended| ended.is_err()));
     }
 
     #[tokio::test]
     async fn of_those_that_called_the_one_whose_last_call_is_the_longest_ago_goes() {
-        let (mut crowd, mut tasks) = (Crowd::default(), JoinSet::new());
-        let all = fill(&mut crowd, &mut tasks, CONNECTIONS);
-        all.iter().for_each(Usefulness::answered);
+        let (mut open_connections, mut tasks) = (Connections::default(), JoinSet::new());
+        let all = fill(&mut open_connections, &mut tasks, CONNECTIONS);
+        all.iter().for_each(Activity::answered);
         all[0].answered();
-        fill(&mut crowd, &mut tasks, 1);
-        assert!(is_in(&crowd, &all[0]) && !is_in(&crowd, &all[1]));
+        fill(&mut open_connections, &mut tasks, 1);
+        assert!(is_in(&open_connections, &all[0]) && !is_in(&open_connections, &all[1]));
     }
 
     #[tokio::test]
     async fn those_that_have_ended_take_no_room() {
-        let (mut crowd, mut tasks) = (Crowd::default(), JoinSet::new());
-        let all = fill(&mut crowd, &mut tasks, CONNECTIONS);
-        crowd.members[7].1.abort();
+        let (mut open_connections, mut tasks) = (Connections::default(), JoinSet::new());
+        let all = fill(&mut open_connections, &mut tasks, CONNECTIONS);
+        open_connections.members[7].1.abort();
         tasks.join_next().await;
-        fill(&mut crowd, &mut tasks, 1);
-        let stayed = all.iter().filter(|one| is_in(&crowd, one)).count();
+        fill(&mut open_connections, &mut tasks, 1);
+        let stayed = all
+            .iter()
+            .filter(|one| is_in(&open_connections, one))
+            .count();
         assert_eq!(stayed, CONNECTIONS - 1);
     }
 }

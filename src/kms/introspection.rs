@@ -17,12 +17,12 @@ use crate::proto::introspection::{
 
 /// The service over a keyring.
 #[derive(Clone, Debug)]
-pub(super) struct Describe {
+pub(super) struct IntrospectionService {
     keyring: Keyring,
     instruments: Arc<Instruments>,
 }
 
-impl Describe {
+impl IntrospectionService {
     pub(super) fn new(keyring: Keyring, instruments: Arc<Instruments>) -> Self {
         Self {
             keyring,
@@ -32,7 +32,7 @@ impl Describe {
 }
 
 #[tonic::async_trait]
-impl Introspection for Describe {
+impl Introspection for IntrospectionService {
     async fn describe(
         &self,
         _: Request<DescribeRequest>,
@@ -42,7 +42,7 @@ impl Introspection for Describe {
         Ok(Response::new(DescribeResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: self.keyring.status().is_ok(),
-            keys: keys(&snapshot, Instant::now()),
+            keys: keys(&snapshot, self.keyring.clock().now()),
             configuration: Some(configuration(&report)),
             last_contact_unix_ms: report.last_contact.map_or(0, unix_ms),
             consecutive_failures: report.consecutive_failures,
@@ -92,6 +92,8 @@ fn configuration(report: &Report) -> Configuration {
             at_unix_ms: unix_ms(last.at),
             outcome: last.outcome.as_str().to_owned(),
             message: last.message.clone(),
+            added: last.added.iter().map(ToString::to_string).collect(),
+            removed: last.removed.iter().map(ToString::to_string).collect(),
         }),
     }
 }

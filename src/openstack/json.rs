@@ -16,14 +16,14 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 pub(super) const LONGEST_LIST: usize = 1024;
 
 /// For fields that can be done without: a value of another shape is `None`.
-pub(super) fn lenient<'de, D: Deserializer<'de>, T: Lenient>(
+pub(super) fn optional<'de, D: Deserializer<'de>, T: FromJson>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     deserializer.deserialize_any(Any(PhantomData))
 }
 
 /// A type with the shapes of JSON that it can be read from; by default none.
-pub(super) trait Lenient: Sized {
+pub(super) trait FromJson: Sized {
     fn from_text(_: &str) -> Option<Self> {
         None
     }
@@ -37,7 +37,7 @@ pub(super) trait Lenient: Sized {
     }
 
     fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
-        pass_over(&mut list)?;
+        skip_rest(&mut list)?;
         Ok(None)
     }
 
@@ -48,7 +48,7 @@ pub(super) trait Lenient: Sized {
 }
 
 /// Reads a list to its end.
-pub(super) fn pass_over<'de, A: SeqAccess<'de>>(list: &mut A) -> Result<(), A::Error> {
+pub(super) fn skip_rest<'de, A: SeqAccess<'de>>(list: &mut A) -> Result<(), A::Error> {
     while list.next_element::<IgnoredAny>()?.is_some() {}
     Ok(())
 }
@@ -63,31 +63,31 @@ pub(super) fn object<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
 /// An element of a list.
 pub(super) struct Element<T>(pub(super) Option<T>);
 
-impl<'de, T: Lenient> Deserialize<'de> for Element<T> {
+impl<'de, T: FromJson> Deserialize<'de> for Element<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        lenient(deserializer).map(Self)
+        optional(deserializer).map(Self)
     }
 }
 
-impl Lenient for String {
+impl FromJson for String {
     fn from_text(text: &str) -> Option<Self> {
         Some(text.to_owned())
     }
 }
 
-impl Lenient for bool {
+impl FromJson for bool {
     fn from_bool(value: bool) -> Option<Self> {
         Some(value)
     }
 }
 
-impl Lenient for u64 {
+impl FromJson for u64 {
     fn from_number(number: u64) -> Option<Self> {
         Some(number)
     }
 }
 
-impl<T: Lenient> Lenient for Box<T> {
+impl<T: FromJson> FromJson for Box<T> {
     fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
         Ok(T::from_object(object)?.map(Box::new))
     }
@@ -95,7 +95,7 @@ impl<T: Lenient> Lenient for Box<T> {
 
 /// Without the elements that are of another shape, and those beyond
 /// [`LONGEST_LIST`].
-impl<T: Lenient> Lenient for Vec<T> {
+impl<T: FromJson> FromJson for Vec<T> {
     fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut kept = Self::new();
         while kept.len() < LONGEST_LIST {
@@ -104,13 +104,13 @@ impl<T: Lenient> Lenient for Vec<T> {
                 None => return Ok(Some(kept)),
             }
         }
-        pass_over(&mut list)?;
+        skip_rest(&mut list)?;
         Ok(Some(kept))
     }
 }
 
 /// Without the values that are no text.
-impl Lenient for BTreeMap<String, String> {
+impl FromJson for BTreeMap<String, String> {
     fn from_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
         let mut kept = Self::new();
         while let Some((name, Element(value))) = object.next_entry()? {
@@ -126,7 +126,7 @@ impl Lenient for BTreeMap<String, String> {
 
 struct Any<T>(PhantomData<T>);
 
-impl<'de, T: Lenient> Visitor<'de> for Any<T> {
+impl<'de, T: FromJson> Visitor<'de> for Any<T> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,8 +172,8 @@ mod tests {
 
     use super::*;
 
-    fn read<T: Lenient>(value: Value) -> Option<T> {
-        lenient(value).expect("JSON")
+    fn read<T: FromJson>(value: Value) -> Option<T> {
+        optional(value).expect("JSON")
     }
 
     #[test]

@@ -1,0 +1,293 @@
+//! The container of ours: its shape, program, arguments, image and limits.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::super::findings::{Findings, list, text};
+use super::flags::Flags;
+use super::pod::{Container, Pod};
+use super::quantity;
+
+/// What a command line of ours asks for, as far as a manifest is judged by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// `serve`, or flags alone.
+    Serve(Served),
+    /// `probe`.
+    Probe {
+        /// `--socketpath`.
+        socketpath: PathBuf,
+        /// `--ready` or `--deep`.
+        asks_for_a_key: bool,
+        /// `--timeout-ms`.
+        timeout_ms: u64,
+    },
+    /// `status`, which succeeds whenever somebody answers.
+    Status {
+        /// `--socketpath`.
+        socketpath: PathBuf,
+    },
+    /// Anything else.
+    Other,
+}
+
+/// What `serve` is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// `--socketpath`.
+    pub socketpath: String,
+    /// `--cloud-config`.
+    pub cloud_config: String,
+    /// `--socket-mode`.
+    pub socket_mode: u32,
+    /// `--socket-group`.
+    pub socket_group: Option<u32>,
+    /// `--metrics-address`.
+    pub metrics_address: Option<SocketAddr>,
+    /// `--audit-log`.
+    pub audit_log: Option<String>,
+}
+
+/// Reads a command line of ours, the program's name first; the text says why not.
+pub type Understand = fn(Vec<OsString>) -> Result<Called, String>;
+
+/// What the image has.
+const PROGRAMS: [&str; 4] = [
+    "/bin/barbican-kms",
+    "/bin/barbican-kms-plugin",
+    "barbican-kms",
+    "barbican-kms-plugin",
+];
+
+/// Below this it is killed; tests/static-pod measures 8 MiB resident, to which TLS and a
+/// reload add.
+const MEMORY_NEEDED: f64 = 16.0 * 1_048_576.0;
+/// Below this, a long list of keys or a burst of requests may not fit.
+const MEMORY_WISE: f64 = 32.0 * 1_048_576.0;
+/// The kernel's smallest share; an answer then takes longer than kube-apiserver waits.
+const CPU_NEEDED: f64 = 0.01;
+const CPU_WISE: f64 = 0.1;
+
+/// The container of ours, an init container first.
+pub(super) fn find<'a>(pod: Pod<'a>, findings: &mut Findings) -> Option<Container<'a>> {
+    let ours: Vec<Container<'a>> = pod.containers().filter(|one| is_ours(*one)).collect();
+    let found = *ours.first()?;
+    for other in ours.iter().skip(1) {
+        findings.doubt(format!(
+            "container {} seems to be a second sidecar: {} is judged here",
+            other.name(),
+            found.name()
+        ));
+    }
+    Some(found)
+}
+
+fn is_ours(container: Container<'_>) -> bool {
+    let ours = |text: &str| text.contains("barbican-kms");
+    let mut words = container.command();
+    words.extend(container.args());
+    container.name() != "kube-apiserver"
+        && (ours(container.name())
+            || ours(container.image())
+            || words
+                .iter()
+                .any(|word| ours(word) || word.contains("--socketpath")))
+}
+
+pub(super) fn it_outlives_kube_apiserver(sidecar: Container<'_>, findings: &mut Findings) {
+    if !sidecar.is_init {
+        findings.doubt(
+            "the sidecar is a plain container: it ends together with kube-apiserver, which still \
+             needs it while it drains. Make it an init container with `restartPolicy: Always`",
+        );
+    } else if text(sidecar.value, "restartPolicy") != Some("Always") {
+        findings.wrong(
+            "the sidecar is an init container without `restartPolicy: Always`: kube-apiserver \
+             waits for it to end, for ever",
+            "add `restartPolicy: Always` to the init container",
+        );
+    }
+}
+
+/// Why a program cannot be run in our image.
+pub(super) fn lacks(program: &str) -> Option<String> {
+    let known = PROGRAMS.contains(&program);
+    let what = match program.rsplit('/').next().unwrap_or_default() {
+        "sh" | "bash" | "ash" | "dash" | "zsh" => "no shell",
+        _ => "nothing but /bin/barbican-kms",
+    };
+    (!known).then(|| format!("{program:?} cannot be run: the image has {what}"))
+}
+
+/// The whole command line: what the image runs by itself, or `command`; then `args`.
+fn command_line(sidecar: Container<'_>) -> Vec<String> {
+    let mut words = sidecar.command();
+    if words.is_empty() {
+        words.push("/bin/barbican-kms".to_owned());
+    }
+    words.extend(sidecar.args());
+    words
+}
+
+/// What the sidecar serves; what can be read of its flags even when they are refused.
+pub(super) fn it_can_be_started(
+    sidecar: Container<'_>,
+    understand: Option<Understand>,
+    findings: &mut Findings,
+) -> Served {
+    let words = command_line(sidecar);
+    let flags = Flags::read(&words);
+    let of = |name: &str| flags.value(name).unwrap_or_default().to_owned();
+    let raw = Served {
+        socketpath: of("socketpath"),
+        cloud_config: of("cloud-config"),
+        socket_mode: 0o600,
+        ..Served::default()
+    };
+    let program = words.first().map(String::as_str).unwrap_or_default();
+    if let Some(problem) = lacks(program) {
+        findings.wrong(
+            format!("the sidecar does not start: {problem}"),
+            "remove `command`, and give `serve` and its flags as `args`, one word in each line",
+        );
+        return raw;
+    }
+    let Some(understand) = understand else {
+        return raw;
+    };
+    match understand(words.iter().map(OsString::from).collect()) {
+        Ok(Called::Serve(served)) => served,
+        Ok(_) => {
+            findings.wrong(
+                "the sidecar's arguments do not ask it to serve",
+                "begin `args` with `serve`",
+            );
+            raw
+        }
+        Err(problem) => {
+            findings.wrong(
+                format!("the sidecar refuses its arguments, exit code 64: {problem}"),
+                "correct `args`; `barbican-kms serve --help` names all flags",
+            );
+            raw
+        }
+    }
+}
+
+/// Names of groups are looked up in a file that the image does not have.
+pub(super) fn its_group_is_a_number(sidecar: Container<'_>, findings: &mut Findings) {
+    let flags = Flags::read(&command_line(sidecar));
+    if let Some(group) = flags.value("socket-group")
+        && group.parse::<u32>().is_err()
+    {
+        findings.wrong(
+            format!("--socket-group is {group:?}, and the image has no /etc/group"),
+            "write the group's number",
+        );
+    }
+}
+
+pub(super) fn its_image_stays(sidecar: Container<'_>, findings: &mut Findings) {
+    let image = sidecar.image();
+    let name = image.rsplit('/').next().unwrap_or_default();
+    let (_, tag) = name.split_once(':').unwrap_or((name, "latest"));
+    if !image.contains('@') && tag == "latest" {
+        findings.doubt(format!(
+            "the image {image} is whatever is called latest: name a version or a digest, and load \
+             it on the node"
+        ));
+    }
+    if text(sidecar.value, "imagePullPolicy") == Some("Always") {
+        findings.doubt(
+            "imagePullPolicy is Always: while the registry is out of reach, the sidecar does not \
+             start. Write IfNotPresent",
+        );
+    }
+}
+
+pub(super) fn its_limits_suffice(sidecar: Container<'_>, findings: &mut Findings) {
+    let limits = |of: &'static str, spec: &'_ Value| {
+        let limit = spec.pointer("/resources/limits")?.get(of)?;
+        quantity::value(limit)
+    };
+    let pod = sidecar.pod.spec;
+    let memory = limits("memory", sidecar.value).or(limits("memory", pod));
+    match memory {
+        Some(bytes) if bytes < MEMORY_NEEDED => findings.wrong(
+            format!(
+                "the sidecar's memory limit is {bytes} bytes: it is killed, which loses the key"
+            ),
+            "write `memory: 64Mi`",
+        ),
+        Some(bytes) if bytes < MEMORY_WISE => findings.doubt(format!(
+            "the sidecar's memory limit is {bytes} bytes: 64Mi leaves room for bursts"
+        )),
+        _ => {}
+    }
+    match limits("cpu", sidecar.value).or(limits("cpu", pod)) {
+        Some(cpu) if cpu < CPU_NEEDED => findings.wrong(
+            format!("the sidecar's CPU limit is {cpu}: it answers later than kube-apiserver waits"),
+            "remove the CPU limit",
+        ),
+        Some(cpu) if cpu < CPU_WISE => findings.doubt(format!(
+            "the sidecar's CPU limit is {cpu}: a throttled Decrypt is a slow kube-apiserver. \
+             Remove it"
+        )),
+        _ => {}
+    }
+}
+
+pub(super) fn its_metrics_stay_on_the_node(pod: Pod<'_>, served: &Served, findings: &mut Findings) {
+    if let Some(address) = served.metrics_address
+        && address.ip().is_unspecified()
+        && pod.on_host_network()
+    {
+        findings.doubt(format!(
+            "--metrics-address {address}: the pod uses the host's network, so anybody who reaches \
+             the node can read metrics"
+        ));
+    }
+}
+
+pub(super) fn the_network_is_the_nodes(pod: Pod<'_>, findings: &mut Findings) {
+    if !pod.on_host_network() {
+        findings.doubt(
+            "the pod is not on the host's network: it needs a network plugin, which needs the API \
+             server. Write `hostNetwork: true`",
+        );
+    } else if text(pod.spec, "dnsPolicy") == Some("ClusterFirstWithHostNet") {
+        findings.doubt(
+            "dnsPolicy is ClusterFirstWithHostNet: names of OpenStack are asked of the cluster's \
+             DNS, which needs the API server. Remove it",
+        );
+    }
+    if text(pod.spec, "restartPolicy").is_some_and(|policy| policy != "Always") {
+        findings.doubt(
+            "restartPolicy of the pod is not Always: kube-apiserver stays down when it ends",
+        );
+    }
+}
+
+/// A hook that fails ends the container.
+pub(super) fn its_hooks_can_run(sidecar: Container<'_>, findings: &mut Findings) {
+    let hooks = sidecar.value.get("lifecycle").and_then(Value::as_object);
+    for (hook, action) in hooks.into_iter().flatten() {
+        if let Some(exec) = action.get("exec") {
+            let words: Vec<&str> = list(exec, "command").filter_map(Value::as_str).collect();
+            if let Some(problem) = words.first().and_then(|program| lacks(program)) {
+                findings.wrong(
+                    format!("{hook} of the sidecar fails: {problem}"),
+                    format!("remove {hook}"),
+                );
+            }
+        } else if action.get("httpGet").is_some_and(|get| !get.is_null()) {
+            findings.wrong(
+                format!("{hook} of the sidecar asks by HTTP, before anybody may answer"),
+                format!("remove {hook}"),
+            );
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The socket: one file, which the sidecar can make and kube-apiserver finds.
+
+use super::super::findings::{Findings, is_set, text};
+use super::pod::{Container, Place};
+use super::sidecar::Served;
+
+/// Kinds of volumes that are mounted read-only, whatever is asked for.
+const READ_ONLY: [&str; 5] = ["secret", "configMap", "downwardAPI", "projected", "image"];
+
+/// Where the sidecar makes it.
+pub(super) fn the_sidecar_can_make_it(
+    sidecar: Container<'_>,
+    served: &Served,
+    findings: &mut Findings,
+) -> Option<Place> {
+    let path = served.socketpath.as_str();
+    if path.is_empty() {
+        return None;
+    }
+    if path.contains("$(") {
+        findings.wrong(
+            format!("--socketpath is {path}, and no variable of `env` has that name"),
+            "add it to `env`, above those that use it, or write the path itself",
+        );
+        return None;
+    }
+    writable(sidecar, "--socketpath", path, findings)
+}
+
+/// The audit log must be writable too.
+pub(super) fn the_audit_log_can_be_written(
+    sidecar: Container<'_>,
+    served: &Served,
+    findings: &mut Findings,
+) {
+    if let Some(path) = &served.audit_log {
+        writable(sidecar, "--audit-log", path, findings);
+    }
+}
+
+fn writable(
+    sidecar: Container<'_>,
+    flag: &str,
+    path: &str,
+    findings: &mut Findings,
+) -> Option<Place> {
+    let Some((mount, rest)) = sidecar.mount_over(path) else {
+        findings.wrong(
+            format!("{flag} of the sidecar is {path}, and no volume is mounted there"),
+            "mount its directory: one emptyDir in both containers for the socket, a hostPath for \
+             the log",
+        );
+        return None;
+    };
+    if rest.is_empty() {
+        findings.wrong(
+            format!("the sidecar mounts the file {path} itself, which can then not be made anew"),
+            "mount its directory",
+        );
+        return None;
+    }
+    let volume = sidecar.pod.volume(mount.volume);
+    let kind = READ_ONLY
+        .into_iter()
+        .find(|kind| volume.is_some_and(|volume| is_set(volume, kind)));
+    if mount.read_only || kind.is_some() {
+        let why = kind.map_or("readOnly".to_owned(), |kind| format!("of a {kind}"));
+        findings.wrong(
+            format!(
+                "the sidecar cannot make {path}: the mount {} is {why}",
+                mount.path
+            ),
+            "remove readOnly from that mount; the volume must be an emptyDir or a hostPath",
+        );
+    }
+    let kind = volume.and_then(|volume| text(volume.get("hostPath")?, "type"));
+    match kind {
+        Some(kind @ ("File" | "FileOrCreate" | "Socket" | "CharDevice" | "BlockDevice")) => {
+            findings.wrong(
+                format!(
+                    "volume {} is a hostPath of type {kind}, and {path} is below it",
+                    mount.volume
+                ),
+                "write `type: DirectoryOrCreate`",
+            );
+        }
+        Some("Directory") => {
+            let place = sidecar.place(path)?;
+            if place.path.starts_with("/run/") || place.path.starts_with("/var/run/") {
+                findings.doubt(format!(
+                    "volume {} is a hostPath of type Directory below /run, which is empty after a \
+                     reboot: the pod is then not started. Write DirectoryOrCreate",
+                    mount.volume
+                ));
+            }
+        }
+        _ => {}
+    }
+    sidecar.place(path)
+}
+
+/// Both must look at one file of one volume.
+pub(super) fn kube_apiserver_finds_it(
+    server: Container<'_>,
+    sockets: &[String],
+    listens: &str,
+    made: &Place,
+    findings: &mut Findings,
+) {
+    let hint = "both must mount the same volume, and name the same file in it";
+    if sockets.is_empty() {
+        let reaches = server.mounts().any(|mount| {
+            let inside = server.place(mount.path);
+            inside.is_some_and(|place| {
+                place.volume == made.volume && made.path.starts_with(&place.path)
+            })
+        });
+        if !reaches {
+            findings.wrong(
+                format!(
+                    "the sidecar listens on {listens}, whose volume kube-apiserver does not mount"
+                ),
+                hint,
+            );
+        }
+        return;
+    }
+    let found = |path: &String| server.place(path).as_ref() == Some(made);
+    let one_is_found = sockets.iter().any(found);
+    for path in sockets {
+        match server.mount_over(path) {
+            None => findings.wrong(
+                format!("kube-apiserver looks for {path}, and no volume is mounted there"),
+                hint,
+            ),
+            Some((_, rest)) if rest.is_empty() => findings.wrong(
+                format!(
+                    "kube-apiserver mounts the socket {path} itself: after a restart of the \
+                     sidecar it holds a dead one"
+                ),
+                "mount the directory",
+            ),
+            Some(_) if found(path) => {}
+            Some(_) => {
+                let what = format!(
+                    "the sidecar listens on {listens}, which is not the file that kube-apiserver \
+                     finds at {path}"
+                );
+                if one_is_found {
+                    findings.doubt(format!("{what}: somebody else must serve it"));
+                } else {
+                    findings.wrong(what, hint);
+                }
+            }
+        }
+    }
+}

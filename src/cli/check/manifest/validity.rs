@@ -1,0 +1,161 @@
+//! What the kubelet's validation refuses: names, mounts, volumes and values.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::super::findings::{Findings, is_set, list, text};
+use super::pod::Pod;
+
+const LISTS: [&str; 4] = ["containers", "initContainers", "volumes", "tolerations"];
+
+pub(super) fn the_pod_has_a_name(pod: &Value, findings: &mut Findings) {
+    if pod
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .is_none_or(str::is_empty)
+    {
+        findings.wrong(
+            "the pod has no metadata.name",
+            "write `name: kube-apiserver`",
+        );
+    }
+    if text(pod, "apiVersion") != Some("v1") {
+        findings.wrong("the pod's apiVersion is not v1", "write `apiVersion: v1`");
+    }
+}
+
+pub(super) fn lists_are_lists(pod: Pod<'_>, findings: &mut Findings) {
+    for key in LISTS.into_iter().filter(|key| is_set(pod.spec, key)) {
+        if pod.spec.get(key).is_some_and(|value| !value.is_array()) {
+            findings.wrong(
+                format!("spec.{key} is no list"),
+                "begin each entry with `- `",
+            );
+        }
+    }
+    for container in pod.containers() {
+        for key in ["command", "args"] {
+            let words = container.value.get(key).filter(|value| !value.is_null());
+            let texts = |all: &Vec<Value>| all.iter().all(Value::is_string);
+            if words.is_some_and(|words| !words.as_array().is_some_and(texts)) {
+                findings.wrong(
+                    format!(
+                        "{key} of container {} is no list of texts",
+                        container.name()
+                    ),
+                    "write one word in each line, numbers and true in quotes",
+                );
+            }
+        }
+    }
+}
+
+pub(super) fn names_are_given_once(pod: Pod<'_>, findings: &mut Findings) {
+    let containers = pod.containers().map(|one| text(one.value, "name"));
+    once("container", containers, findings);
+    let volumes = list(pod.spec, "volumes").map(|one| text(one, "name"));
+    once("volume", volumes, findings);
+    for container in pod.containers() {
+        if container.image().trim() != container.image() || container.image().is_empty() {
+            findings.wrong(
+                format!("container {} has no image", container.name()),
+                "name kube-apiserver's manifest, which kubeadm makes of it and the patches",
+            );
+        }
+    }
+}
+
+fn once<'a>(what: &str, names: impl Iterator<Item = Option<&'a str>>, findings: &mut Findings) {
+    let mut known = BTreeSet::new();
+    for name in names {
+        match name {
+            None | Some("") => findings.wrong(format!("a {what} has no name"), "write one"),
+            Some(name) if !is_label(name) => findings.wrong(
+                format!("{what} {name:?}: the name must be of small letters, digits and `-`"),
+                "change it, where it is used too",
+            ),
+            Some(name) if !known.insert(name) => findings.wrong(
+                format!("two {what}s are called {name}: the kubelet refuses the pod"),
+                "remove one, or give it another name",
+            ),
+            Some(_) => {}
+        }
+    }
+}
+
+fn is_label(name: &str) -> bool {
+    let allowed = |one: char| one.is_ascii_lowercase() || one.is_ascii_digit() || one == '-';
+    name.len() <= 63 && name.chars().all(allowed) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+pub(super) fn mounts_have_volumes(pod: Pod<'_>, findings: &mut Findings) {
+    for container in pod.containers() {
+        let mut paths = BTreeSet::new();
+        for mount in list(container.value, "volumeMounts") {
+            let name = text(mount, "name").unwrap_or_default();
+            if pod.volume(name).is_none() {
+                findings.wrong(
+                    format!(
+                        "container {} mounts the volume {name}, which is not declared",
+                        container.name()
+                    ),
+                    "add it below `volumes:`",
+                );
+            }
+            let path = text(mount, "mountPath").unwrap_or_default();
+            if path.is_empty() || !paths.insert(path) {
+                findings.wrong(
+                    format!(
+                        "container {} has no mountPath for {name}, or two mounts at {path:?}",
+                        container.name()
+                    ),
+                    "give each mount a path of its own",
+                );
+            }
+            let below = text(mount, "subPath").unwrap_or_default();
+            if below.starts_with('/') || below.split('/').any(|part| part == "..") {
+                findings.wrong(
+                    format!("subPath {below:?} of {name} must lead down from the volume"),
+                    "remove the first `/`, and each `..`",
+                );
+            }
+        }
+    }
+}
+
+pub(super) fn volumes_are_of_one_kind(pod: Pod<'_>, findings: &mut Findings) {
+    const TYPES: [&str; 8] = [
+        "",
+        "Directory",
+        "DirectoryOrCreate",
+        "File",
+        "FileOrCreate",
+        "Socket",
+        "CharDevice",
+        "BlockDevice",
+    ];
+    for volume in list(pod.spec, "volumes") {
+        let name = text(volume, "name").unwrap_or_default();
+        let kinds = volume.as_object().into_iter().flatten();
+        let kinds = kinds.filter(|(key, value)| *key != "name" && !value.is_null());
+        if kinds.count() > 1 {
+            findings.wrong(format!("volume {name} is of several kinds"), "keep one");
+        }
+        if let Some(host) = volume.get("hostPath").filter(|host| !host.is_null()) {
+            let path = text(host, "path").unwrap_or_default();
+            if path.is_empty() || path.split('/').any(|part| part == "..") {
+                findings.wrong(
+                    format!("volume {name} has the hostPath {path:?}"),
+                    "write the directory's path, without `..`",
+                );
+            }
+            if !TYPES.contains(&text(host, "type").unwrap_or_default()) {
+                findings.wrong(
+                    format!("volume {name} is a hostPath of an unknown type"),
+                    "write `type: Directory`",
+                );
+            }
+        }
+    }
+}
