@@ -228,9 +228,9 @@ impl Finder<'_, '_> {
         let Some((file, content)) = self.search("clouds-public")? else {
             let searched = self.searched("clouds-public");
             let message = format!(
-                "it has the rest of the entry taken from clouds-public.yaml, and there is none; \
+                "the rest of the entry comes from clouds-public.yaml, which does not exist; \
                  looked for {searched}; remove the line and write auth_url and the rest into the \
-                 entry itself (no vendors are built in)"
+                 entry itself (there are no built-in vendors)"
             );
             return Err(Diagnostic::new(location, message));
         };
@@ -314,6 +314,6 @@ impl Finder<'_, '_> {
 }
 
 const WITHOUT_USE_CLOUDS: &str = "has no effect: add `use-clouds = true` or remove it";
-const CLOUD_ALONE: &str = "who logs in is taken from clouds.yaml, all else from here; add \
-     `use-clouds = true` to have the rest from there too, or remove it";
+const CLOUD_ALONE: &str = "only the credentials are taken from clouds.yaml; add `use-clouds = \
+     true` to take the rest from there too, or remove it";
 const NO_CLOUD: &str = "there is no cloud in it; add one below `clouds:`";

@@ -25,7 +25,7 @@ pub(super) fn of_cloud_config(bytes: &[u8]) -> Option<Message> {
             ),
             FileType::Object => (
                 "a Kubernetes object in YAML",
-                "store what stands in its `stringData`, or in its `data` after `base64 -d`, in a \
+                "store the content of its `stringData`, or of its `data` after `base64 -d`, in a \
                  file of its own",
             ),
             FileType::Clouds => (
@@ -62,7 +62,7 @@ pub(super) fn of_clouds_yaml(bytes: &[u8]) -> Option<Message> {
     Some(format!("it is {found}; {fix}").into())
 }
 
-const STORE_PEM: &str = "store the block in a file and name that (a CA may be given as \
+const STORE_PEM: &str = "store the block in a file and write its path here (a CA may be given as \
      `cafilecontents`, in quotes and on one line, with `\\n` for each line break)";
 const SAVE_AS_UTF8: &str = "save it as UTF-8";
 const DECODE: &str =

@@ -19,7 +19,7 @@ pub(super) struct Raw {
     settings: BTreeMap<Key, Setting>,
 }
 
-/// One setting and where it is.
+/// One setting with its location.
 #[derive(Debug)]
 pub(super) struct Setting {
     pub(super) value: Value,
@@ -55,7 +55,7 @@ impl Value {
     }
 }
 
-/// A text that is not empty, and where it is.
+/// A text that is not empty, with its location.
 #[derive(Clone)]
 pub(super) struct Text {
     pub(super) text: String,

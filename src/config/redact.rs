@@ -65,7 +65,7 @@ pub fn name(text: &str) -> Redacted {
     }
 }
 
-/// The path of a file, as somebody has written it.
+/// The path of a file, as it is written.
 pub fn path(path: &Path) -> Redacted {
     let Some(text) = path.to_str() else {
         return described(&path.to_string_lossy());
@@ -159,8 +159,8 @@ fn described(text: &str) -> Redacted {
     }
 }
 
-/// An absolute path may pass directories with generated names; a relative one is a
-/// secret as easily as a path, so it must look like the name of a file.
+/// An absolute path may contain directories with generated names. A relative one can be
+/// a secret as easily as a path, so it must look like the name of a file.
 fn is_path(path: &Path) -> bool {
     let mut names = Vec::new();
     for component in path.components() {
@@ -195,7 +195,7 @@ const EXTENSIONS: [&str; 15] = [
     "txt", "yaml", "yml",
 ];
 
-/// A name that holds no secret although it need not consist of words: it is short, or
+/// A name that holds no secret, although it may not consist of words: it is short, or
 /// a UUID, or what is generated in it is short.
 fn is_harmless(name: &str) -> bool {
     if is_uuid(name) {

@@ -189,8 +189,9 @@ fn check_cache_age(
     let interval_text = format_duration(interval);
     if age <= interval {
         return Err(setting.diagnostic(format!(
-            "it must be longer than revalidate-interval ({interval_text}), else keys are wiped \
-             before they are confirmed; write at least twice as much, {twice}, or 0 for no limit"
+            "it must be longer than revalidate-interval ({interval_text}), otherwise keys are \
+             wiped before they are confirmed; write at least twice as much, {twice}, or 0 for no \
+             limit"
         )));
     }
     if age < interval * 2 {
@@ -267,7 +268,7 @@ const NO_KEY_ID: &str = "key-id is missing in [KeyManager]; write the UUID of th
 const NOT_A_DURATION: &str =
     "it is not a duration; write a number and its unit, such as 90s, 5m or 1h30m";
 const CA_FILE_WINS: &str = "has no effect: `ca-file` is used; remove one of the two";
-const VERIFICATION_OFF: &str = "CERTIFICATES ARE NOT VERIFIED: whoever can reach the network path \
-     can take the credentials and the key; set ca-file instead";
+const VERIFICATION_OFF: &str = "CERTIFICATES ARE NOT VERIFIED: anyone on the network path can \
+     read the credentials and the key; set ca-file instead";
 const VERIFICATION_ON: &str =
     "certificates are still verified; only the exact text `true` turns that off";

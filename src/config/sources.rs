@@ -166,9 +166,9 @@ fn named_but_unreadable(file: &Redacted, named_by: &Location, error: FileError) 
     } else {
         ""
     };
-    let stands = format!("{file} stands where the path of a file belongs");
+    let found = format!("found {file} where the path of a file is expected");
     if file.is_pem() {
-        let message = format!("{stands}; store it in a file and name that{inline}");
+        let message = format!("{found}; store it in a file and write its path here{inline}");
         return Diagnostic::new(named_by, message);
     }
     let error = match error {
@@ -178,8 +178,8 @@ fn named_but_unreadable(file: &Redacted, named_by: &Location, error: FileError) 
     Diagnostic::new(
         named_by,
         format!(
-            "{stands}, and {error}; correct the path, or if this is the content, store it in a \
-             file and name that{inline}"
+            "{found}, and {error}; correct the path, or if this is the content, store it in a \
+             file and write its path here{inline}"
         ),
     )
 }

@@ -65,7 +65,7 @@ impl Reader<'_> {
                 .find(|section| section.name().eq_ignore_ascii_case(name));
             match (section, value.get_ref()) {
                 (Some(section), _) if section.name() != name => {
-                    let message = format!("[{name}] must be spelt [{}]", section.name());
+                    let message = format!("[{name}] must be written [{}]", section.name());
                     return Err(self.error(offset, message));
                 }
                 (Some(section), DeValue::Table(table)) => self.read_section(section, table)?,
@@ -121,7 +121,7 @@ impl Reader<'_> {
     fn list(&self, key: Key, array: &DeArray<'_>) -> Result<Value, Diagnostic> {
         let texts = array.iter().map(|item| match item.get_ref() {
             DeValue::String(text) => Ok(text.clone().into_owned()),
-            found => Err(self.wrong_type(key, item.span().start, "an array of texts", found)),
+            found => Err(self.wrong_type(key, item.span().start, "an array of strings", found)),
         });
         texts.collect::<Result<_, _>>().map(Value::List)
     }
@@ -152,8 +152,8 @@ impl Reader<'_> {
     }
 }
 
-const SYNTAX: &str = "(texts stand in double quotes; a file in the Go plugin's own format must not \
-     be called *.toml)";
+const SYNTAX: &str = "(strings are in double quotes; the name of a file in the Go plugin's own \
+     format must not end in .toml)";
 
 fn outside_sections(name: &str) -> String {
     let meant = Key::all().find(|key| key.name() == name);
@@ -162,7 +162,7 @@ fn outside_sections(name: &str) -> String {
         None => "[Global] or [KeyManager]".to_owned(),
     };
     let name = redact::name(name);
-    format!("{name} stands outside every section; write it below {sections}")
+    format!("{name} is outside every section; write it below {sections}")
 }
 
 fn unknown_key(section: Section, name: &str) -> String {
@@ -188,15 +188,15 @@ fn in_order<'a, 'i>(
 
 fn expected(kind: Kind) -> &'static str {
     match kind {
-        Kind::Text | Kind::Word => "a text",
+        Kind::Text | Kind::Word => "a string",
         Kind::Flag | Kind::Switch => "true or false",
-        Kind::List => "an array of texts",
+        Kind::List => "an array of strings",
     }
 }
 
 fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
-        DeValue::String(_) => "a text",
+        DeValue::String(_) => "a string",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",
         DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date or time",

@@ -1,4 +1,5 @@
-//! The watcher: sees that files have changed, reads them, proposes what they say.
+//! The watcher: notices that files have changed, reads them, and proposes the new
+//! configuration.
 //!
 //! Run by `serve`. Directories are watched, never files: a file is replaced by renaming
 //! as often as it is written. Invariants: nothing is proposed that was not read twice

@@ -37,6 +37,7 @@ const LAYERS: &[(&str, u8)] = &[
     // Leaves.
     ("secret", 0),
     ("key_id", 0),
+    ("config::redact", 0),
     ("proto", 0),
     ("instruments", 0),
     ("chance", 0),

@@ -1,4 +1,4 @@
-//! What an entry of clouds.yaml may say, and what it means in a cloud-config.
+//! Entries of clouds.yaml, parsed into the terms of a cloud-config.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ impl Document {
     }
 }
 
-/// An entry: what it says, in the terms of a cloud-config.
+/// An entry, in the terms of a cloud-config.
 #[derive(Default)]
 pub(super) struct Entry {
     has_auth: bool,
@@ -138,7 +138,7 @@ impl Context<'_> {
         Ok(entry)
     }
 
-    /// Takes the fields of the table; of two for one key, the first one counts.
+    /// Takes the fields of the table; of two for one key, the first one wins.
     fn fill(
         &self,
         entry: &mut Entry,

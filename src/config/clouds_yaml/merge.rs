@@ -37,12 +37,12 @@ pub(in crate::config) fn merge(raw: &mut Raw, entry: Chosen, warnings: &mut Vec<
                 {
                     let reason = match &theirs {
                         Some(theirs) => format!(
-                            "{} says something else and counts, since {cloud} has who logs in \
-                             taken from there",
+                            "{} has another value and takes precedence, because {cloud} takes the \
+                             credentials from there",
                             theirs.location
                         ),
                         None => {
-                            format!("{cloud} has all that says who logs in taken from clouds.yaml")
+                            format!("{cloud} takes the credentials from clouds.yaml")
                         }
                     };
                     warnings.push(overruled(&ours, &reason));
@@ -54,7 +54,8 @@ pub(in crate::config) fn merge(raw: &mut Raw, entry: Chosen, warnings: &mut Vec<
             _ if !use_clouds => {}
             _ => match (raw.get(key), theirs) {
                 (Some(ours), Some(theirs)) if !same(ours, &theirs) => {
-                    let reason = format!("{} says something else and counts", ours.location);
+                    let reason =
+                        format!("{} has another value and takes precedence", ours.location);
                     warnings.push(overruled(&theirs, &reason));
                 }
                 (None, Some(theirs)) => raw.insert(key, theirs),

@@ -265,15 +265,15 @@ fn unused(setting: Option<&Text>, message: &'static str, warnings: &mut Vec<Diag
     warnings.extend(setting.map(|setting| setting.diagnostic(message)));
 }
 
-const NO_CREDENTIALS: &str = "there is nothing to log in with in [Global]; set \
+const NO_CREDENTIALS: &str = "[Global] has no credentials; set \
      application-credential-id and application-credential-secret, or username, password and \
      user-domain-name";
 const NO_USER: &str = "a password needs a user; set username or user-id in [Global]";
 const NO_USER_DOMAIN: &str = "a username needs its domain; set user-domain-name or user-domain-id \
-     in [Global] (domain-name and domain-id count only beside tenant-id, tenant-name or an \
-     application credential)";
+     in [Global] (domain-name and domain-id are used for the user only with tenant-id, \
+     tenant-name or an application credential)";
 const USER_DOMAIN_TWICE: &str = "the user's domain is given by id and by name; keep one of \
-     user-domain-id and user-domain-name (domain-id and domain-name stand in for them)";
+     user-domain-id and user-domain-name (domain-id and domain-name are used in their place)";
 const USER_ID_WITH_DOMAIN: &str = "a user-id takes no domain; remove user-domain-id and \
      user-domain-name, and write tenant-domain-id or tenant-domain-name in place of domain-id or \
      domain-name";
@@ -299,4 +299,4 @@ const CREDENTIAL_WINS: &str =
 const TOKEN_WINS: &str = "has no effect: `token` is used; remove one of the two";
 const TRUST_WINS: &str = "has no effect: a trust takes a password, not an application credential; \
      remove one of the two";
-const WITHOUT_TRUST: &str = "has no effect: it counts together with `trust-id` only";
+const WITHOUT_TRUST: &str = "has no effect: it is used only together with `trust-id`";

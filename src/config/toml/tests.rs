@@ -47,11 +47,13 @@ fn another_type_is_refused_with_how_to_write_it() {
     for (text, expected) in [
         (
             "[Global]\ntenant-id = 12345",
-            "2:13: [Global] tenant-id: it must be a text and is a number; write it in double quotes",
+            "2:13: [Global] tenant-id: it must be a string and is a number; write it in double \
+             quotes",
         ),
         (
             "[Global]\nuse-clouds = \"true\"",
-            "2:14: [Global] use-clouds: it must be true or false and is a text; write true or false \
+            "2:14: [Global] use-clouds: it must be true or false and is a string; write true or \
+             false \
              without quotes",
         ),
         (
@@ -61,17 +63,19 @@ fn another_type_is_refused_with_how_to_write_it() {
         ),
         (
             "[KeyManager]\nrevalidate-interval = 300",
-            "2:23: [KeyManager] revalidate-interval: it must be a text and is a number; write it in \
+            "2:23: [KeyManager] revalidate-interval: it must be a string and is a number; write \
+             it in \
              double quotes",
         ),
         (
             "[KeyManager]\ndecrypt-key-ids = \"a,b\"",
-            "2:19: [KeyManager] decrypt-key-ids: it must be an array of texts and is a text; write \
+            "2:19: [KeyManager] decrypt-key-ids: it must be an array of strings and is a string; \
+             write \
              decrypt-key-ids = [\"UUID\", \"UUID\"]",
         ),
         (
             "[KeyManager]\ndecrypt-key-ids = [\"a\", 1]",
-            "2:25: [KeyManager] decrypt-key-ids: it must be an array of texts and is a number; \
+            "2:25: [KeyManager] decrypt-key-ids: it must be an array of strings and is a number; \
              write decrypt-key-ids = [\"UUID\", \"UUID\"]",
         ),
         (
@@ -110,14 +114,14 @@ fn unknown_names_are_refused_with_what_was_meant() {
             "[Global]\nkey-id = \"x\"",
             "2:1: [Global] has no key key-id; did you mean [KeyManager] key-id?",
         ),
-        ("[global]", "1:2: [global] must be spelt [Global]"),
+        ("[global]", "1:2: [global] must be written [Global]"),
         (
             "username = \"x\"",
-            "1:1: username stands outside every section; write it below [Global]",
+            "1:1: username is outside every section; write it below [Global]",
         ),
         (
             "x = 1",
-            "1:1: x stands outside every section; write it below [Global] or [KeyManager]",
+            "1:1: x is outside every section; write it below [Global] or [KeyManager]",
         ),
     ] {
         assert_eq!(refusal(text), expected, "{text}");
@@ -189,7 +193,7 @@ proptest! {
         if let Err(error) = read_text(&pieces.concat()) {
             // A key may be called so, and then an error may name it.
             let text = error.to_string();
-            let is_name = text.contains(" has no key ") || text.contains(" stands outside every ");
+            let is_name = text.contains(" has no key ") || text.contains(" is outside every ");
             prop_assert!(is_name || !text.contains("hunter2"), "{}", text);
         }
     }

@@ -1,8 +1,8 @@
 //! Finds mounts through which changes can never be seen.
 //!
-//! A bind mount holds on to what it was made of. A single file that is replaced by
-//! renaming, as every tool does, stays the old one in the container; a directory that
-//! is deleted stays empty there, whatever is made anew under its name on the host.
+//! A bind mount keeps the file or directory that it was created with. A single file that
+//! is replaced by renaming, as every tool does, stays the old one in the container; a
+//! directory that is deleted stays empty there, even if it is created again on the host.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
