@@ -24,8 +24,8 @@ use crate::instruments::Instruments;
 use crate::kms::socket::SocketOptions;
 use crate::log::error_chain::ErrorChain;
 use crate::log::{self, LogLevel};
-use crate::serve::signals;
 use crate::serve::{self, App, ServeOptions, StartError};
+use crate::serve::{signals, systemd};
 
 use arguments::{Check, Cli, Command, Probe, Rotate, Serve, StatusArgs};
 use check::{Called, Served, Step};
@@ -178,8 +178,21 @@ fn run_serve(serve: &Serve) -> ExitCode {
         match App::build(options, instruments).await {
             Ok(mut app) => {
                 audit = app.audit_writer();
-                let (shutdown, hangups) = signals.split();
-                match app.run(shutdown, hangups).await {
+                let (signal, hangups) = signals.split();
+                let shutdown = async {
+                    signal.await;
+                    systemd::report_stopping();
+                };
+                let keyring = app.keyring();
+                let is_alive = async |timeout| {
+                    let answer = probe::probe(&serve.socketpath, Depth::Live, timeout).await;
+                    answer.is_ok()
+                };
+                let outcome = tokio::select! {
+                    outcome = app.run(shutdown, hangups) => outcome,
+                    never = systemd::report(&keyring, is_alive) => match never {},
+                };
+                match outcome {
                     Ok(()) => ExitCode::SUCCESS,
                     Err(error) => {
                         serve::log_end(&error);

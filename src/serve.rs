@@ -4,6 +4,7 @@
 
 mod hardening;
 pub mod signals;
+pub mod systemd;
 
 use std::convert::Infallible;
 use std::future::Future;

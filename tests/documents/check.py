@@ -28,7 +28,7 @@ FOREIGN = {"barbican-kms-plugin", "apt-get", "awk", "cargo", "cat", "clusterctl"
            "install", "jq", "kubeadm", "kubectl", "kustomize", "ls", "mkdir", "mv", "openstack",
            "printf", "rm", "sed", "ssh", "sudo", "systemctl", "tar", "man", "watch", "etcdctl",
            "chmod", "buildah", "nerdctl", "python3", "journalctl", "scp", "rsync", "sha256sum",
-           "umask", "while", "done", "do"}
+           "umask", "while", "done", "do", "systemd-sysusers", "systemd-creds", "systemd-analyze"}
 # Words that may stand before a command.
 BEFORE = {"sudo", "nice", "exec", "if", "then", "!", "$"}
 problems = []

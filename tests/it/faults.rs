@@ -128,9 +128,9 @@ async fn a_fault_of_barbican_that_stays_is_named_and_ends_with_its_cause() {
             "end of file before message length reached",
         ),
         (
-            "StayOversize",
-            Fault::Oversize(5000),
-            "longer than 4096 bytes",
+            "Stay404",
+            Fault::Status(404),
+            "this is not Barbican's answer",
         ),
         ("StayHtml", Fault::ContentType("text/html"), "text/html"),
         (
@@ -211,16 +211,23 @@ async fn a_server_that_names_a_time_is_left_alone_however_many_calls_come() {
 }
 
 #[tokio::test]
-async fn a_payload_a_little_too_long_is_no_key() {
-    let (proxy, place) = behind_barbican("StayOneMore", "").await;
-    proxy.inject(Fault::Oversize(1));
-    let mut sidecar = place.start();
-    let client = sidecar.client().await;
-    sidecar
-        .unavailable(&client, "the secret is not an AES key")
-        .await;
-    let said = text(&sidecar.logged("key not loaded").await, "message");
-    assert!(said.contains("33 bytes"), "{said}");
+async fn a_payload_that_is_too_long_is_no_key() {
+    let longer = [
+        ("StayOneMore", 1, "33 bytes"),
+        ("StayOversize", 5000, "more than 4096 bytes"),
+    ];
+    at_once(longer.into_iter().map(|(region, more, length)| async move {
+        let (proxy, place) = behind_barbican(region, "").await;
+        proxy.inject(Fault::Oversize(more));
+        let mut sidecar = place.start();
+        let client = sidecar.client().await;
+        sidecar
+            .unavailable(&client, "the secret is not an AES key")
+            .await;
+        let said = text(&sidecar.logged("key not loaded").await, "message");
+        assert!(said.contains(length), "{said}");
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -228,14 +235,18 @@ async fn no_fault_takes_a_held_key_away() {
     let faults = vec![
         ("HeldReset", Fault::Reset, "WARN"),
         ("HeldTruncated", Fault::Truncated, "WARN"),
-        ("HeldOversize", Fault::Oversize(5000), "WARN"),
         ("HeldHtml", Fault::ContentType("text/html"), "WARN"),
         ("Held429", Fault::Status(429), "WARN"),
         ("Held500", Fault::Status(500), "WARN"),
         ("Held503", Fault::RetryAfter(503, 30), "WARN"),
+        // What stands in front of Barbican knows nothing about keys.
+        ("Held401", Fault::Status(401), "WARN"),
+        ("Held403", Fault::Status(403), "WARN"),
+        ("Held404", Fault::Status(404), "WARN"),
         // These are not outages: somebody has to act.
-        ("Held403", Fault::Status(403), "ERROR"),
-        ("Held404", Fault::Status(404), "ERROR"),
+        ("HeldDenied", Fault::OfBarbican(403), "ERROR"),
+        ("HeldGone", Fault::OfBarbican(404), "ERROR"),
+        ("HeldOversize", Fault::Oversize(5000), "ERROR"),
         ("HeldAltered", Fault::Altered, "ERROR"),
         ("HeldOneMore", Fault::Oversize(1), "ERROR"),
     ];

@@ -9,7 +9,9 @@ use barbican_kms::keyring::{FetchError, KeySource};
 use barbican_kms::openstack::{Error, OpenStack, SetupError, Timing, Trust};
 use tokio::task::JoinSet;
 
-use crate::support::cloud::{KEY, KEY_ID, PASSWORD, Recorder, client, cloud, key_id, quick, reads};
+use crate::support::cloud::{
+    KEY, KEY_ID, PASSWORD, Recorder, client, cloud, key_id, quick, reads, refused,
+};
 use crate::support::server::{Received, Reply, Server};
 
 fn logins(server: &Server) -> usize {
@@ -412,7 +414,7 @@ async fn metadata_that_may_not_be_read_costs_no_login() {
         let server = Recorder::default()
             .start_with(None, move |request| {
                 let payload = request.target.ends_with("/payload");
-                (request.method == "GET" && !payload).then(|| Reply::status(status))
+                (request.method == "GET" && !payload).then(|| refused(status))
             })
             .await;
         let client = client(&server.base());

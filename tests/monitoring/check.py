@@ -5,7 +5,7 @@
    conventions (it is silent);
  - both forms of the metrics are parsed by Prometheus' own Python client, and say the same;
  - every metric, label and label value that rules and dashboard name is one that the
-   sidecar shows; README names every metric;
+   sidecar shows; REFERENCE.md names every metric;
  - every alert has its entry in the runbook, whose tables have the words that there are;
  - the patches that switch metrics on say what the base patch says, and more.
 """
@@ -105,12 +105,12 @@ def check_names(known, rules):
     for file, text in (("dashboard.json", dashboard), ("rules.yaml", rules)):
         for name in sorted(set(NAME.findall(text)) - set(known) - {"barbican_kms"}):
             problems.append(f"{file}: there is no metric {name}")
-    named = set(NAME.findall((TOP / "README.md").read_text()))
+    named = set(NAME.findall((SHIPPED / "REFERENCE.md").read_text()))
     short = {re.sub(r"_(bucket|sum|count)$", "", name) for name in known}
     for name in sorted(short - named):
-        problems.append(f"README.md: the metrics table lacks {name}")
+        problems.append(f"REFERENCE.md: the metrics table lacks {name}")
     for name in sorted(named - short - set(known)):
-        problems.append(f"README.md: there is no metric {name}")
+        problems.append(f"REFERENCE.md: there is no metric {name}")
     panels = json.loads(dashboard)["panels"]
     if len({panel["id"] for panel in panels}) != len(panels):
         problems.append("dashboard.json: an id stands twice")

@@ -139,15 +139,20 @@ fn payload(status: u16, base: &str) -> Reply {
             .header("Content-Type", "application/octet-stream")
             .body(KEY),
         302 => Reply::status(302).header("Location", format!("{base}/km2/v1/secrets/x/payload")),
-        status => {
-            let body = json!({"code": status, "title": "t", "description": "d"});
-            let reply = Reply::status(status).body(body.to_string());
-            if status == 401 {
-                return reply.header("WWW-Authenticate", "Keystone uri=\"http://keystone\"");
-            }
-            reply
-        }
+        status => refused(status),
     }
+}
+
+/// As Barbican refuses, and for 401 Keystone's middleware before it.
+pub(crate) fn refused(status: u16) -> Reply {
+    if status == 401 {
+        let body = json!({"error": {"code": status, "title": "t", "message": "m"}});
+        return Reply::status(status)
+            .header("WWW-Authenticate", "Keystone uri=\"http://keystone\"")
+            .body(body.to_string());
+    }
+    let body = json!({"code": status, "title": "t", "description": "d"});
+    Reply::status(status).body(body.to_string())
 }
 
 fn nth(sequence: &[u16], at: usize) -> u16 {

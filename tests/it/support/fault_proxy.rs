@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     ContentType(&'static str),
     /// The server is not asked; this status comes.
     Status(u16),
+    /// The server is not asked; this status comes as Barbican would say it.
+    OfBarbican(u16),
     /// This status, and `Retry-After` with so many seconds.
     RetryAfter(u16, u32),
     /// A bit of the body is another one.
@@ -123,6 +125,10 @@ fn spoil(fault: &Fault, real: impl FnOnce() -> Vec<u8>) -> Reply {
             Reply::Bytes([head.as_bytes(), &body].concat())
         }
         Fault::Status(status) => Reply::status(*status).body("the proxy's fault"),
+        Fault::OfBarbican(status) => {
+            let body = serde_json::json!({"code": status, "title": "t", "description": "d"});
+            Reply::status(*status).body(body.to_string())
+        }
         Fault::RetryAfter(status, seconds) => Reply::status(*status).header("Retry-After", seconds),
         Fault::Altered => {
             let (head, mut body) = parts(&real());
