@@ -1,280 +1,43 @@
-//! What the sidecar is told to do: typed settings, and how files become them.
+//! The configuration: typed settings, and how files become them.
 //!
-//! [`Live`] is everything the cloud-config says; all of it can change while the
+//! [`Live`] is everything that the cloud-config says; all of it can change while the
 //! process runs. What needs a restart is on the command line only, see `ServeOptions` in
-//! `serve`. Raw file structures stay inside the modules that read them: a value of
-//! these types has been checked.
+//! `serve`. Three parts, from the bottom up:
+//!
+//! - `settings`: what a configuration means, checked.
+//! - The reader of the cloud-config, [`load()`]. The dialects `gcfg` and `toml` and the
+//!   entry of `clouds_yaml` become `raw`, what the files say; `resolve` turns that into
+//!   settings. Every error and warning is a [`Diagnostic`], which shows no more of a
+//!   value than [`redact`] allows.
+//! - [`watch`], which reads the files again when they change, by [`files`].
 
-mod certificates;
-mod cloud_config;
 mod clouds_yaml;
-mod duration;
-mod error;
+mod diagnostic;
+mod environment;
+mod file_type;
 pub mod files;
-mod form;
 mod gcfg;
-mod identity;
 mod key;
 mod load;
-mod odd_marks;
-mod place;
+mod location;
 mod raw;
-mod refusal;
-pub mod shown;
+pub mod redact;
+mod resolve;
+mod settings;
 mod sources;
-mod toml_file;
-mod url;
-mod warning;
+mod toml;
+mod typography;
 pub mod watch;
 mod yaml;
 
-pub use certificates::CertificateError;
-pub use clouds_yaml::{CloudsError, EntryDoubt};
-pub(crate) use duration::parse_duration;
-pub use error::{ConfigError, FileError, LoadError};
-pub use form::Form;
-pub use gcfg::{GcfgError, Problem as GcfgProblem};
+pub use diagnostic::Diagnostic;
+pub use environment::Environment;
 pub use key::{Key, Section};
-pub use load::{Environment, Loaded, is_toml, load};
-pub use odd_marks::OddMarks;
-pub use place::{Place, Position};
-pub use refusal::Refusal;
-pub use sources::{Content, ReadFile};
-pub use toml_file::{TomlError, TomlProblem};
-pub(crate) use url::escaped_url;
-pub use warning::{Ineffective, Warning};
-pub use yaml::YamlProblem;
+pub use load::{LoadError, Loaded, is_toml, load};
+pub(crate) use resolve::{escaped_url, parse_duration};
+pub use settings::{
+    ClientCertificate, Cloud, Domain, Identity, Interface, Live, Proxy, Ring, Roots, Scope, Tls,
+    User,
+};
+pub use sources::{Content, FileError, ReadFile};
 pub(crate) use yaml::{parse_first_json as parse_first_yaml, parse_json as parse_yaml};
-
-use std::fmt;
-use std::time::Duration;
-
-use sha2::{Digest as _, Sha256};
-
-use crate::key_id::KeyId;
-use crate::secret::{Password, PrivateKeyPem, Token};
-
-/// Everything that a cloud-config and the files that it names say.
-///
-/// Equality decides whether a changed file changes anything, so the contents of
-/// certificates and keys are part of it, not their paths.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Live {
-    /// How to reach OpenStack.
-    pub cloud: Cloud,
-    /// Which keys to hold and how.
-    pub ring: Ring,
-}
-
-impl Live {
-    /// Tells configurations apart without telling what they say: nodes with the same
-    /// settings and version show the same. Secrets are not part of it.
-    pub fn digest(&self) -> String {
-        // Secrets print as "redacted", so what is printed is what may be known.
-        let digest = Sha256::digest(format!("{self:?}"));
-        let bytes = digest.iter().take(DIGEST_BYTES);
-        bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-    }
-}
-
-/// Enough of a SHA-256 to tell a handful of configurations apart.
-const DIGEST_BYTES: usize = 8;
-
-/// How to reach Keystone and Barbican, and as whom.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Cloud {
-    /// Keystone's base, `http` or `https`, whose path ends in `/v3` without a
-    /// slash.
-    pub keystone: http::Uri,
-    /// Who logs in, and how that is proved.
-    pub identity: Identity,
-    /// What the token is asked to be good for.
-    pub scope: Scope,
-    /// Only catalog endpoints of this region (by `region` or `region_id`).
-    pub region: Option<String>,
-    /// Which of the catalog's interfaces is used.
-    pub interface: Interface,
-    /// How HTTPS servers are verified and how we identify ourselves to them.
-    pub tls: Tls,
-    /// Proxies from the environment.
-    pub proxy: Proxy,
-}
-
-/// The `identity` part of a Keystone login.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// Method `password`.
-    Password {
-        /// Whose password.
-        user: User,
-        /// The password.
-        password: Password,
-    },
-    /// Method `application_credential`, named by its id.
-    ApplicationCredentialId {
-        /// The credential's id.
-        id: String,
-        /// Its secret.
-        secret: Password,
-    },
-    /// Method `application_credential`, named by its owner and name.
-    ApplicationCredentialName {
-        /// The credential's name.
-        name: String,
-        /// Its owner.
-        user: User,
-        /// Its secret.
-        secret: Password,
-    },
-    /// Method `token`.
-    Token(Token),
-}
-
-/// A Keystone user.
-#[derive(Debug, PartialEq, Eq)]
-pub enum User {
-    /// By id, which is unique in all domains.
-    Id(String),
-    /// By name within a domain.
-    Name {
-        /// The user's name.
-        name: String,
-        /// The user's domain.
-        domain: Domain,
-    },
-}
-
-/// A Keystone domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Domain {
-    /// By id.
-    Id(String),
-    /// By name.
-    Name(String),
-}
-
-/// The `scope` part of a Keystone login.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// No scope is sent: what the identity itself carries (an application
-    /// credential's project), or none.
-    Unscoped,
-    /// A project by its id.
-    ProjectId(String),
-    /// A project by its name within a domain.
-    ProjectName {
-        /// The project's name.
-        name: String,
-        /// The project's domain.
-        domain: Domain,
-    },
-    /// A domain.
-    Domain(Domain),
-    /// A trust (OS-TRUST), by its id.
-    Trust(String),
-}
-
-/// An interface of the service catalog.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Interface {
-    /// `public`, the default.
-    #[default]
-    Public,
-    /// `internal`.
-    Internal,
-    /// `admin`.
-    Admin,
-}
-
-impl Interface {
-    /// The word that the catalog uses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Public => "public",
-            Self::Internal => "internal",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// Settings for HTTPS.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// Which certificate authorities are trusted.
-    pub roots: Roots,
-    /// Our own certificate, where the servers ask for one.
-    pub client: Option<ClientCertificate>,
-    /// False turns verification off altogether.
-    pub verify: bool,
-}
-
-/// Certificate authorities.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Roots {
-    /// The host's store, or the bundled ones where the host has none.
-    Host,
-    /// Those of `ca-file` and nothing else, as the Go plugin does: the
-    /// `CERTIFICATE` blocks in DER form, at least one.
-    Only(Vec<Vec<u8>>),
-}
-
-/// A client certificate with its private key.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate chain in PEM form.
-    pub chain_pem: Vec<u8>,
-    /// The private key in PEM form.
-    pub key_pem: PrivateKeyPem,
-}
-
-/// Proxies, as Go's net/http reads them from the environment: `HTTP_PROXY`,
-/// `HTTPS_PROXY`, `NO_PROXY` in upper or lower case, and never `ALL_PROXY`.
-///
-/// A proxy URL may carry a password, so none of it is printed; of the exceptions what may
-/// be shown.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Proxy {
-    /// For `http` URLs; empty for none.
-    pub http: String,
-    /// For `https` URLs; empty for none.
-    pub https: String,
-    /// Hosts that are reached directly.
-    pub no_proxy: String,
-}
-
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts = self.no_proxy.split(',').map(|entry| {
-            let (host, bits) = entry.split_once('/').unwrap_or((entry, ""));
-            format!("{}/{}", shown::host(host.trim()), shown::name(bits))
-        });
-        f.debug_struct("Proxy")
-            .field("http", &!self.http.is_empty())
-            .field("https", &!self.https.is_empty())
-            .field("no_proxy", &hosts.collect::<Vec<_>>())
-            .finish()
-    }
-}
-
-/// The keys to hold, and the rules for using them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ring {
-    /// The key that Encrypt uses.
-    pub write: KeyId,
-    /// Further keys that Decrypt may use, in the order of the file, without
-    /// duplicates and without the write key.
-    pub decrypt: Vec<KeyId>,
-    /// Whether Decrypt refuses data without an authentication tag.
-    pub require_authentication: bool,
-    /// How often each held key is confirmed with Barbican, before jitter.
-    pub revalidate_interval: Duration,
-    /// How long a key may go unconfirmed before it is wiped; `None` for ever.
-    pub max_cache_age: Option<Duration>,
-}
-
-impl Ring {
-    /// Every key of the ring, the write key first.
-    pub fn ids(&self) -> impl Iterator<Item = KeyId> + '_ {
-        std::iter::once(self.write).chain(self.decrypt.iter().copied())
-    }
-}

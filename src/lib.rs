@@ -12,8 +12,8 @@
 //! core      keyring (Keyring: the readers; refresh::Refresher: the single writer)
 //! pure      envelope   keyring::snapshot, ::schedule   config   audit
 //!           no I/O, no async, no clock
-//! leaves    secret   key_id   instruments   chance   proto   log::error_chain,
-//!           ::throttle, ::background
+//! leaves    secret   key_id   instruments   chance   proto   config::redact
+//!           log::error_chain, ::throttle, ::background
 //! ```
 //!
 //! Only `cli` and `serve` may name several edges. Edges never use each other, but for

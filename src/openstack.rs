@@ -36,7 +36,7 @@ pub use proxy::ProxyError;
 pub use retry::Timing;
 pub use tls::{TlsError, Trust};
 
-use crate::config::{Cloud, Domain, Identity, Interface, Scope, User, shown};
+use crate::config::{Cloud, Domain, Identity, Interface, Scope, User, redact};
 use crate::instruments::Instruments;
 use crate::key_id::KeyId;
 use crate::keyring::{FetchError, KeySource};
@@ -99,7 +99,7 @@ impl OpenStack {
             Identity::Token(token) => token.expose_text(),
         };
         // A server may repeat whom it was asked about; a secret can stand in any field.
-        let named = named(cloud).filter(|text| !shown::is_public(text));
+        let named = named(cloud).filter(|text| !redact::is_public(text));
         let redactor = excerpt::Redactor::new(proxies.secrets().chain([own]).chain(named));
         let connector = connect::Connector::new(tls, proxies, timing.connect)?;
         let keystone = keystone::Keystone::new(cloud).ok_or(SetupError::Url)?;
@@ -142,7 +142,7 @@ impl OpenStack {
             Some(proxy) => proxy.to_owned(),
             None => format!("{host}:{port}"),
         };
-        let shown = shown::host(&first).to_string();
+        let shown = redact::host(&first).to_string();
         let limit = self.timing.connect;
         let found = tokio::time::timeout(limit, addresses_of(&first)).await;
         let problem = match found {

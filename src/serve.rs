@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use crate::audit::{self, Trail, writer};
 use crate::chance::Chance;
 use crate::config::files;
-use crate::config::shown;
+use crate::config::redact;
 use crate::config::watch::Watcher;
 use crate::config::{Cloud, Environment, LoadError};
 use crate::instruments::Instruments;
@@ -118,8 +118,8 @@ impl App {
         );
         info!(
             version = env!("CARGO_PKG_VERSION"),
-            socket = %shown::path(listener.path()),
-            keystone = %shown::url(&live.cloud.keystone),
+            socket = %redact::path(listener.path()),
+            keystone = %redact::url(&live.cloud.keystone),
             write_key_id = %live.ring.write,
             write_key_id_hash = live.ring.write.sha256_label(),
             keys = live.ring.ids().count(),

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tracing::{error, info};
 
 use super::{Entries, Entry, Note, Outcome};
-use crate::config::shown;
+use crate::config::redact;
 use crate::log::background::{Lines, Worker};
 use crate::log::throttle::{LogThrottle, REPEAT_INTERVAL};
 
@@ -101,7 +101,7 @@ impl Log {
         if self.file.is_none() {
             match open(&self.path) {
                 Ok(file) => {
-                    info!(file = %shown::path(&self.path), "audit log opened");
+                    info!(file = %redact::path(&self.path), "audit log opened");
                     self.lines = Lines::after(ends_within_a_line(&file, &self.path));
                     self.file = Some(file);
                 }
@@ -136,7 +136,7 @@ impl Log {
             .is_some()
         {
             info!(
-                file = %shown::path(&self.path), dropped,
+                file = %redact::path(&self.path), dropped,
                 "the audit log is written again"
             );
         }
@@ -149,7 +149,7 @@ impl Log {
             .is_some()
         {
             error!(
-                file = %shown::path(&self.path), dropped = self.dropped,
+                file = %redact::path(&self.path), dropped = self.dropped,
                 "the audit log cannot be written, calls are served without it: {error}; mend the \
                  directory, its permissions or the space, it is tried again"
             );

@@ -21,7 +21,7 @@ use http::{StatusCode, Uri};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::config::{self, Environment, Live, Loaded, files, shown};
+use crate::config::{self, Environment, Live, Loaded, files, redact};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
 use crate::openstack::{CredentialEnd, Endpoint, Error, OpenStack, Session, Timing};
@@ -111,7 +111,7 @@ impl Walk<'_> {
         };
         let found = format!(
             "{}, {}, {} key{}, {} file{}",
-            shown::path(path),
+            redact::path(path),
             identity(&live.cloud.identity),
             live.ring.ids().count(),
             plural(live.ring.ids().count()),
@@ -149,7 +149,7 @@ impl Walk<'_> {
             .proxy(url)
             .map(|proxy| format!(" (proxy {proxy})"))
             .unwrap_or_default();
-        let host = shown::host(url.host().unwrap_or_default());
+        let host = redact::host(url.host().unwrap_or_default());
         self.pass(
             &name,
             format!("{host}{via} is {}", addresses.join(", ")),

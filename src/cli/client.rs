@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use crate::config::shown;
+use crate::config::redact;
 use crate::proto::v2::key_management_service_client::KeyManagementServiceClient;
 
 /// What kube-apiserver sends as `:authority` from 1.32 on; paths are refused by h2.
@@ -28,7 +28,7 @@ const ORIGIN: &str = "http://localhost";
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("{}: nobody answers on the socket", shown::path(path))]
+    #[error("{}: nobody answers on the socket", redact::path(path))]
     Connect {
         /// The socket.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// Somebody listens who does not speak HTTP/2.
-    #[error("{}: what listens here does not speak gRPC", shown::path(path))]
+    #[error("{}: what listens here does not speak gRPC", redact::path(path))]
     Protocol {
         /// The socket.
         path: PathBuf,

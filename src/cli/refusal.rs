@@ -2,7 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::config::shown;
+use crate::config::redact;
 
 /// A flag's value may be a secret in the wrong place, as a value of a file may be.
 pub(super) fn without_values(mut error: clap::Error) -> clap::Error {
@@ -15,8 +15,8 @@ pub(super) fn without_values(mut error: clap::Error) -> clap::Error {
         };
         let bare = text.trim_start_matches('-');
         let number = bare.len() < SHORT_NUMBER && bare.chars().all(|c| c.is_ascii_digit());
-        let value = shown::name(bare);
-        if value.is_described() && !number && !text.is_empty() {
+        let value = redact::name(bare);
+        if value.is_redacted() && !number && !text.is_empty() {
             error.insert(kind, ContextValue::String(value.to_string()));
             // These repeat it.
             error.insert(ContextKind::Suggested, ContextValue::None);

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, Environment, Identity, Live, LoadError, files, shown};
+use crate::config::{self, Environment, Identity, Live, LoadError, files, redact};
 use crate::key_id::KeyId;
 
 /// A plan for one cluster.
@@ -156,7 +156,7 @@ impl Plan {
              {}\n   \
              Delete the old one when every node has passed step 1.\n",
             self.access_rules(),
-            shown::path(&self.file),
+            redact::path(&self.file),
         )
     }
 }
@@ -166,10 +166,10 @@ impl fmt::Display for Plan {
         let old = self.live.ring.write.to_string();
         let old_hash = self.live.ring.write.sha256_label();
         let (next, next_hash) = (self.next(), self.next_hash());
-        let file = shown::path(&self.file);
+        let file = redact::path(&self.file);
         let status = format!(
             "barbican-kms status --socketpath {}",
-            shown::path(&self.socket)
+            redact::path(&self.socket)
         );
         writeln!(f, "Rotation from {old}\n           to {next}\n")?;
         if self.next.is_none() {

@@ -1,58 +1,58 @@
-//! clouds.yaml and the files around it: where they are looked for, and which
+//! clouds.yaml and the files around it: where they are searched for, and which
 //! entry counts.
 //!
-//! Called by [`super::load()`] for `use-clouds` or `cloud`. What an entry may say is in
-//! [`entry`], what comes of it in [`merge`]. The search is the Go plugin's, but a file
-//! that is named must exist, and secure.yaml counts for an entry that was not named as
-//! well.
+//! Called by [`super::load()`] for `use-clouds` or `cloud`. [`entry`] parses an entry,
+//! [`merge`] combines it with the cloud-config. The search is the Go plugin's, with two
+//! differences: a file that is named must exist, and secure.yaml counts also for an
+//! entry that is not named.
 
-mod doubts;
 mod entry;
-mod error;
+mod fields;
 mod merge;
+mod unknown_keys;
 
-pub use doubts::EntryDoubt;
-pub use error::CloudsError;
 pub(super) use merge::{Chosen, merge};
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use entry::{Document, Entry};
 
-use super::error::ConfigError;
-use super::form;
+use super::diagnostic::Diagnostic;
+use super::environment::Environment;
 use super::key::Key;
-use super::load::Environment;
-use super::place::Place;
+use super::location::Location;
 use super::raw::{Raw, Setting, Value};
-use super::shown::{self, Shown};
 use super::sources::{Content, Sources};
-use super::warning::{Ineffective, Warning};
+use super::{file_type, redact};
 
 /// Reads the settings that clouds.yaml adds to those of a cloud-config.
 ///
-/// Without `use-clouds`, the Go plugin looks for them all the same as soon as `cloud` is
-/// set; where there is no file, it does not start, and here the cloud-config counts alone.
+/// As in the Go plugin, `cloud` alone is enough to look for them. Where there is no
+/// clouds.yaml then, the Go plugin does not start; here the cloud-config counts alone.
 ///
 /// # Errors
-/// When there is no file, no entry, or when a file cannot be read.
+/// When there is no file or no entry, or when a file cannot be read.
 pub(super) fn read(
     raw: &Raw,
     environment: &Environment,
     sources: &mut Sources<'_>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Option<Chosen>, ConfigError> {
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Option<Chosen>, Diagnostic> {
     let use_clouds = raw.flag(Key::UseClouds);
-    let named_by = raw.get(Key::Cloud).map(|setting| setting.place.clone());
+    let named_by = raw.get(Key::Cloud).map(|setting| setting.location.clone());
     let clouds_file = raw.get(Key::CloudsFile).filter(|setting| {
         if !use_clouds {
-            warnings.push(without_use_clouds(setting.place.clone()));
+            warnings.push(Diagnostic::new(&setting.location, WITHOUT_USE_CLOUDS));
         }
         use_clouds
     });
     let flag = raw.get(Key::UseClouds).filter(|_| use_clouds);
-    let Some(place) = flag.or(raw.get(Key::Cloud)).map(|flag| flag.place.clone()) else {
+    let Some(location) = flag
+        .or(raw.get(Key::Cloud))
+        .map(|flag| flag.location.clone())
+    else {
         return Ok(None);
     };
     let mut finder = Finder {
@@ -60,20 +60,20 @@ pub(super) fn read(
         sources,
         warnings,
         word: if use_clouds { "use-clouds" } else { "cloud" },
-        place,
+        location,
     };
-    let named = clouds_file.map(|setting| (text(setting), setting.place.clone()));
+    let named = clouds_file.map(|setting| (text(setting), setting.location.clone()));
     let clouds = match finder.clouds(named)? {
         Some(clouds) => clouds,
-        None if use_clouds => return Err(finder.no_file("clouds.yaml")),
+        None if use_clouds => return Err(finder.no_file()),
         None => {
-            let place = finder.place;
-            warnings.push(without_use_clouds(place));
+            let warning = Diagnostic::new(&finder.location, WITHOUT_USE_CLOUDS);
+            warnings.push(warning);
             return Ok(None);
         }
     };
     let wanted = match raw.get(Key::Cloud) {
-        Some(setting) => Some((text(setting), setting.place.clone())),
+        Some(setting) => Some((text(setting), setting.location.clone())),
         None => environment
             .cloud
             .clone()
@@ -82,8 +82,8 @@ pub(super) fn read(
     let secure = finder.secure()?;
 
     let (name, mut entry) = choose(clouds, wanted, secure.as_ref())?;
-    if let Some((profile, place)) = entry.profile() {
-        let public = finder.public(&profile, place)?;
+    if let Some((profile, location)) = entry.profile() {
+        let public = finder.public(&profile, location)?;
         entry = entry.or(public);
     }
     if let Some(mut secure) = secure
@@ -92,15 +92,14 @@ pub(super) fn read(
         entry = overriding.or(entry);
     }
     if !entry.has_auth() {
-        return Err(CloudsError::NoAuth {
-            file: name.file,
-            name: shown::name(&name.name),
-        }
-        .into());
+        let name_shown = redact::name(&name.name);
+        let message =
+            format!("cloud {name_shown} has no `auth:`; add it with auth_url and credentials");
+        return Err(Diagnostic::of_file(&name.file, message));
     }
-    warnings.append(&mut entry.take_doubts());
-    if let Some(place) = named_by.clone().filter(|_| !use_clouds) {
-        warnings.push(Warning::CloudAlone(place));
+    warnings.append(&mut entry.take_warnings());
+    if let Some(location) = named_by.clone().filter(|_| !use_clouds) {
+        warnings.push(Diagnostic::new(location, CLOUD_ALONE));
     }
     Ok(Some(Chosen {
         settings: entry.into_settings(environment.home.as_deref()),
@@ -109,14 +108,7 @@ pub(super) fn read(
     }))
 }
 
-fn without_use_clouds(place: Place) -> Warning {
-    Warning::Ineffective {
-        place,
-        reason: Ineffective::WithoutUseClouds,
-    }
-}
-
-/// The name of an entry, and the file that it stands in.
+/// The name of an entry, and the file that it is in.
 struct EntryName {
     file: PathBuf,
     name: String,
@@ -126,44 +118,62 @@ struct EntryName {
 /// only one of secure.yaml, which then has to hold all of it.
 fn choose(
     mut clouds: Document,
-    wanted: Option<(String, Place)>,
+    wanted: Option<(String, Location)>,
     secure: Option<&Document>,
-) -> Result<(EntryName, Entry), ConfigError> {
+) -> Result<(EntryName, Entry), Diagnostic> {
     let only = |entries: &BTreeMap<String, Entry>| {
         let mut names = entries.keys().cloned();
         names.next().filter(|_| names.next().is_none())
     };
     let file = clouds.file.clone();
-    let (wanted, place) = wanted.unzip();
+    let (wanted, location) = wanted.unzip();
     let Some(name) = wanted.or_else(|| only(&clouds.entries)) else {
         if let Some(name) = secure.and_then(|secure| only(&secure.entries)) {
             return Ok((EntryName { file, name }, Entry::default()));
         }
-        let names = shown_names(&clouds.entries);
-        return Err(if names.is_empty() {
-            CloudsError::NoCloud { file }.into()
-        } else {
-            CloudsError::SeveralClouds { file, names }.into()
-        });
+        if clouds.entries.is_empty() {
+            return Err(Diagnostic::of_file(&file, NO_CLOUD));
+        }
+        let names = redacted_names(&clouds.entries);
+        let message = format!(
+            "there are several clouds ({names}); name one with `cloud = NAME` in [Global] or with \
+             OS_CLOUD"
+        );
+        return Err(Diagnostic::of_file(&file, message));
     };
     let in_secure = || secure.is_some_and(|secure| secure.entries.contains_key(&name));
     let entry = match clouds.entries.remove(&name) {
         Some(entry) => entry,
         None if clouds.entries.is_empty() && in_secure() => Entry::default(),
         None => {
-            let names = shown_names(&clouds.entries);
-            // Only a name that somebody has given can be missing.
-            return Err(match place.map(Box::new) {
-                Some(place) => CloudsError::NoSuchCloud { place, file, names }.into(),
-                None => CloudsError::NoCloud { file }.into(),
+            // Only a name that is given can be missing.
+            return Err(match location {
+                Some(location) => no_such_cloud(&location, &clouds),
+                None => Diagnostic::of_file(&file, NO_CLOUD),
             });
         }
     };
     Ok((EntryName { file, name }, entry))
 }
 
-fn shown_names(entries: &BTreeMap<String, Entry>) -> Vec<Shown> {
-    entries.keys().map(|name| shown::name(name)).collect()
+fn no_such_cloud(location: &Location, document: &Document) -> Diagnostic {
+    let file = redact::path(&document.file);
+    let names = redacted_names(&document.entries);
+    let message = format!("there is no cloud of this name in {file}; there is {names}");
+    Diagnostic::new(location, message)
+}
+
+fn redacted_names(entries: &BTreeMap<String, Entry>) -> String {
+    list(entries.keys().map(|name| redact::name(name)))
+}
+
+fn list<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
+    let texts: Vec<_> = items.map(|item| item.to_string()).collect();
+    if texts.is_empty() {
+        "none".to_owned()
+    } else {
+        texts.join(", ")
+    }
 }
 
 fn text(setting: &Setting) -> String {
@@ -177,19 +187,22 @@ fn text(setting: &Setting) -> String {
 struct Finder<'a, 's> {
     environment: &'a Environment,
     sources: &'a mut Sources<'s>,
-    warnings: &'a mut Vec<Warning>,
-    /// The setting on whose behalf files are looked for.
-    place: Place,
-    /// What that is called.
+    warnings: &'a mut Vec<Diagnostic>,
+    /// The setting that needs the files.
+    location: Location,
+    /// Its name.
     word: &'static str,
 }
 
 impl Finder<'_, '_> {
-    fn clouds(&mut self, named: Option<(String, Place)>) -> Result<Option<Document>, ConfigError> {
+    fn clouds(
+        &mut self,
+        named: Option<(String, Location)>,
+    ) -> Result<Option<Document>, Diagnostic> {
         let (file, content) = match (named, &self.environment.client_config_file) {
-            (Some((path, place)), _) => {
+            (Some((path, location)), _) => {
                 let path = PathBuf::from(path);
-                let content = self.sources.read_named(&path, &place)?;
+                let content = self.sources.read_named(&path, &location)?;
                 (self.sources.absolute(&path), content)
             }
             (None, Some(path)) => self.named_by_variable(path, "OS_CLIENT_CONFIG_FILE")?,
@@ -198,53 +211,52 @@ impl Finder<'_, '_> {
                 None => return Ok(None),
             },
         };
-        self.parse(file, &content, "clouds").map(Some)
+        self.parse(&file, &content, "clouds").map(Some)
     }
 
-    fn secure(&mut self) -> Result<Option<Document>, ConfigError> {
+    fn secure(&mut self) -> Result<Option<Document>, Diagnostic> {
         let found = match &self.environment.client_secure_file {
             Some(path) => Some(self.named_by_variable(path, "OS_CLIENT_SECURE_FILE")?),
             None => self.search("secure")?,
         };
         found
-            .map(|(file, content)| self.parse(file, &content, "clouds"))
+            .map(|(file, content)| self.parse(&file, &content, "clouds"))
             .transpose()
     }
 
-    fn public(&mut self, profile: &str, place: Place) -> Result<Entry, ConfigError> {
-        let place = Box::new(place);
+    fn public(&mut self, profile: &str, location: Location) -> Result<Entry, Diagnostic> {
         let Some((file, content)) = self.search("clouds-public")? else {
-            let searched = self.candidates("clouds-public");
-            return Err(CloudsError::NoPublicFile { place, searched }.into());
+            let searched = self.searched("clouds-public");
+            let message = format!(
+                "the rest of the entry comes from clouds-public.yaml, which does not exist; \
+                 looked for {searched}; remove the line and write auth_url and the rest into the \
+                 entry itself (there are no built-in vendors)"
+            );
+            return Err(Diagnostic::new(location, message));
         };
-        let mut document = self.parse(file, &content, "public-clouds")?;
-        document.entries.remove(profile).ok_or_else(|| {
-            ConfigError::Clouds(CloudsError::NoSuchCloud {
-                place,
-                names: shown_names(&document.entries),
-                file: document.file.clone(),
-            })
-        })
+        let mut document = self.parse(&file, &content, "public-clouds")?;
+        let entry = document.entries.remove(profile);
+        entry.ok_or_else(|| no_such_cloud(&location, &document))
     }
 
     fn named_by_variable(
         &mut self,
         path: &Path,
         variable: &'static str,
-    ) -> Result<(PathBuf, Content), ConfigError> {
-        let place = self.by_variable(variable);
-        let content = self.sources.read_named(path, &place)?;
+    ) -> Result<(PathBuf, Content), Diagnostic> {
+        let location = self.by_variable(variable);
+        let content = self.sources.read_named(path, &location)?;
         Ok((self.sources.absolute(path), content))
     }
 
-    fn by_variable(&self, variable: &'static str) -> Place {
-        Place {
+    fn by_variable(&self, variable: &'static str) -> Location {
+        Location {
             field: format!("{} with {variable}", self.word),
-            ..self.place.clone()
+            ..self.location.clone()
         }
     }
 
-    fn search(&mut self, stem: &str) -> Result<Option<(PathBuf, Content)>, ConfigError> {
+    fn search(&mut self, stem: &str) -> Result<Option<(PathBuf, Content)>, Diagnostic> {
         self.sources.read_first(&self.candidates(stem))
     }
 
@@ -268,25 +280,29 @@ impl Finder<'_, '_> {
             .collect()
     }
 
-    fn no_file(&self, file: &'static str) -> ConfigError {
-        let stem = file.trim_end_matches(".yaml");
-        ConfigError::Clouds(CloudsError::NoFile {
-            place: Box::new(self.place.clone()),
-            file,
-            searched: self.candidates(stem),
-        })
+    fn searched(&self, stem: &str) -> String {
+        list(self.candidates(stem).iter().map(|path| redact::path(path)))
+    }
+
+    fn no_file(&self) -> Diagnostic {
+        let searched = self.searched("clouds");
+        let message = format!(
+            "there is no clouds.yaml; looked for {searched}; create one of them, or name it with \
+             clouds-file"
+        );
+        Diagnostic::new(&self.location, message)
     }
 
     fn parse(
         &mut self,
-        file: PathBuf,
+        file: &Path,
         content: &Content,
         top: &'static str,
-    ) -> Result<Document, ConfigError> {
-        let document = Document::parse(&file, &content.bytes, top).map_err(|(at, problem)| {
-            match form::of_clouds_yaml(&content.bytes) {
-                Some(form) => CloudsError::Form { file, form },
-                None => CloudsError::Yaml { file, at, problem },
+    ) -> Result<Document, Diagnostic> {
+        let document = Document::parse(file, &content.bytes, top).map_err(|(at, problem)| {
+            match file_type::of_clouds_yaml(&content.bytes) {
+                Some(message) => Diagnostic::of_file(file, message),
+                None => Diagnostic::at(file, at, problem.to_string()),
             }
         })?;
         if document.holds_secret() {
@@ -296,3 +312,8 @@ impl Finder<'_, '_> {
         Ok(document)
     }
 }
+
+const WITHOUT_USE_CLOUDS: &str = "has no effect: add `use-clouds = true` or remove it";
+const CLOUD_ALONE: &str = "only the credentials are taken from clouds.yaml; add `use-clouds = \
+     true` to take the rest from there too, or remove it";
+const NO_CLOUD: &str = "there is no cloud in it; add one below `clouds:`";

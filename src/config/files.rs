@@ -1,8 +1,8 @@
 //! The impure edge of the configuration: files and the process's environment.
 //!
-//! The readers next to it get [`read`] passed in; nothing else here is used by
-//! them. Invariant: no file is read without a bound, and nothing that is not a
-//! regular file can make a read hang.
+//! The readers next to it get [`read`] passed in, and use nothing else of it.
+//! Invariant: no file is read without a bound, and nothing that is not a regular file
+//! can make a read hang.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::{Content, Environment, FileError, Proxy};
 
 /// The longest file that is read: a bundle of all public certificate authorities
-/// has a quarter of it.
+/// is a quarter as long.
 pub const FILE_MAX_BYTES: usize = 1 << 20;
 
 /// Reads a regular file of at most [`FILE_MAX_BYTES`].
@@ -28,7 +28,7 @@ pub fn read(path: &Path) -> Result<Content, FileError> {
 /// # Errors
 /// When there is none, when it is something else, or when it is longer.
 pub fn read_capped(path: &Path, limit: usize) -> Result<Content, FileError> {
-    // Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
+    // Without O_NONBLOCK, opening a FIFO waits for a writer.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
@@ -112,8 +112,8 @@ fn any_variable(upper: &str, lower: &str) -> String {
         .unwrap_or_default()
 }
 
-/// The home directory of this user by /etc/passwd, which is what the Go plugin
-/// goes by; `HOME` is often another one in a container.
+/// The home directory of this user in /etc/passwd, as the Go plugin has it; `HOME` is
+/// often another one in a container.
 fn home_from_passwd() -> Option<PathBuf> {
     let passwd = read(Path::new("/etc/passwd")).ok()?;
     let user = rustix::process::getuid().as_raw().to_string();

@@ -1,112 +1,22 @@
 //! The gcfg dialect: what the Go plugin reads, as it reads it.
 //!
-//! git-config like, and unlike it in many small ways, so this follows gcfg v1.2.3
-//! step by step: the same files are accepted with the same values, and refused at
-//! the same place. The one deviation is a byte-order mark, which is skipped here.
+//! The format resembles that of git-config but differs in details, so this follows
+//! gcfg v1.2.3 step by step: the same files are accepted with the same values, and
+//! refused at the same position. The one deviation is a byte-order mark, which is
+//! skipped here.
 //! Called by [`super::load()`]. Invariant: no error and no warning quotes a value.
 
-mod letters;
 mod scanner;
+mod unicode;
 
 use std::path::Path;
 
 use scanner::{Scanner, Token, Value, position, unquote};
 
+use super::diagnostic::{Diagnostic, Message};
 use super::key::{Key, Kind, Section};
-use super::odd_marks::OddMarks;
-use super::place::{Place, Position};
+use super::location::{Location, Position};
 use super::raw::{self, Raw};
-use super::warning::Warning;
-
-/// Why a file is not valid gcfg, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{at}: {problem}")]
-pub struct GcfgError {
-    /// The offending character or token.
-    pub at: Position,
-    /// What is wrong with it.
-    pub problem: Problem,
-}
-
-/// What is wrong, in the Go plugin's words, and what to write instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// A character that no name and no header may contain.
-    #[error(
-        "illegal character U+{:04X}{}; names consist of letters, digits and `-`, begin with a \
-         letter, and are followed by `=`", u32::from(*.0), shown(*.0)
-    )]
-    IllegalCharacter(char),
-    /// A zero byte.
-    #[error("illegal character NUL; the file must be plain text")]
-    Nul,
-    /// Bytes that are not UTF-8.
-    #[error("illegal UTF-8 encoding; save the file as UTF-8")]
-    NotUtf8,
-    /// A `"` without a second one on its line.
-    #[error(
-        "string not terminated; end it with `\"` on the same line, write a line break as `\\n`"
-    )]
-    StringNotTerminated,
-    /// `\` and a character that has no meaning after it.
-    #[error(
-        "unknown escape sequence; within quotes write `\\\\`, `\\\"`, `\\n` or `\\t`, in the name of \
-         a subsection the first two only"
-    )]
-    UnknownEscape,
-    /// A `\` outside quotes.
-    #[error(
-        "unquoted '\\' must be followed by new line or double quote; put the value into double \
-         quotes and write `\\\\` for each backslash"
-    )]
-    LoneBackslash,
-    /// `[` without a name.
-    #[error("expected section name; write `[Global]` or `[KeyManager]`")]
-    ExpectedSectionName,
-    /// `[x ""]`.
-    #[error("empty subsection name; remove the `\"\"` or write a name into it")]
-    EmptySubsection,
-    /// `[x y`.
-    #[error(
-        "expected subsection name or right bracket; a header is `[name]` or `[name \"subsection\"]`"
-    )]
-    ExpectedSubsection,
-    /// `[x "y" z`.
-    #[error("expected right bracket; a header is `[name]` or `[name \"subsection\"]`")]
-    ExpectedRightBracket,
-    /// Something behind a header.
-    #[error("expected EOL, EOF, or comment; write the key on a line of its own")]
-    ExpectedEndOfLine,
-    /// A key before any header.
-    #[error("expected section header; write `[Global]` above the first key")]
-    ExpectedHeader,
-    /// A line that begins with neither `[` nor a name.
-    #[error("expected section header or variable declaration; write `[section]` or `key = value`")]
-    ExpectedHeaderOrKey,
-    /// A name and something else than `=`.
-    #[error("expected '='; write `key = value`")]
-    ExpectedEquals,
-    /// A key without a value that needs one.
-    #[error("blank value not supported for {0}; write `=` and a value, or remove the line")]
-    Blank(Key),
-    /// Not one of the words for true and false.
-    #[error("failed to parse the value of {0} as a boolean; write true or false")]
-    NotABool(Key),
-    /// A type with a closed set of values, of which the value is none.
-    #[error("failed to parse the value of {0}; write one word without blanks, or remove the key")]
-    NotAWord(Key),
-}
-
-fn shown(character: char) -> String {
-    if let Some(what) = OddMarks::of_character(character) {
-        return format!(", {what}");
-    }
-    if character.is_control() || character.is_whitespace() {
-        String::new()
-    } else {
-        format!(" '{character}'")
-    }
-}
 
 /// Reads the settings of `[Global]` and `[KeyManager]` out of a file.
 ///
@@ -115,8 +25,8 @@ fn shown(character: char) -> String {
 pub(super) fn read(
     file: &Path,
     source: &[u8],
-    warnings: &mut Vec<Warning>,
-) -> Result<Raw, GcfgError> {
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Raw, Diagnostic> {
     let source = source.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(source);
     Reader {
         source,
@@ -133,7 +43,7 @@ struct Reader<'a> {
     scanner: Scanner<'a>,
     section: Option<OpenSection<'a>>,
     raw: Raw,
-    warnings: &'a mut Vec<Warning>,
+    warnings: &'a mut Vec<Diagnostic>,
 }
 
 /// The section that the lines being read belong to.
@@ -145,7 +55,7 @@ struct OpenSection<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn read(mut self) -> Result<Raw, GcfgError> {
+    fn read(mut self) -> Result<Raw, Diagnostic> {
         let (mut start, mut token) = self.scanner.scan();
         loop {
             self.check_scanner()?;
@@ -155,40 +65,40 @@ impl<'a> Reader<'a> {
                 Token::LeftBracket => self.read_header()?,
                 Token::Name(name) => self.read_key(start, name)?,
                 _ if self.section.is_none() => {
-                    return Err(self.error(start, Problem::ExpectedHeader));
+                    return Err(self.error(start, EXPECTED_HEADER));
                 }
-                _ => return Err(self.error(start, Problem::ExpectedHeaderOrKey)),
+                _ => return Err(self.error(start, EXPECTED_HEADER_OR_KEY)),
             };
         }
     }
 
     /// Reads on behind `[` and returns the token behind the header.
-    fn read_header(&mut self) -> Result<(usize, Token<'a>), GcfgError> {
+    fn read_header(&mut self) -> Result<(usize, Token<'a>), Diagnostic> {
         let (name_start, token) = self.scan()?;
         let Token::Name(name) = token else {
-            return Err(self.error(name_start, Problem::ExpectedSectionName));
+            return Err(self.error(name_start, EXPECTED_SECTION_NAME));
         };
         let (mut start, mut token) = self.scan()?;
         let mut is_subsection = false;
         if let Token::Quoted(written) = token {
             if written.len() <= 2 {
-                return Err(self.error(start, Problem::EmptySubsection));
+                return Err(self.error(start, EMPTY_SUBSECTION));
             }
             is_subsection = true;
             (start, token) = self.scan()?;
         }
         if token != Token::RightBracket {
-            let problem = if is_subsection {
-                Problem::ExpectedRightBracket
+            let message = if is_subsection {
+                EXPECTED_RIGHT_BRACKET
             } else {
-                Problem::ExpectedSubsection
+                EXPECTED_SUBSECTION
             };
-            return Err(self.error(start, problem));
+            return Err(self.error(start, message));
         }
         // Unlike elsewhere, Go looks at the token before the scanner's errors here.
         let (start, token) = self.scanner.scan();
         if !matches!(token, Token::EndOfLine | Token::EndOfFile) {
-            return Err(self.error(start, Problem::ExpectedEndOfLine));
+            return Err(self.error(start, EXPECTED_END_OF_LINE));
         }
         self.section = Some(OpenSection {
             name,
@@ -196,7 +106,7 @@ impl<'a> Reader<'a> {
         });
         if !is_subsection {
             let at = position(self.source, name_start);
-            self.raw.note_section(name, at, self.warnings);
+            self.raw.check_section(name, at, self.warnings);
         }
         Ok((start, token))
     }
@@ -206,9 +116,9 @@ impl<'a> Reader<'a> {
         &mut self,
         name_start: usize,
         name: &'a str,
-    ) -> Result<(usize, Token<'a>), GcfgError> {
+    ) -> Result<(usize, Token<'a>), Diagnostic> {
         let Some(section) = self.section else {
-            return Err(self.error(name_start, Problem::ExpectedHeader));
+            return Err(self.error(name_start, EXPECTED_HEADER));
         };
         let (start, token) = self.scan()?;
         let (value, next) = match token {
@@ -219,7 +129,7 @@ impl<'a> Reader<'a> {
                 // What ends a value is the end of the line or of the file.
                 (Some(value), self.scan()?)
             }
-            _ => return Err(self.error(start, Problem::ExpectedEquals)),
+            _ => return Err(self.error(start, EXPECTED_EQUALS)),
         };
         self.set(section, name, name_start, value)?;
         Ok(next)
@@ -231,7 +141,7 @@ impl<'a> Reader<'a> {
         name: &'a str,
         name_start: usize,
         value: Option<(usize, Value<'a>)>,
-    ) -> Result<(), GcfgError> {
+    ) -> Result<(), Diagnostic> {
         let ours = Section::ALL
             .into_iter()
             .find(|ours| !section.is_subsection && equal_fold(section.name, ours.name()));
@@ -248,28 +158,37 @@ impl<'a> Reader<'a> {
             });
             // The rest of a secret that was broken over two lines looks like a key
             // without a value, or like one whose value is base64 padding.
-            let shown = has_value.then_some(name);
-            let warning = self.raw.unknown_key(section, name, shown, at);
+            let warning = self.raw.unknown_key(section, name, has_value, at);
             self.warnings.push(warning);
             return Ok(());
         };
         let Some((value_start, value)) = value else {
             if key.kind() != Kind::Flag {
-                return Err(self.error(name_start, Problem::Blank(key)));
+                return Err(self.error(
+                    name_start,
+                    format!(
+                        "blank value not supported for {key}; write `=` and a value, or remove the \
+                         line"
+                    ),
+                ));
             }
             self.raw.put(key, raw::Value::Flag(true), at);
             return Ok(());
         };
         let text = unquote(value.written);
         let at = position(self.source, value_start);
-        self.warn(key, at, value);
+        self.check_quoting(key, at, value);
+        let invalid = |rest: &str| {
+            let message = format!("failed to parse the value of {key}{rest}");
+            self.error(value_start, message)
+        };
         let value = match key.kind() {
             Kind::Flag => raw::Value::Flag(
-                parse_bool(&text).ok_or_else(|| self.error(value_start, Problem::NotABool(key)))?,
+                parse_bool(&text).ok_or_else(|| invalid(" as a boolean; write true or false"))?,
             ),
             Kind::Word => raw::Value::Text(
                 one_word(&text)
-                    .ok_or_else(|| self.error(value_start, Problem::NotAWord(key)))?
+                    .ok_or_else(|| invalid("; write one word without blanks, or remove the key"))?
                     .to_owned(),
             ),
             Kind::List => raw::Value::List(split_list(&text)),
@@ -279,34 +198,33 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn warn(&mut self, key: Key, at: Position, value: Value<'_>) {
-        let place = || Place::of_key(self.raw.file(), at, key);
+    fn check_quoting(&mut self, key: Key, at: Position, value: Value<'_>) {
+        let location = || Location::of_key(self.raw.file(), at, key);
         if value.cut_by_comment {
-            self.warnings.push(Warning::CommentInValue(place()));
+            self.warnings
+                .push(Diagnostic::new(location(), COMMENT_IN_VALUE));
         }
         if let [b'\'', .., b'\''] = value.written {
-            self.warnings.push(Warning::SingleQuotes(place()));
+            let message = "the single quotes are part of the value; write double quotes";
+            self.warnings.push(Diagnostic::new(location(), message));
         }
     }
 
-    fn scan(&mut self) -> Result<(usize, Token<'a>), GcfgError> {
+    fn scan(&mut self) -> Result<(usize, Token<'a>), Diagnostic> {
         let scanned = self.scanner.scan();
         self.check_scanner()?;
         Ok(scanned)
     }
 
-    fn check_scanner(&self) -> Result<(), GcfgError> {
+    fn check_scanner(&self) -> Result<(), Diagnostic> {
         match self.scanner.error() {
             None => Ok(()),
-            Some((offset, problem)) => Err(self.error(offset, problem)),
+            Some((offset, message)) => Err(self.error(*offset, message.clone())),
         }
     }
 
-    fn error(&self, offset: usize, problem: Problem) -> GcfgError {
-        GcfgError {
-            at: position(self.source, offset),
-            problem,
-        }
+    fn error(&self, offset: usize, message: impl Into<Message>) -> Diagnostic {
+        Diagnostic::at(self.raw.file(), position(self.source, offset), message)
     }
 }
 
@@ -345,6 +263,22 @@ fn split_list(text: &str) -> Vec<String> {
     }
     text.split(',').map(|part| part.trim().to_owned()).collect()
 }
+
+// In the Go plugin's words, and what to write instead.
+const EXPECTED_SECTION_NAME: &str = "expected section name; write `[Global]` or `[KeyManager]`";
+const EMPTY_SUBSECTION: &str = "empty subsection name; remove the `\"\"` or write a name into it";
+const EXPECTED_SUBSECTION: &str =
+    "expected subsection name or right bracket; a header is `[name]` or `[name \"subsection\"]`";
+const EXPECTED_RIGHT_BRACKET: &str =
+    "expected right bracket; a header is `[name]` or `[name \"subsection\"]`";
+const EXPECTED_END_OF_LINE: &str =
+    "expected EOL, EOF, or comment; write the key on a line of its own";
+const EXPECTED_HEADER: &str = "expected section header; write `[Global]` above the first key";
+const EXPECTED_HEADER_OR_KEY: &str =
+    "expected section header or variable declaration; write `[section]` or `key = value`";
+const EXPECTED_EQUALS: &str = "expected '='; write `key = value`";
+const COMMENT_IN_VALUE: &str = "a comment begins within the value and cuts it off; put the value \
+     into double quotes, or a blank before the comment";
 
 #[cfg(test)]
 mod tests;

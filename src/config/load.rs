@@ -1,52 +1,22 @@
-//! The front door: from the path of a cloud-config to [`Live`].
+//! The entry point: from the path of a cloud-config to [`Live`].
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::clouds_yaml;
-use super::error::{ConfigError, LoadError};
+use super::diagnostic::Diagnostic;
+use super::environment::Environment;
+use super::settings::Live;
 use super::sources::{ReadFile, Sources};
-use super::warning::Warning;
-use super::{Live, Proxy, cloud_config, form, gcfg, odd_marks, shown, toml_file};
+use super::{clouds_yaml, file_type, gcfg, resolve, toml, typography};
 
-/// What is taken from the process's environment rather than from files.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Environment {
-    /// `OS_CLOUD`: the entry of clouds.yaml, unless the cloud-config names one.
-    pub cloud: Option<String>,
-    /// `OS_CLIENT_CONFIG_FILE`: clouds.yaml, unless the cloud-config names it.
-    pub client_config_file: Option<PathBuf>,
-    /// `OS_CLIENT_SECURE_FILE`: secure.yaml.
-    pub client_secure_file: Option<PathBuf>,
-    /// The user's home directory.
-    pub home: Option<PathBuf>,
-    /// What relative paths count from.
-    pub working_directory: PathBuf,
-    /// The proxies.
-    pub proxy: Proxy,
-}
-
-impl fmt::Debug for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path =
-            |path: &Option<PathBuf>| path.as_deref().map(|path| shown::path(path).to_string());
-        f.debug_struct("Environment")
-            .field("cloud", &self.cloud.is_some())
-            .field("client_config_file", &path(&self.client_config_file))
-            .field("client_secure_file", &path(&self.client_secure_file))
-            .field("proxy", &self.proxy)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A configuration that can be used.
+/// A valid configuration.
 #[derive(PartialEq, Eq)]
 pub struct Loaded {
     /// The configuration.
     pub live: Arc<Live>,
     /// What the operator should know about it.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Diagnostic>,
     /// Every file that was read or looked for: a change of one of them can change
     /// the configuration.
     pub files: Vec<PathBuf>,
@@ -62,7 +32,52 @@ impl fmt::Debug for Loaded {
     }
 }
 
-/// Whether a cloud-config of this name is TOML: when it ends in `.toml`, to the letter. Any
+/// Why a configuration is refused. Its `Display` is that of the error.
+pub struct LoadError {
+    /// The first error.
+    pub error: Diagnostic,
+    /// The warnings up to there.
+    pub warnings: Vec<Diagnostic>,
+    /// Every file that was read or looked for: a change of one of them is a
+    /// reason to try again.
+    pub files: Vec<PathBuf>,
+}
+
+impl LoadError {
+    /// The error that reading a cloud-config has panicked; `files` are those of the
+    /// reading before.
+    pub(super) fn crashed(cloud_config: &Path, files: Vec<PathBuf>) -> Self {
+        Self {
+            error: Diagnostic::of_file(cloud_config, CRASHED),
+            warnings: Vec::new(),
+            files,
+        }
+    }
+}
+
+const CRASHED: &str = "reading it crashed, which is a bug: please report what the log says before \
+     this, and undo the last change of the file";
+
+impl fmt::Debug for LoadError {
+    /// Without the paths: a secret may be in the place of one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadError")
+            .field("error", &self.error)
+            .field("warnings", &self.warnings)
+            .field("files", &self.files.len())
+            .finish()
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Whether a cloud-config of this name is TOML: when it ends in exactly `.toml`. Any
 /// other one is in the gcfg dialect.
 pub fn is_toml(path: &Path) -> bool {
     path.extension()
@@ -72,8 +87,8 @@ pub fn is_toml(path: &Path) -> bool {
 /// Reads a cloud-config and every file that it names.
 ///
 /// # Errors
-/// On the first file that cannot be read and the first setting that cannot be
-/// used; with the list of files, so that the watcher knows what to wait for.
+/// On the first file that cannot be read and the first invalid setting, with the
+/// list of files, so that the watcher knows what to wait for.
 pub fn load(
     path: &Path,
     environment: &Environment,
@@ -90,7 +105,7 @@ pub fn load(
             files,
         }),
         Err(error) => Err(LoadError {
-            error: Box::new(error),
+            error,
             warnings,
             files,
         }),
@@ -101,42 +116,28 @@ fn assemble(
     path: &Path,
     environment: &Environment,
     sources: &mut Sources<'_>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Live, ConfigError> {
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Live, Diagnostic> {
     let file = sources.absolute(path);
-    let content = sources.read(path).map_err(|error| ConfigError::File {
-        file: sources.shown(path),
-        named_by: None,
-        error,
-    })?;
-    let mut raw = if is_toml(path) {
-        toml_file::read(&file, &content.bytes, warnings).map_err(|error| {
-            of_form(&content.bytes, &file).unwrap_or(ConfigError::Toml {
-                file: file.clone(),
-                error,
-            })
-        })?
+    let content = sources
+        .read(path)
+        .map_err(|error| sources.unreadable(path, error))?;
+    let read = if is_toml(path) {
+        toml::read(&file, &content.bytes, warnings)
     } else {
-        gcfg::read(&file, &content.bytes, warnings).map_err(|error| {
-            of_form(&content.bytes, &file).unwrap_or(ConfigError::Gcfg {
-                file: file.clone(),
-                error,
-            })
-        })?
+        gcfg::read(&file, &content.bytes, warnings)
     };
+    // "Illegal character" does not help somebody whose file is base64.
+    let mut raw = read.map_err(|error| {
+        file_type::of_cloud_config(&content.bytes)
+            .map_or(error, |message| Diagnostic::of_file(&file, message))
+    })?;
     if raw.holds_secret() {
         warnings.extend(sources.world_readable(&file, &content));
     }
     if let Some(entry) = clouds_yaml::read(&raw, environment, sources, warnings)? {
         clouds_yaml::merge(&mut raw, entry, warnings);
     }
-    odd_marks::warn(&raw, warnings);
-    cloud_config::decide(raw, environment.proxy.clone(), sources, warnings)
-}
-
-/// The error that a file is of another kind altogether, if that is to be seen.
-fn of_form(bytes: &[u8], file: &Path) -> Option<ConfigError> {
-    let form = form::of_cloud_config(bytes)?;
-    let file = file.to_owned();
-    Some(ConfigError::Form { file, form })
+    typography::check(&raw, warnings);
+    resolve::resolve(raw, environment.proxy.clone(), sources, warnings)
 }

@@ -1,16 +1,16 @@
-//! What a cloud-config says, before anything is decided: the same for both
+//! What a cloud-config says, before anything is checked: the same for both
 //! dialects and for the entry of clouds.yaml that is merged in.
+//!
+//! Between the readers, which fill it, and `resolve`, which empties it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::error::ConfigError;
+use super::diagnostic::{Diagnostic, Message};
 use super::key::{Key, Section};
-use super::place::{Place, Position};
-use super::refusal::Refusal;
-use super::shown;
-use super::warning::Warning;
+use super::location::{Location, Position};
+use super::redact;
 
 /// The settings of one file.
 #[derive(Debug)]
@@ -19,14 +19,14 @@ pub(super) struct Raw {
     settings: BTreeMap<Key, Setting>,
 }
 
-/// One setting and where it stands.
+/// One setting with its location.
 #[derive(Debug)]
 pub(super) struct Setting {
     pub(super) value: Value,
-    pub(super) place: Place,
+    pub(super) location: Location,
 }
 
-/// A value as both dialects can say it. It may be a secret, so it is not printed.
+/// A value of either dialect. It may be a secret, so it is not printed.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Text(String),
@@ -45,7 +45,7 @@ impl fmt::Debug for Value {
 }
 
 impl Value {
-    /// An empty value counts as none, in every file.
+    /// An empty value means that the key is not set, in every file.
     fn is_empty(&self) -> bool {
         match self {
             Self::Text(text) => text.is_empty(),
@@ -55,20 +55,17 @@ impl Value {
     }
 }
 
-/// A text that is not empty, and where it stands.
+/// A text that is not empty, with its location.
 #[derive(Clone)]
 pub(super) struct Text {
     pub(super) text: String,
-    pub(super) place: Place,
+    pub(super) location: Location,
 }
 
 impl Text {
-    /// The error that this setting cannot be used.
-    pub(super) fn refused(&self, refusal: Refusal) -> ConfigError {
-        ConfigError::Setting {
-            place: Box::new(self.place.clone()),
-            refusal,
-        }
+    /// An error or a warning about this setting.
+    pub(super) fn diagnostic(&self, message: impl Into<Message>) -> Diagnostic {
+        Diagnostic::new(&self.location, message)
     }
 }
 
@@ -84,10 +81,10 @@ impl Raw {
         &self.file
     }
 
-    /// Sets a key; the last time that it is set counts.
-    pub(super) fn put(&mut self, key: Key, value: Value, at: Position) {
-        let place = Place::of_key(&self.file, at, key);
-        self.settings.insert(key, Setting { value, place });
+    /// Sets a key; the last value wins.
+    pub(super) fn put(&mut self, key: Key, value: Value, position: Position) {
+        let location = Location::of_key(&self.file, position, key);
+        self.settings.insert(key, Setting { value, location });
     }
 
     /// Sets a key to what another file says.
@@ -120,21 +117,15 @@ impl Raw {
         match setting.value {
             Value::Text(text) => Some(Text {
                 text,
-                place: setting.place,
+                location: setting.location,
             }),
             Value::Flag(_) | Value::List(_) => None,
         }
     }
 
-    /// The error at a setting if there is one, else that something is missing.
-    pub(super) fn refused(&self, setting: Option<&Text>, refusal: Refusal) -> ConfigError {
-        match setting {
-            Some(setting) => setting.refused(refusal),
-            None => ConfigError::Missing {
-                file: self.file.clone(),
-                refusal,
-            },
-        }
+    /// The error that a setting is missing.
+    pub(super) fn missing(&self, message: impl Into<Message>) -> Diagnostic {
+        Diagnostic::of_file(&self.file, message)
     }
 
     /// Whether a flag is set to true.
@@ -150,47 +141,50 @@ impl Raw {
         self.settings.iter().any(secret)
     }
 
-    /// Warns about a section that is not ours and is called nearly like one.
-    pub(super) fn note_section(&self, name: &str, at: Position, warnings: &mut Vec<Warning>) {
+    /// Warns about a section that is not ours and has nearly the name of one.
+    pub(super) fn check_section(
+        &self,
+        name: &str,
+        position: Position,
+        warnings: &mut Vec<Diagnostic>,
+    ) {
         let is_ours = Section::ALL
             .iter()
             .any(|section| section.name().eq_ignore_ascii_case(name));
-        if is_ours {
-            return;
-        }
-        if let Some(meant) = Section::nearest(name) {
-            warnings.push(Warning::UnknownSection {
-                place: Place {
-                    file: self.file.clone(),
-                    at,
-                    field: format!("[{}]", shown::name(name)),
-                },
-                meant,
-            });
+        if let Some(meant) = Section::nearest(name).filter(|_| !is_ours) {
+            let location = self.location(position, format!("[{}]", redact::name(name)));
+            let meant = meant.name();
+            let message = format!("the section is ignored; did you mean [{meant}]?");
+            warnings.push(Diagnostic::new(location, message));
         }
     }
 
-    /// The warning about a key that is none; `shown` when its name may be shown.
+    /// The warning about an unknown key. Its name may be part of a secret: without
+    /// `show_name`, it is shown only where it is nearly one of ours.
     pub(super) fn unknown_key(
         &self,
         section: Section,
         name: &str,
-        shown: Option<&str>,
-        at: Position,
-    ) -> Warning {
+        show_name: bool,
+        position: Position,
+    ) -> Diagnostic {
         let meant = Key::nearest(section, name);
-        let shown = shown.or_else(|| meant.map(|_| name));
-        let field = match shown {
-            Some(name) => format!("[{}] {}", section.name(), shown::name(name)),
-            None => format!("[{}]", section.name()),
+        let section = section.name();
+        let field = if show_name || meant.is_some() {
+            format!("[{section}] {}", redact::name(name))
+        } else {
+            format!("[{section}]")
         };
-        Warning::UnknownKey {
-            place: Place {
-                file: self.file.clone(),
-                at,
-                field,
-            },
-            meant,
+        let meant = meant.map_or_else(String::new, |key| format!("; did you mean {key}?"));
+        let message = format!("there is no such key, it is ignored{meant}");
+        Diagnostic::new(self.location(position, field), message)
+    }
+
+    fn location(&self, position: Position, field: String) -> Location {
+        Location {
+            file: self.file.clone(),
+            position,
+            field,
         }
     }
 }

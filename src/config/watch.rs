@@ -1,4 +1,5 @@
-//! The watcher: sees that files have changed, reads them, proposes what they say.
+//! The watcher: notices that files have changed, reads them, and proposes the new
+//! configuration.
 //!
 //! Run by `serve`. Directories are watched, never files: a file is replaced by renaming
 //! as often as it is written. Invariants: nothing is proposed that was not read twice
@@ -22,7 +23,6 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use self::directories::Directories;
-use super::error::ConfigError;
 use super::{Environment, LoadError, Loaded, files};
 use crate::keyring::ConfigUpdate;
 use crate::log::error_chain::ErrorChain;
@@ -176,14 +176,9 @@ impl Watcher {
         let load = self.load;
         let reading = off_thread(move || load(&path, &environment)).await;
         Arc::new(reading.unwrap_or_else(|_| {
-            Err(LoadError {
-                error: Box::new(ConfigError::Crashed {
-                    file: self.cloud_config.clone(),
-                }),
-                warnings: Vec::new(),
-                // What was watched before is still what a correction changes.
-                files: files_of(&self.known).to_vec(),
-            })
+            // What was watched before is still what a correction changes.
+            let files = files_of(&self.known).to_vec();
+            Err(LoadError::crashed(&self.cloud_config, files))
         }))
     }
 

@@ -1,26 +1,26 @@
-//! YAML: a text becomes a tree of nodes, each of which knows where it stands.
+//! YAML: a text becomes a tree of nodes, each of which knows its position.
 //!
 //! [`super::clouds_yaml`] reads the tree, `check` the same as JSON. The syntax is
-//! granit-parser's; what a node means is decided here, and only when it is asked for:
-//! `1e3` is a text to clouds.yaml and a number to JSON, which is that of Kubernetes' own
-//! reader. Invariant: no error quotes the file.
+//! granit-parser's. A node gets its type only when it is read: `1e3` is a string in
+//! clouds.yaml and a number in JSON, whose rules are those of Kubernetes' own reader.
+//! Invariant: no error quotes the file.
 
 mod json;
 mod reader;
 
 use std::collections::BTreeMap;
 
-use super::place::Position;
+use super::location::Position;
 
 pub(crate) use json::{parse as parse_json, parse_first as parse_first_json};
 pub(super) use reader::parse;
 
 /// What is wrong with a YAML file. None of it quotes the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum YamlProblem {
+pub(crate) enum YamlProblem {
     /// Not YAML.
     #[error(
-        "not valid YAML; indent with blanks, put texts with special characters into quotes, and \
+        "not valid YAML; indent with blanks, put strings with special characters into quotes, and \
          close every quote and bracket"
     )]
     Syntax,
@@ -28,16 +28,16 @@ pub enum YamlProblem {
     #[error("illegal UTF-8 encoding; save the file as UTF-8")]
     NotUtf8,
     /// A key twice in one mapping.
-    #[error("a key stands twice in one mapping; remove one of them")]
+    #[error("a key occurs twice in one mapping; remove one of them")]
     DuplicateKey,
     /// More than one document.
     #[error("the file has several documents; keep one and remove the `---` between them")]
     SeveralDocuments,
     /// Another type than expected.
-    #[error("a value of another kind is wanted here ({0})")]
+    #[error("a value of another type is expected here ({0})")]
     Shape(&'static str),
     /// Not a boolean.
-    #[error("true or false is wanted here, without quotes")]
+    #[error("true or false is expected here, without quotes")]
     Boolean,
     /// Deeper, longer or more often referenced than any real file.
     #[error("the file is nested too deeply or expands to too much")]
@@ -47,10 +47,10 @@ pub enum YamlProblem {
 /// What is wrong, and where.
 pub(crate) type YamlError = (Position, YamlProblem);
 
-/// A mapping: texts are the only keys that anything here is called by.
+/// A mapping. All keys that are read here are strings.
 pub(super) type Mapping = BTreeMap<String, Node>;
 
-/// A value, and where it stands. What an alias brings in stands where the alias does.
+/// A value with its position. The value of an alias has the position of the alias.
 pub(super) struct Node {
     at: Position,
     content: Content,
@@ -71,10 +71,10 @@ struct Scalar {
     tag: Tag,
 }
 
-/// What somebody has declared a node to be.
+/// The type that a node is declared to have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tag {
-    /// Nothing, or something that nobody here knows.
+    /// None, or an unknown one.
     None,
     /// `!`: a text if it is a scalar.
     Bare,
@@ -91,7 +91,7 @@ enum Tag {
 }
 
 impl Node {
-    /// Where it stands.
+    /// Its position.
     pub(super) fn position(&self) -> Position {
         self.at
     }
@@ -108,7 +108,7 @@ impl Node {
         }
     }
 
-    /// True or false, which must not stand in quotes; `None` for null.
+    /// True or false, which must not be in quotes; `None` for null.
     pub(super) fn into_flag(self) -> Result<Option<(Position, bool)>, YamlError> {
         if self.is_null() {
             return Ok(None);
@@ -123,7 +123,7 @@ impl Node {
         }
     }
 
-    /// What stands below the node; `None` for null.
+    /// The entries of the node; `None` for null.
     pub(super) fn into_mapping(self) -> Result<Option<Mapping>, YamlError> {
         if self.is_null() {
             return Ok(None);
@@ -179,8 +179,8 @@ impl Tag {
 }
 
 const NO_MAPPING: YamlProblem = YamlProblem::Shape("a mapping, `key: value`");
-const NO_TEXT: YamlProblem = YamlProblem::Shape("a text");
-const TAGGED: YamlProblem = YamlProblem::Shape("a text without a tag such as `!!int`");
+const NO_TEXT: YamlProblem = YamlProblem::Shape("a string");
+const TAGGED: YamlProblem = YamlProblem::Shape("a string without a tag such as `!!int`");
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-use crate::config::shown;
+use crate::config::redact;
 
 /// What `connect(2)` takes: the size of `sun_path` less the final zero (unix(7)).
 const PATH_MAX_BYTES: usize = 107;
@@ -45,7 +45,7 @@ pub enum SocketError {
     #[error(
         "{}: a socket path may have {PATH_MAX_BYTES} bytes, this one (with room for a \
          temporary name) has more; choose a shorter --socketpath",
-        shown::path(path)
+        redact::path(path)
     )]
     PathTooLong {
         /// The path.
@@ -54,7 +54,7 @@ pub enum SocketError {
     /// A path like `/` or `..`.
     #[error(
         "{}: this is no file name; --socketpath wants the path of the socket itself",
-        shown::path(path)
+        redact::path(path)
     )]
     NoFileName {
         /// The path.
@@ -63,7 +63,7 @@ pub enum SocketError {
     /// The directory is missing or cannot be used.
     #[error(
         "{}: cannot be used for the socket; mount or create the directory first",
-        shown::path(directory)
+        redact::path(directory)
     )]
     Directory {
         /// The directory.
@@ -75,7 +75,7 @@ pub enum SocketError {
     /// Another process listens there.
     #[error(
         "{}: another process listens here; end it first, or use another --socketpath",
-        shown::path(path)
+        redact::path(path)
     )]
     InUse {
         /// The path.
@@ -84,7 +84,7 @@ pub enum SocketError {
     /// Something else than a socket is there.
     #[error(
         "{}: this is {what}, not a socket; it is left alone. Use another --socketpath",
-        shown::path(path)
+        redact::path(path)
     )]
     NotASocket {
         /// The path.
@@ -93,7 +93,7 @@ pub enum SocketError {
         what: &'static str,
     },
     /// Any other refusal of the system.
-    #[error("{}: cannot listen here", shown::path(path))]
+    #[error("{}: cannot listen here", redact::path(path))]
     Listen {
         /// The path.
         path: PathBuf,

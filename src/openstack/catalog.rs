@@ -12,7 +12,7 @@ use serde::de::{MapAccess, SeqAccess};
 
 use super::excerpt::Excerpt;
 use super::json::{self, Element, FromJson, LONGEST_LIST, optional};
-use crate::config::{Interface, escaped_url, shown};
+use crate::config::{Interface, escaped_url, redact};
 
 /// Barbican's service type; there are no others (gophercloud knows none).
 pub(super) const SERVICE_TYPE: &str = "key-manager";
@@ -161,8 +161,8 @@ pub enum EndpointError {
 
 fn in_region(region: Option<&str>) -> String {
     region.map_or_else(String::new, |region| {
-        let region = shown::name(region);
-        if region.is_described() {
+        let region = redact::name(region);
+        if region.is_redacted() {
             format!(" in the region that is configured ({region})")
         } else {
             format!(" in region \"{region}\"")

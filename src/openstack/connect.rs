@@ -27,7 +27,7 @@ use tower_service::Service;
 use super::error::{Problem, TlsProblem};
 use super::proxy::{Proxies, ProxyServer};
 use super::tls::{self, TlsError};
-use crate::config::shown;
+use crate::config::redact;
 
 pub use stream::Peer;
 use stream::Stream;
@@ -162,7 +162,7 @@ fn timed_out(error: &(dyn StdError + 'static)) -> bool {
 fn problem(error: &(dyn StdError + 'static), proxy: Option<&str>) -> Problem {
     if let Some(Unresolved { host, cause }) = find(error) {
         return Problem::Name {
-            host: shown::host(host).to_string(),
+            host: redact::host(host).to_string(),
             cause: cause.to_string(),
         };
     }

@@ -30,7 +30,7 @@ use super::error::{Problem, RequestError, RequestLine};
 use super::excerpt::{Excerpt, Redactor, is_barbicans, is_keystones};
 use super::retry::{Timing, retry_after};
 use super::tls;
-use crate::config::shown;
+use crate::config::redact;
 use crate::instruments::{Instruments, Outcome, Upstream};
 use crate::secret::Token;
 
@@ -367,7 +367,7 @@ fn asked(call: &Call<'_>) -> RequestLine {
 
 /// Without user name, password and query.
 pub(super) fn shown(url: &Uri) -> String {
-    Excerpt::of_text(&shown::url(url).to_string())
+    Excerpt::of_text(&redact::url(url).to_string())
         .map_or_else(String::new, |shown| shown.to_string())
 }
 

@@ -15,7 +15,7 @@ use http::{HeaderValue, Uri};
 use zeroize::Zeroizing;
 
 use self::exceptions::Exceptions;
-use crate::config::{self, shown};
+use crate::config::{self, redact};
 use crate::secret::LockedBytes;
 
 /// Why a proxy variable cannot be used. The value is not repeated: it may
@@ -143,7 +143,7 @@ fn server(variable: &'static str, value: &str) -> Result<Option<ProxyServer>, Pr
         Some(user) => Some(basic(user).ok_or(malformed)?),
         None => None,
     };
-    let shown = shown::host(url.authority().map_or("", Authority::as_str)).to_string();
+    let shown = redact::host(url.authority().map_or("", Authority::as_str)).to_string();
     Ok(Some(ProxyServer { url, basic, shown }))
 }
 

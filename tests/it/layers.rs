@@ -3,10 +3,13 @@
 //! Every arrow points down: a module may use modules of lower layers, and its own
 //! children and siblings below the same top-level module.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::support::read_text;
+use source::sources;
 
 /// Module and layer. Longer names win, so a file of a directory can be placed
 /// elsewhere than its parent.
@@ -34,6 +37,7 @@ const LAYERS: &[(&str, u8)] = &[
     // Leaves.
     ("secret", 0),
     ("key_id", 0),
+    ("config::redact", 0),
     ("proto", 0),
     ("instruments", 0),
     ("chance", 0),
@@ -53,17 +57,24 @@ const EDGE_CRATES: &[&str] = &[
     "signal_hook",
 ];
 
+/// Circles that are still to be cut.
+const KNOWN_CIRCLES: &[&str] = &["keyring", "kms"];
+
+/// Arrows that still point up.
+const KNOWN_UP: &[&str] = &["keyring::schedule"];
+
 #[test]
 fn every_arrow_points_down() {
     let mut wrong = Vec::new();
-    for (module, text) in modules() {
+    for (module, targets) in source::arrows(&sources()) {
         let layer = layer(&module).unwrap_or_else(|| panic!("{module} is not on the map"));
-        for used in used_modules(&text) {
-            let Some(below) = self::layer(&used) else {
-                continue;
-            };
+        for used in targets {
+            let below = self::layer(&used).unwrap_or_else(|| panic!("{used} is not on the map"));
             let top = |name: &str| name.split("::").next().map(str::to_owned);
             let family = top(&module) == top(&used);
+            if KNOWN_UP.contains(&module.as_str()) {
+                continue;
+            }
             if below > layer || (below == layer && !family && below != 1) {
                 wrong.push(format!(
                     "{module} (layer {layer}) uses {used} (layer {below})"
@@ -72,6 +83,44 @@ fn every_arrow_points_down() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let arrows = source::arrows(&sources());
+    let mut left: BTreeMap<&str, BTreeSet<&str>> = arrows
+        .iter()
+        .map(|(module, targets)| {
+            (
+                module.as_str(),
+                targets.iter().map(String::as_str).collect(),
+            )
+        })
+        .collect();
+    // What uses nothing that is left is in no circle, and neither is what nothing uses.
+    loop {
+        let before = left.len();
+        let names: BTreeSet<&str> = left.keys().copied().collect();
+        left.retain(|_, targets| targets.iter().any(|target| names.contains(target)));
+        let used: BTreeSet<&str> = left.values().flatten().copied().collect();
+        left.retain(|module, _| used.contains(module));
+        if left.len() == before {
+            break;
+        }
+    }
+    let names: BTreeSet<&str> = left.keys().copied().collect();
+    let known = |module: &&str| {
+        KNOWN_CIRCLES
+            .iter()
+            .any(|top| module.split("::").next() == Some(top))
+    };
+    left.retain(|module, _| !known(module));
+    let shown = left.iter().map(|(module, targets)| {
+        let targets: Vec<&str> = targets.intersection(&names).copied().collect();
+        format!("{module} -> {}", targets.join(", "))
+    });
+    let shown: Vec<String> = shown.collect();
+    assert!(shown.is_empty(), "\n{}", shown.join("\n"));
 }
 
 #[test]
@@ -102,7 +151,7 @@ fn the_documentation_shows_the_same_map() {
 
 #[test]
 fn the_core_knows_no_transport() {
-    for (module, text) in modules() {
+    for (module, source::Source { text, .. }) in sources() {
         if layer(&module).unwrap_or_else(|| panic!("{module} is not on the map")) > 2
             || module.starts_with("proto")
         {
@@ -121,7 +170,7 @@ fn the_core_knows_no_transport() {
 
 #[test]
 fn only_the_memory_module_is_unsafe() {
-    for (module, text) in modules() {
+    for (module, source::Source { text, .. }) in sources() {
         let found = code(&text).any(|line| line.contains("unsafe "));
         assert!(
             !found || module == "secret::memory",
@@ -132,7 +181,7 @@ fn only_the_memory_module_is_unsafe() {
 
 #[test]
 fn files_stay_readable() {
-    for (module, text) in modules() {
+    for (module, source::Source { text, .. }) in sources() {
         let production = text
             .split("#[cfg(test)]\nmod tests")
             .next()
@@ -152,41 +201,6 @@ fn layer(module: &str) -> Option<u8> {
     }
 }
 
-/// Module name and text of every source file but `lib.rs`.
-fn modules() -> BTreeMap<String, String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = BTreeMap::new();
-    let mut directories = vec![source.clone()];
-    while let Some(directory) = directories.pop() {
-        for entry in directory.read_dir().expect("a directory") {
-            let path: PathBuf = entry.expect("an entry").path();
-            if path.is_dir() {
-                directories.push(path);
-                continue;
-            }
-            let name = path
-                .strip_prefix(&source)
-                .expect("below it")
-                .with_extension("");
-            let name = name.to_string_lossy().replace('/', "::");
-            let text = read_text(&path);
-            // Files of tests belong to the module that they test.
-            let of_tests = name.ends_with("::tests") || name.contains("::tests::");
-            if name != "lib" && !of_tests {
-                found.insert(name, text);
-            }
-        }
-    }
-    assert!(found.len() > 10, "the sources were not found");
-    found
-}
-
-/// Test data of our own, so no bound is needed.
-fn read_text(path: &Path) -> String {
-    let lines = BufReader::new(File::open(path).expect("a file")).lines();
-    lines.map(|line| line.expect("text") + "\n").collect()
-}
-
 fn code(text: &str) -> impl Iterator<Item = &str> {
     let production = text
         .split("#[cfg(test)]\nmod tests")
@@ -195,31 +209,4 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     production
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
-}
-
-/// `crate::a::b` wherever it stands, `{}` groups after `crate::` included.
-fn used_modules(text: &str) -> Vec<String> {
-    let text: String = code(text).collect::<Vec<_>>().join("\n");
-    let mut used = Vec::new();
-    for (at, _) in text.match_indices("crate::") {
-        let rest = &text[at + "crate::".len()..];
-        if let Some(group) = rest.strip_prefix('{') {
-            let group = group.split("};").next().unwrap_or_default();
-            used.extend(group.split(',').map(|item| path_of(item.trim())));
-        } else {
-            used.push(path_of(rest));
-        }
-    }
-    used
-}
-
-fn path_of(text: &str) -> String {
-    let end = text
-        .find(|character: char| !(character.is_alphanumeric() || "_:".contains(character)))
-        .unwrap_or(text.len());
-    let lower = text[..end]
-        .split("::")
-        .take_while(|part| part.chars().next().is_some_and(char::is_lowercase))
-        .collect::<Vec<_>>();
-    lower.join("::")
 }

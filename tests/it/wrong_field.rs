@@ -105,7 +105,7 @@ fn load_case(case: &Case) -> String {
         Ok(loaded) => {
             let client = OpenStack::new(&loaded.live.cloud, Timing::default());
             let refused = client.err().map(|error| error.to_string());
-            let keystone = barbican_kms::config::shown::url(&loaded.live.cloud.keystone);
+            let keystone = barbican_kms::config::redact::url(&loaded.live.cloud.keystone);
             format!("{:?} {refused:?} {keystone}", loaded.warnings) + &shown(loaded.warnings.iter())
         }
         Err(error) => format!("{error} {error:?}") + &shown(error.warnings.iter()),
@@ -356,7 +356,7 @@ async fn no_flag_repeats_a_secret() {
 }
 
 #[test]
-fn a_private_key_in_place_of_its_path_is_described_with_the_fix() {
+fn a_private_key_in_place_of_its_path_is_redacted_with_the_fix() {
     let (secrets, _) = secrets();
     let secret = &secrets[0];
     let cases = files("http://k.example.com", secret);
@@ -365,9 +365,9 @@ fn a_private_key_in_place_of_its_path_is_described_with_the_fix() {
         load_case(case.unwrap_or_else(|| panic!("no case {name}")))
     };
     let gcfg = said("gcfg [Global] key-file");
-    let expected = "[Global] key-file: a text of 5 lines that begins like a PEM block stands where \
-                    the path of a file belongs; store it in a file and name that";
+    let expected = "[Global] key-file: found a text of 5 lines that begins like a PEM block where \
+                    the path of a file is expected; store it in a file and write its path here";
     assert!(gcfg.contains(expected), "{gcfg}");
     assert!(said("gcfg [Global] ca-file").contains("as `cafilecontents`"));
-    assert!(said("clouds.yaml key").contains("clouds.one.key: a text of 5 lines"));
+    assert!(said("clouds.yaml key").contains("clouds.one.key: found a text of 5 lines"));
 }

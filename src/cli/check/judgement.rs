@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::{Identity, User, shown};
+use crate::config::{Identity, User, redact};
 use crate::key_id::KeyId;
 use crate::openstack::{Account, Metadata, SOON, span};
 
@@ -13,8 +13,8 @@ const EXPIRES_SOON: Duration = Duration::from_secs(90 * 24 * 3600);
 
 pub(super) fn identity(identity: &Identity) -> String {
     let called = |word: &str, text: &str| {
-        let shown = shown::name(text);
-        if shown.is_described() {
+        let shown = redact::name(text);
+        if shown.is_redacted() {
             format!("{word} ({shown})")
         } else {
             format!("{word} {shown}")
@@ -22,8 +22,8 @@ pub(super) fn identity(identity: &Identity) -> String {
     };
     // Keystone's own ids look like keys: 16 bytes in hexadecimal.
     let by_id = |article: &str, word: &str, id: &str| {
-        let shown = shown::name(id);
-        if shown.is_described() {
+        let shown = redact::name(id);
+        if shown.is_redacted() {
             format!("{article}{word} by id")
         } else {
             format!("{word} id {shown}")

@@ -1,14 +1,15 @@
-//! What an entry of clouds.yaml may say, and what it means in a cloud-config.
+//! Entries of clouds.yaml, parsed into the terms of a cloud-config.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::doubts::{self, EntryDoubt};
+use super::fields::{AUTH_FIELDS, FIELDS};
+use super::unknown_keys;
+use crate::config::diagnostic::Diagnostic;
 use crate::config::key::Key;
-use crate::config::place::{Place, Position};
+use crate::config::location::{Location, Position};
 use crate::config::raw::{Setting, Value};
-use crate::config::shown;
-use crate::config::warning::Warning;
+use crate::config::redact;
 use crate::config::yaml::{self, Mapping, Node, YamlError, YamlProblem};
 
 /// The entries of one file.
@@ -18,18 +19,16 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// Reads a file whose entries stand below the key `top`.
+    /// Reads a file whose entries are below the key `top`.
     pub(super) fn parse(file: &Path, bytes: &[u8], top: &'static str) -> Result<Self, YamlError> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
-            let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let text = std::str::from_utf8(valid).unwrap_or_default();
-            let at = Position::of_offset(text, text.len());
-            (at, YamlProblem::NotUtf8)
+            let position = Position::of_offset(bytes, error.valid_up_to());
+            (position, YamlProblem::NotUtf8)
         })?;
         let mut written = yaml::parse(text)?.into_mapping()?.unwrap_or_default();
         let entries = mapping(&mut written, top)?.unwrap_or_default();
         let entries = entries.into_iter().map(|(name, entry)| {
-            let path = format!("{top}.{}", shown::name(&name));
+            let path = format!("{top}.{}", redact::name(&name));
             let context = Context { file, path };
             let entry = context.entry(entry.into_mapping()?.unwrap_or_default())?;
             Ok((name, entry))
@@ -46,14 +45,14 @@ impl Document {
     }
 }
 
-/// An entry: what it says, in the terms of a cloud-config.
+/// An entry, in the terms of a cloud-config.
 #[derive(Default)]
 pub(super) struct Entry {
     has_auth: bool,
-    profile: Option<(String, Place)>,
+    profile: Option<(String, Location)>,
     settings: BTreeMap<Key, Setting>,
     interface: Option<Setting>,
-    doubts: Vec<Warning>,
+    warnings: Vec<Diagnostic>,
 }
 
 impl Entry {
@@ -62,13 +61,13 @@ impl Entry {
     }
 
     /// The entry of clouds-public.yaml that this one is based on, and what says so.
-    pub(super) fn profile(&self) -> Option<(String, Place)> {
+    pub(super) fn profile(&self) -> Option<(String, Location)> {
         self.profile.clone()
     }
 
-    /// The keys that somebody counts on in vain.
-    pub(super) fn take_doubts(&mut self) -> Vec<Warning> {
-        std::mem::take(&mut self.doubts)
+    /// The warnings about keys that are ignored.
+    pub(super) fn take_warnings(&mut self) -> Vec<Diagnostic> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// This entry, completed by another one.
@@ -79,7 +78,7 @@ impl Entry {
         self.has_auth |= other.has_auth;
         self.profile = self.profile.or(other.profile);
         self.interface = self.interface.or(other.interface);
-        self.doubts.extend(other.doubts);
+        self.warnings.extend(other.warnings);
         self
     }
 
@@ -103,7 +102,7 @@ impl Entry {
     }
 }
 
-/// Where an entry stands.
+/// Where an entry is.
 struct Context<'a> {
     file: &'a Path,
     /// Such as `clouds.prod`.
@@ -114,7 +113,7 @@ impl Context<'_> {
     fn entry(&self, mut written: Mapping) -> Result<Entry, YamlError> {
         let auth = mapping(&mut written, "auth")?;
         let named = |field, found: Option<(Position, String)>| {
-            found.map(|(at, name)| (name, self.place(field, at)))
+            found.map(|(at, name)| (name, self.location(field, at)))
         };
         let profile = named("profile", text(&mut written, "profile")?);
         let cloud = named("cloud", text(&mut written, "cloud")?);
@@ -128,10 +127,10 @@ impl Context<'_> {
         if let Some(node) = written.remove("auth_type") {
             let at = node.position();
             let known = node.into_text().ok().flatten();
-            if known.is_some_and(|(_, kind)| !doubts::is_supported(&kind)) {
-                let place = self.place("auth_type", at);
-                let doubt = EntryDoubt::AuthType;
-                entry.doubts.push(Warning::Entry { place, doubt });
+            if known.is_some_and(|(_, kind)| !unknown_keys::is_supported(&kind)) {
+                let location = self.location("auth_type", at);
+                let warning = Diagnostic::new(location, unknown_keys::AUTH_TYPE);
+                entry.warnings.push(warning);
             }
         }
         self.fill(&mut entry, written, "", &FIELDS)?;
@@ -139,7 +138,7 @@ impl Context<'_> {
         Ok(entry)
     }
 
-    /// Takes the fields of the table; of two for one key, the first one counts.
+    /// Takes the fields of the table; of two for one key, the first one wins.
     fn fill(
         &self,
         entry: &mut Entry,
@@ -152,7 +151,7 @@ impl Context<'_> {
             let setting = match key {
                 Key::TlsInsecure => flag(&mut written, field)?.map(|(at, verify)| Setting {
                     value: Value::Flag(!verify),
-                    place: self.place(&path, at),
+                    location: self.location(&path, at),
                 }),
                 _ => text(&mut written, field)?.map(|text| self.setting(&path, text)),
             };
@@ -161,10 +160,10 @@ impl Context<'_> {
             }
         }
         for (name, node) in &written {
-            if let Some(doubt) = doubts::about(name, !prefix.is_empty()) {
-                let field = format!("{prefix}{}", shown::name(name));
-                let place = self.place(&field, node.position());
-                entry.doubts.push(Warning::Entry { place, doubt });
+            if let Some(message) = unknown_keys::message(name, !prefix.is_empty()) {
+                let field = format!("{prefix}{}", redact::name(name));
+                let location = self.location(&field, node.position());
+                entry.warnings.push(Diagnostic::new(location, message));
             }
         }
         Ok(())
@@ -172,52 +171,18 @@ impl Context<'_> {
 
     fn setting(&self, field: &str, (at, text): (Position, String)) -> Setting {
         let value = Value::Text(text);
-        let place = self.place(field, at);
-        Setting { value, place }
+        let location = self.location(field, at);
+        Setting { value, location }
     }
 
-    fn place(&self, field: &str, at: Position) -> Place {
-        Place {
+    fn location(&self, field: &str, position: Position) -> Location {
+        Location {
             file: self.file.to_owned(),
-            at,
+            position,
             field: format!("{}.{field}", self.path),
         }
     }
 }
-
-/// The fields of an entry, and what they mean; others are not for us.
-pub(super) const FIELDS: [(&str, Key); 6] = [
-    ("region_name", Key::Region),
-    ("endpoint_type", Key::EndpointType),
-    ("verify", Key::TlsInsecure),
-    ("cacert", Key::CaFile),
-    ("cert", Key::CertFile),
-    ("key", Key::KeyFile),
-];
-
-/// The fields of `auth:`.
-pub(super) const AUTH_FIELDS: [(&str, Key); 20] = [
-    ("auth_url", Key::AuthUrl),
-    ("token", Key::Token),
-    ("username", Key::Username),
-    ("user_id", Key::UserId),
-    ("password", Key::Password),
-    ("application_credential_id", Key::CredentialId),
-    ("application_credential_name", Key::CredentialName),
-    ("application_credential_secret", Key::CredentialSecret),
-    ("project_name", Key::TenantName),
-    ("tenant_name", Key::TenantName),
-    ("project_id", Key::TenantId),
-    ("tenant_id", Key::TenantId),
-    ("user_domain_name", Key::UserDomainName),
-    ("user_domain_id", Key::UserDomainId),
-    ("project_domain_name", Key::TenantDomainName),
-    ("project_domain_id", Key::TenantDomainId),
-    ("domain_name", Key::DomainName),
-    ("domain_id", Key::DomainId),
-    ("default_domain", Key::DefaultDomain),
-    ("trust_id", Key::TrustId),
-];
 
 fn mapping(of: &mut Mapping, field: &str) -> Result<Option<Mapping>, YamlError> {
     of.remove(field).map_or(Ok(None), Node::into_mapping)

@@ -1,27 +1,27 @@
 //! Which of two files counts: the cloud-config or the entry of clouds.yaml.
 //!
-//! As in the Go plugin, which is not what one would expect: field by field the
-//! cloud-config wins, but with `cloud = NAME` all that says who logs in is taken from
-//! the entry, and nothing of it from the cloud-config. Whoever is overruled is named.
+//! The rules are the Go plugin's: field by field the cloud-config wins, but with
+//! `cloud = NAME` everything that says who logs in is taken from the entry, and nothing
+//! of it from the cloud-config. Each setting that does not count is warned about.
 
 use std::collections::BTreeMap;
 
+use crate::config::diagnostic::Diagnostic;
 use crate::config::key::Key;
-use crate::config::place::Place;
+use crate::config::location::Location;
 use crate::config::raw::{Raw, Setting, Value};
-use crate::config::warning::Warning;
 
 /// What clouds.yaml and the files around it say about the chosen cloud.
 pub(in crate::config) struct Chosen {
     pub(super) settings: BTreeMap<Key, Setting>,
     /// The cloud-config's `cloud`, if it names the entry.
-    pub(super) named_by: Option<Place>,
+    pub(super) named_by: Option<Location>,
     /// Without `use-clouds`, `cloud` brings in nothing but who logs in.
     pub(super) use_clouds: bool,
 }
 
 /// Adds the settings of the entry to those of the cloud-config.
-pub(in crate::config) fn merge(raw: &mut Raw, entry: Chosen, warnings: &mut Vec<Warning>) {
+pub(in crate::config) fn merge(raw: &mut Raw, entry: Chosen, warnings: &mut Vec<Diagnostic>) {
     let Chosen {
         mut settings,
         named_by,
@@ -32,12 +32,20 @@ pub(in crate::config) fn merge(raw: &mut Raw, entry: Chosen, warnings: &mut Vec<
         match &named_by {
             Some(cloud) if is_login(key) => {
                 let ours = raw.take(key);
-                if let Some(ours) = ours.filter(|ours| !same(Some(ours), theirs.as_ref())) {
-                    warnings.push(Warning::Overruled {
-                        place: ours.place,
-                        by: theirs.as_ref().map(|theirs| theirs.place.clone()),
-                        cloud: Some(cloud.clone()),
-                    });
+                if let Some(ours) =
+                    ours.filter(|ours| theirs.as_ref().is_none_or(|theirs| !same(ours, theirs)))
+                {
+                    let reason = match &theirs {
+                        Some(theirs) => format!(
+                            "{} has another value and takes precedence, because {cloud} takes the \
+                             credentials from there",
+                            theirs.location
+                        ),
+                        None => {
+                            format!("{cloud} takes the credentials from clouds.yaml")
+                        }
+                    };
+                    warnings.push(overruled(&ours, &reason));
                 }
                 if let Some(theirs) = theirs {
                     raw.insert(key, theirs);
@@ -45,18 +53,21 @@ pub(in crate::config) fn merge(raw: &mut Raw, entry: Chosen, warnings: &mut Vec<
             }
             _ if !use_clouds => {}
             _ => match (raw.get(key), theirs) {
-                (Some(ours), Some(theirs)) if !same(Some(ours), Some(&theirs)) => {
-                    warnings.push(Warning::Overruled {
-                        place: theirs.place,
-                        by: Some(ours.place.clone()),
-                        cloud: None,
-                    });
+                (Some(ours), Some(theirs)) if !same(ours, &theirs) => {
+                    let reason =
+                        format!("{} has another value and takes precedence", ours.location);
+                    warnings.push(overruled(&theirs, &reason));
                 }
                 (None, Some(theirs)) => raw.insert(key, theirs),
                 _ => {}
             },
         }
     }
+}
+
+fn overruled(setting: &Setting, reason: &str) -> Diagnostic {
+    let message = format!("has no effect: {reason}; remove one of the two");
+    Diagnostic::new(&setting.location, message)
 }
 
 /// Who logs in, how, and for what. A trust is not part of it: the Go plugin takes that
@@ -84,10 +95,11 @@ fn is_login(key: Key) -> bool {
 }
 
 /// A cloud-config writes flags as texts.
-fn same(one: Option<&Setting>, other: Option<&Setting>) -> bool {
-    match (one.map(|one| &one.value), other.map(|other| &other.value)) {
-        (Some(Value::Text(text)), Some(Value::Flag(flag)))
-        | (Some(Value::Flag(flag)), Some(Value::Text(text))) => (text == "true") == *flag,
+fn same(one: &Setting, other: &Setting) -> bool {
+    match (&one.value, &other.value) {
+        (Value::Text(text), Value::Flag(flag)) | (Value::Flag(flag), Value::Text(text)) => {
+            (text == "true") == *flag
+        }
         (one, other) => one == other,
     }
 }

@@ -4,8 +4,10 @@
 //! an error, both as in Go: which of several errors is the first one, and so the
 //! one reported, depends on it.
 
-use super::letters::{is_digit, is_letter};
-use super::{Position, Problem};
+use super::unicode::{is_digit, is_letter};
+use crate::config::diagnostic::Message;
+use crate::config::location::Position;
+use crate::config::typography;
 
 /// What a line is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub(super) struct Scanner<'a> {
     offset: usize,
     /// Where the next one begins.
     next_offset: usize,
-    first_error: Option<(usize, Problem)>,
+    first_error: Option<(usize, Message)>,
 }
 
 impl<'a> Scanner<'a> {
@@ -57,8 +59,8 @@ impl<'a> Scanner<'a> {
     }
 
     /// The first error so far, with its offset.
-    pub(super) fn error(&self) -> Option<(usize, Problem)> {
-        self.first_error
+    pub(super) fn error(&self) -> Option<&(usize, Message)> {
+        self.first_error.as_ref()
     }
 
     /// The next token and the offset where it begins.
@@ -85,7 +87,7 @@ impl<'a> Scanner<'a> {
                     continue;
                 }
                 Some(other) => {
-                    self.report(start, Problem::IllegalCharacter(other));
+                    self.report(start, illegal_character(other));
                     Token::Illegal
                 }
             };
@@ -109,7 +111,7 @@ impl<'a> Scanner<'a> {
                         self.advance();
                     }
                     if !matches!(self.character, Some('\n' | '"')) {
-                        self.report(start, Problem::LoneBackslash);
+                        self.report(start, LONE_BACKSLASH);
                         break;
                     }
                     self.advance();
@@ -117,7 +119,7 @@ impl<'a> Scanner<'a> {
                 Some('"') => in_quotes = !in_quotes,
                 // Outside quotes the loop has ended at these.
                 None | Some('\n') => {
-                    self.report(start, Problem::StringNotTerminated);
+                    self.report(start, STRING_NOT_TERMINATED);
                     break;
                 }
                 Some(_) => {}
@@ -150,12 +152,12 @@ impl<'a> Scanner<'a> {
         let (character, length) = match decode(rest) {
             Decoded::End => (None, 0),
             Decoded::Character('\0') => {
-                self.report(self.offset, Problem::Nul);
+                self.report(self.offset, NUL);
                 (Some('\0'), 1)
             }
             Decoded::Character(character) => (Some(character), character.len_utf8()),
             Decoded::NotUtf8 => {
-                self.report(self.offset, Problem::NotUtf8);
+                self.report(self.offset, NOT_UTF8);
                 (Some(char::REPLACEMENT_CHARACTER), 1)
             }
         };
@@ -163,8 +165,9 @@ impl<'a> Scanner<'a> {
         self.character = character;
     }
 
-    fn report(&mut self, offset: usize, problem: Problem) {
-        self.first_error.get_or_insert((offset, problem));
+    fn report(&mut self, offset: usize, message: impl Into<Message>) {
+        self.first_error
+            .get_or_insert_with(|| (offset, message.into()));
     }
 
     fn scan_name(&mut self) -> &'a str {
@@ -186,7 +189,7 @@ impl<'a> Scanner<'a> {
             self.advance();
             match character {
                 None | Some('\n') => {
-                    self.report(start, Problem::StringNotTerminated);
+                    self.report(start, STRING_NOT_TERMINATED);
                     break;
                 }
                 Some('\\') => self.scan_escape(false),
@@ -204,7 +207,7 @@ impl<'a> Scanner<'a> {
         match character {
             Some('\\' | '"') => {}
             Some('n' | 't') if in_value => {}
-            _ => self.report(start, Problem::UnknownEscape),
+            _ => self.report(start, UNKNOWN_ESCAPE),
         }
     }
 
@@ -213,23 +216,18 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The line and column of an offset, both counted from 1, columns in bytes.
-///
-/// As in Go, a line feed that ends the file does not begin another line.
+/// The position of an offset. As in Go, a line feed that ends the file does not begin
+/// another line.
 pub(super) fn position(source: &[u8], offset: usize) -> Position {
-    let before = source.get(..offset).unwrap_or(source);
-    let before = match before.strip_suffix(b"\n") {
-        Some(shorter) if offset >= source.len() => shorter,
-        _ => before,
-    };
-    let line = before.split(|byte| *byte == b'\n').count();
-    let start = before
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
-    Position {
-        line,
-        column: offset - start + 1,
+    match source.strip_suffix(b"\n") {
+        Some(shorter) if offset >= source.len() => {
+            let last = Position::of_offset(source, shorter.len());
+            Position {
+                column: last.column + 1,
+                ..last
+            }
+        }
+        _ => Position::of_offset(source, offset),
     }
 }
 
@@ -279,3 +277,28 @@ fn decode(bytes: &[u8]) -> Decoded {
 fn is_blank(character: Option<char>) -> bool {
     matches!(character, Some(' ' | '\t' | '\r'))
 }
+
+fn illegal_character(character: char) -> String {
+    let shown = if let Some(what) = typography::describe(character) {
+        format!(", {what}")
+    } else if character.is_control() || character.is_whitespace() {
+        String::new()
+    } else {
+        format!(" '{character}'")
+    };
+    let code = u32::from(character);
+    format!(
+        "illegal character U+{code:04X}{shown}; names consist of letters, digits and `-`, begin \
+         with a letter, and are followed by `=`"
+    )
+}
+
+// In the Go plugin's words, and what to write instead.
+const NUL: &str = "illegal character NUL; the file must be plain text";
+const NOT_UTF8: &str = "illegal UTF-8 encoding; save the file as UTF-8";
+const STRING_NOT_TERMINATED: &str =
+    "string not terminated; end it with `\"` on the same line, write a line break as `\\n`";
+const UNKNOWN_ESCAPE: &str = "unknown escape sequence; within quotes write `\\\\`, `\\\"`, `\\n` or \
+     `\\t`, in the name of a subsection the first two only";
+const LONE_BACKSLASH: &str = "unquoted '\\' must be followed by new line or double quote; put the \
+     value into double quotes and write `\\\\` for each backslash";

@@ -16,7 +16,7 @@ use std::time::Duration;
 use notify::{ErrorKind, Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, info, warn};
 
-use crate::config::shown;
+use crate::config::redact;
 use crate::log::error_chain::ErrorChain;
 
 /// As many links as the kernel follows (see `path_resolution(7)`).
@@ -119,7 +119,7 @@ impl Directories {
             match watcher.watch(path, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     if self.watched.insert(path.clone(), *identity).is_none() {
-                        debug!(directory = %shown::path(path), "watching");
+                        debug!(directory = %redact::path(path), "watching");
                     }
                 }
                 // It has just gone: the next walk finds out what is there now.

@@ -1,8 +1,8 @@
 //! Finds mounts through which changes can never be seen.
 //!
-//! A bind mount holds on to what it was made of. A single file that is replaced by
-//! renaming, as every tool does, stays the old one in the container; a directory that
-//! is deleted stays empty there, whatever is made anew under its name on the host.
+//! A bind mount keeps the file or directory that it was created with. A single file that
+//! is replaced by renaming, as every tool does, stays the old one in the container; a
+//! directory that is deleted stays empty there, even if it is created again on the host.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-use crate::config::{files, shown};
+use crate::config::{files, redact};
 
 /// The kernel's list of mounts can be longer than a configuration file.
 const MOUNTINFO_MAX_BYTES: usize = 8 << 20;
@@ -24,7 +24,7 @@ pub(super) fn warn_about_single_files(watched: &[PathBuf]) {
     let mounts = String::from_utf8_lossy(&mounts.bytes).into_owned();
     for file in watched.iter().filter(|file| is_mount_point(&mounts, file)) {
         warn!(
-            file = %shown::path(file),
+            file = %redact::path(file),
             "this file is mounted by itself, so its replacement will not be seen before a \
              restart; mount its directory instead (no subPath)"
         );
@@ -40,7 +40,7 @@ pub(super) fn warn_about_removed_directories(watched: &[PathBuf]) {
         .filter(removed)
     {
         warn!(
-            directory = %shown::path(directory),
+            directory = %redact::path(directory),
             "this directory has been deleted on the host, and one made anew there is not seen \
              before a restart: restart the pod, and change files inside of the directory"
         );

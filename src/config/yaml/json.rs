@@ -21,8 +21,8 @@ pub(crate) struct First {
     pub(crate) more: bool,
 }
 
-/// Reads the first document of a text, as Kubernetes' strict reader does: nobody asks
-/// whether the rest is right, and a merge key must not bring in what is there.
+/// Reads the first document of a text, as Kubernetes' strict reader does: the rest is
+/// not checked, and a merge key must not repeat an entry.
 pub(crate) fn parse_first(text: &str) -> Result<First, YamlError> {
     let mut reading = Reading::new(text, Merging::Strict);
     let node = reading.document()?;
@@ -122,7 +122,7 @@ fn float(text: &str) -> Option<f64> {
         ".nan" | ".NaN" | ".NAN" if text == unsigned => return Some(f64::NAN),
         _ => {}
     }
-    // Where the first is a dot, nobody takes the grouping out.
+    // After a leading dot, `_` is no digit separator.
     let plain = match text.chars().next()? {
         '.' => text.to_owned(),
         first if first.is_ascii_digit() || "+-".contains(first) => text.replace('_', ""),

@@ -1,7 +1,7 @@
-//! From the parser's events to the tree: aliases are replaced by what they stand for,
-//! merge keys by what they bring in.
+//! From the parser's events to the tree: aliases are replaced by their anchors' nodes,
+//! merge keys by the entries that they merge.
 //!
-//! Everything is bounded, as an alias of a few bytes can stand for anything: a copy
+//! Everything is bounded, as an alias of a few bytes can expand to anything: a copy
 //! costs as much as if it were written out.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::collections::btree_map::Entry;
 use granit_parser::{Event, Parser, ScalarStyle, StrInput};
 
 use super::{Content, Mapping, NO_MAPPING, NO_TEXT, Node, Scalar, Tag, YamlError, YamlProblem};
-use crate::config::place::Position;
+use crate::config::location::Position;
 
 /// Reads a text of one document; an empty one is null. A `---` at its end begins another
 /// empty one, which does no harm.
@@ -39,7 +39,7 @@ pub(super) enum Merging {
 pub(super) struct Reading<'a> {
     events: Parser<'a, StrInput<'a>>,
     merging: Merging,
-    /// What has been read completely; an alias below its own anchor finds nothing.
+    /// The anchors of completely read nodes: an alias below its own anchor finds nothing.
     anchors: BTreeMap<usize, Node>,
     budget: Budget,
     ended: bool,
@@ -203,8 +203,8 @@ fn merge(value: Node, merging: Merging, merged: &mut Vec<Mapping>) -> Result<(),
     Ok(())
 }
 
-/// What may still be made. The numbers are far beyond any real file, and small enough for
-/// a small machine; what else could be counted is a node or belongs to one.
+/// How many nodes and bytes may still be created: far more than any real file needs, and
+/// few enough for a small machine.
 struct Budget {
     nodes: usize,
     bytes: usize,
@@ -290,7 +290,7 @@ fn check_tag(tag: Option<&granit_parser::Tag>, wanted: Tag) -> Result<(), YamlPr
     }
 }
 
-/// `!!int`, or `!int` as somebody may have meant it.
+/// `!!int`, or `!int`, which is a common mistake for it.
 fn read_tag(tag: Option<&granit_parser::Tag>) -> Tag {
     let name = tag.and_then(|tag| {
         let standard = tag.suffix_in_namespace("tag:yaml.org,2002:");

@@ -91,8 +91,8 @@ fn what_cannot_be_read_is_refused_at_its_place() {
         ("a: *b\n", "1:4", YamlProblem::Syntax),
         ("a: {b: 1, 'b': 2}\n", "1:11", YamlProblem::DuplicateKey),
         ("a: 1\n---\nb: 2\n", "3:1", YamlProblem::SeveralDocuments),
-        ("? [a]\n: 1\n", "1:3", kind("a text")),
-        ("~: 1\n", "1:1", kind("a text")),
+        ("? [a]\n: 1\n", "1:3", kind("a string")),
+        ("~: 1\n", "1:1", kind("a string")),
         ("<<: 1\n", "1:5", kind("a mapping, `key: value`")),
         ("a: !!int x\n", "1:10", kind("a number")),
         ("a: .inf\n", "1:4", kind("a finite number")),
@@ -103,7 +103,7 @@ fn what_cannot_be_read_is_refused_at_its_place() {
         (
             "a: !!binary aGk=\n",
             "1:13",
-            kind("a text without a tag such as `!!int`"),
+            kind("a string without a tag such as `!!int`"),
         ),
     ] {
         assert_eq!(read(text), Err((at.to_owned(), problem)), "{text}");

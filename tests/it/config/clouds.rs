@@ -42,14 +42,15 @@ fn with_cloud_who_logs_in_comes_from_clouds_yaml_alone() {
         warnings,
         [
             "cloud.conf:3:10: [Global] username: has no effect: clouds.yaml:3:47: \
-             clouds.one.auth.username says something else and counts, since cloud.conf:8:7: \
-             [Global] cloud has who logs in taken from there; remove one of the two",
-            "cloud.conf:5:9: [Global] user-id: has no effect: cloud.conf:8:7: [Global] cloud has \
-             all that says who logs in taken from clouds.yaml; remove one of the two",
+             clouds.one.auth.username has another value and takes precedence, because \
+             cloud.conf:8:7: \
+             [Global] cloud takes the credentials from there; remove one of the two",
+            "cloud.conf:5:9: [Global] user-id: has no effect: cloud.conf:8:7: [Global] cloud \
+             takes the credentials from clouds.yaml; remove one of the two",
             "clouds.yaml:3:22: clouds.one.auth.auth_url: has no effect: cloud.conf:2:10: [Global] \
-             auth-url says something else and counts; remove one of the two",
+             auth-url has another value and takes precedence; remove one of the two",
             "clouds.yaml:4:18: clouds.one.region_name: has no effect: cloud.conf:6:8: [Global] \
-             region says something else and counts; remove one of the two",
+             region has another value and takes precedence; remove one of the two",
         ]
     );
 }
@@ -67,7 +68,7 @@ fn without_cloud_the_cloud_config_wins_field_by_field() {
         directory.warnings(&text),
         [
             "clouds.yaml:3:47: clouds.one.auth.username: has no effect: cloud.conf:2:10: [Global] \
-             username says something else and counts; remove one of the two"
+             username has another value and takes precedence; remove one of the two"
         ]
     );
 }
@@ -82,8 +83,8 @@ fn cloud_without_use_clouds_decides_who_logs_in_and_nothing_else() {
     assert_eq!(login_body(&loaded.live.cloud), of_clouds());
     assert_eq!(loaded.live.cloud.region, None);
     let warnings = directory.warnings(&text);
-    let alone = "cloud.conf:6:7: [Global] cloud: who logs in is taken from clouds.yaml, all else \
-                 from here; add `use-clouds = true` to have the rest from there too, or remove it";
+    let alone = "cloud.conf:6:7: [Global] cloud: only the credentials are taken from clouds.yaml; \
+                 add `use-clouds = true` to take the rest from there too, or remove it";
     assert!(warnings.iter().any(|text| text == alone), "{warnings:?}");
     assert_eq!(warnings.len(), 4, "{warnings:?}");
 
@@ -91,7 +92,8 @@ fn cloud_without_use_clouds_decides_who_logs_in_and_nothing_else() {
     let refusal = directory.refusal(&text.replace("cloud=one", "cloud=two"));
     assert_eq!(
         refusal,
-        "cloud.conf:6:7: [Global] cloud: there is no cloud of this name in clouds.yaml; there is one"
+        "cloud.conf:6:7: [Global] cloud: there is no cloud of this name in clouds.yaml; there is \
+         one"
     );
     std::fs::remove_file(directory.path().join("clouds.yaml")).expect("removed");
     let loaded = directory.load_text(&text).expect("valid");
@@ -163,7 +165,8 @@ fn keys_of_the_chosen_cloud_that_nobody_reads_are_warned_about() {
         ),
         (
             "region-name: R1",
-            "clouds.one.region-name: there is no such key, it is ignored; did you mean region_name?",
+            "clouds.one.region-name: there is no such key, it is ignored; did you mean \
+             region_name?",
         ),
     ] {
         let directory = Directory::new();
@@ -190,7 +193,8 @@ fn keys_of_the_chosen_cloud_that_nobody_reads_are_warned_about() {
         ),
         (
             "project: p",
-            "clouds.one.auth.project: there is no such key, it is ignored; did you mean project_name?",
+            "clouds.one.auth.project: there is no such key, it is ignored; did you mean \
+             project_name?",
         ),
     ] {
         let directory = Directory::new();
@@ -222,8 +226,8 @@ fn a_cloud_inside_of_a_cloud_is_named_as_the_cause() {
     let directory = Directory::new();
     directory.write("clouds.yaml", &format!("{CLOUDS}    cloud: one\n"));
     let refusal = directory.refusal(&conf("use-clouds=true"));
-    let expected = "clouds.yaml:5:12: clouds.one.cloud: it has the rest of the entry taken from \
-                    clouds-public.yaml, and there is none; looked for clouds-public.yaml, ";
+    let expected = "clouds.yaml:5:12: clouds.one.cloud: the rest of the entry comes from \
+                    clouds-public.yaml, which does not exist; looked for clouds-public.yaml, ";
     assert!(refusal.starts_with(expected), "{refusal}");
     assert!(refusal.contains("remove the line"), "{refusal}");
 }
@@ -246,7 +250,7 @@ fn a_file_of_another_kind_is_named_as_what_it_is() {
         ),
         (
             format!("apiVersion: v1\nkind: Secret\ndata:\n  cloud.conf: {secret}\n"),
-            "it is a Kubernetes object in YAML; store what stands in its `stringData`",
+            "it is a Kubernetes object in YAML; store the content of its `stringData`",
         ),
         (
             CLOUDS.to_owned(),
@@ -290,6 +294,20 @@ fn a_file_of_another_kind_is_named_as_what_it_is() {
         let refusal = directory.refusal(&conf("use-clouds=true"));
         let expected = format!("clouds.yaml: {expected}");
         assert!(refusal.starts_with(&expected), "{text}: {refusal}");
+    }
+}
+
+#[test]
+fn a_pem_block_across_lines_is_named_as_the_cause() {
+    let pem = "-----BEGIN PRIVATE KEY-----\nMIIEvQ+IBADANBgkqhkiG9w0\n-----END PRIVATE KEY-----";
+    for value in [pem.to_owned(), format!("\"{pem}\"")] {
+        let refusal = Directory::new().refusal(&conf(&format!("key-file = {value}")));
+        assert_eq!(
+            refusal,
+            "cloud.conf: it is a cloud-config with a PEM block in it; store the block in a file \
+             and write its path here (a CA may be given as `cafilecontents`, in quotes and on one \
+             line, with `\\n` for each line break)"
+        );
     }
 }
 

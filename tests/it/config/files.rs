@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use barbican_kms::config::{Environment, Roots, Warning};
+use barbican_kms::config::{Environment, Roots};
 
 use super::vectors::login_body;
 use super::{Directory, KEY_ID, conf, load_in};
@@ -101,23 +101,23 @@ fn errors_in_clouds_yaml_name_the_place_and_quote_nothing() {
         ),
         (
             "clouds:\n  one:\n    auth: hunter2\n",
-            "clouds.yaml:3:11: a value of another kind",
+            "clouds.yaml:3:11: a value of another type",
         ),
         (
             "clouds:\n  one:\n    auth: {password: !!int hunter2}\n",
-            "clouds.yaml:3:28: a value of another kind is wanted here (a text without a tag",
+            "clouds.yaml:3:28: a value of another type is expected here (a string without a tag",
         ),
         (
             "clouds:\n  one:\n    auth: {password: hunter2, password: hunter2}\n",
-            "clouds.yaml:3:31: a key stands twice in one mapping",
+            "clouds.yaml:3:31: a key occurs twice in one mapping",
         ),
         (
             "clouds:\n  one:\n    verify: hunter2\n",
-            "clouds.yaml:3:13: true or false is wanted",
+            "clouds.yaml:3:13: true or false is expected",
         ),
         (
             "clouds:\n  one:\n    verify: \"false\"\n",
-            "clouds.yaml:3:13: true or false is wanted",
+            "clouds.yaml:3:13: true or false is expected",
         ),
         (
             "clouds:\n  one: {}\n---\nx: 1\n",
@@ -188,7 +188,8 @@ fn secure_yaml_wins_over_clouds_yaml_and_that_over_its_profile() {
     );
     directory.write(
         "clouds-public.yml",
-        "public-clouds:\n  vendor:\n    auth: {auth_url: \"http://vendor\", user_id: v, project_id: \
+        "public-clouds:\n  vendor:\n    auth: {auth_url: \"http://vendor\", user_id: v, \
+         project_id: \
          T}\n    region_name: R\n",
     );
     let loaded = directory.load_text(&use_clouds("")).expect("valid");
@@ -224,8 +225,8 @@ fn a_profile_without_its_file_is_refused() {
     let refusal = directory.refusal(&use_clouds(""));
     assert!(
         refusal.starts_with(
-            "clouds.yaml:3:14: clouds.one.profile: it has the rest of the entry taken from \
-             clouds-public.yaml, and there is none; looked for "
+            "clouds.yaml:3:14: clouds.one.profile: the rest of the entry comes from \
+             clouds-public.yaml, which does not exist; looked for "
         ),
         "{refusal}"
     );
@@ -243,13 +244,14 @@ fn files_that_everybody_can_read_are_warned_about() {
     let directory = Directory::new();
     let path = directory.write("cloud.conf", &conf("", ""));
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
-    let warnings = directory.load("cloud.conf").expect("valid").warnings;
+    let loaded = directory.load("cloud.conf").expect("valid");
+    let [warning] = loaded.warnings.as_slice() else {
+        panic!("{:?}", loaded.warnings)
+    };
     assert_eq!(
-        warnings,
-        [Warning::WorldReadable {
-            file: path,
-            mode: 0o644
-        }]
+        directory.relative(&warning.to_string()),
+        "cloud.conf: every user of the host can read the credentials in it (mode 0644); run \
+         `chmod 600` on it"
     );
 }
 

@@ -43,7 +43,7 @@ fn load_from(name: &str, files: &[(&str, &[u8])]) -> (bool, String) {
     }
 }
 
-fn said(warnings: &[barbican_kms::config::Warning], rest: &str) -> String {
+fn said(warnings: &[barbican_kms::config::Diagnostic], rest: &str) -> String {
     let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
     format!("{warnings:?} {rest}")
 }

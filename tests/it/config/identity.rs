@@ -38,7 +38,8 @@ fn an_application_credential_wins_over_a_password() {
     assert_eq!(
         warnings,
         [
-            "cloud.conf:6:10: [Global] password: has no effect: the application credential is used; \
+            "cloud.conf:6:10: [Global] password: has no effect: the application credential is \
+             used; \
              remove one of the two"
         ]
     );
@@ -61,8 +62,8 @@ fn a_domain_alone_is_the_scope_and_not_the_users_domain() {
     assert_eq!(
         refusal("username=u\npassword=p\ndomain-name=D"),
         "cloud.conf:3:10: [Global] username: a username needs its domain; set user-domain-name or \
-         user-domain-id in [Global] (domain-name and domain-id count only beside tenant-id, \
-         tenant-name or an application credential)"
+         user-domain-id in [Global] (domain-name and domain-id are used for the user only with \
+         tenant-id, tenant-name or an application credential)"
     );
 }
 
@@ -90,8 +91,8 @@ fn a_trustee_without_a_trust_is_warned_about() {
     assert_eq!(
         warnings,
         [
-            "cloud.conf:5:12: [Global] trustee-id: has no effect: it counts together with \
-             `trust-id` only"
+            "cloud.conf:5:12: [Global] trustee-id: has no effect: it is used only together with \
+             `trust-id`"
         ]
     );
 }
@@ -109,7 +110,7 @@ fn a_token_wins_over_a_password_as_in_go() {
 #[test]
 fn too_little_and_too_much_are_refused_with_what_to_do() {
     for (lines, expected) in [
-        ("", "cloud.conf: there is nothing to log in with"),
+        ("", "cloud.conf: [Global] has no credentials"),
         (
             "password=hunter2",
             "cloud.conf:3:10: [Global] password: a password needs a user",

@@ -153,7 +153,8 @@ fn a_key_that_is_named_twice_is_held_once_and_warned_about() {
     assert_eq!(
         directory.warnings(&text),
         [KEY_ID, OTHER_ID].map(|id| format!(
-            "cloud.conf:9:17: [KeyManager] decrypt-key-ids: key {id} is named twice; one of them is \
+            "cloud.conf:9:17: [KeyManager] decrypt-key-ids: key {id} is named twice; one of them \
+             is \
              ignored"
         ))
     );
@@ -200,7 +201,8 @@ fn settings_of_the_ring_that_cannot_be_are_refused() {
         (
             "max-cache-age=4m",
             "cloud.conf:9:15: [KeyManager] max-cache-age: it must be longer than \
-             revalidate-interval (5m), else keys are wiped before they are confirmed; write at \
+             revalidate-interval (5m), otherwise keys are wiped before they are confirmed; write \
+             at \
              least twice as much, 10m, or 0 for no limit",
         ),
         (

@@ -210,7 +210,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut values = Map::new();
         while let Some((key, Strict(value))) = entries.next_entry::<String, Strict>()? {
             if values.insert(key, value).is_some() {
-                return Err(de::Error::custom("a key stands twice in one object"));
+                return Err(de::Error::custom("a key occurs twice in one object"));
             }
         }
         Ok(Value::Object(values))

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_shown_and_what_may_be_a_secret_is_described() {
+    fn names_are_shown_and_what_may_be_a_secret_is_redacted() {
         assert_eq!(quoted("barbican"), "\"barbican\"");
         assert_eq!(quoted("unix:///run/k.sock "), "\"unix:///run/k.sock \"");
         for secret in [

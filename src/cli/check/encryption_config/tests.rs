@@ -372,7 +372,7 @@ fn what_begins_with_a_brace_is_json() {
     );
     let twice = json(&format!(r#""resources": [], "resources": [{entry}]"#)).findings;
     assert!(
-        only_wrong(&twice).contains("a key stands twice"),
+        only_wrong(&twice).contains("a key occurs twice"),
         "{twice:?}"
     );
     let yaml = judged("{kind: EncryptionConfiguration}").findings;
@@ -395,11 +395,11 @@ fn only_the_first_document_is_read_and_strictly() {
         (format!("{GOOD}\t\n"), "there is a tab"),
         (
             format!("{GOOD}kind: EncryptionConfiguration\n"),
-            "a key stands twice",
+            "a key occurs twice",
         ),
         (
             GOOD.replace("      timeout: 3s\n", "      <<: {name: a}\n"),
-            "a key stands twice",
+            "a key occurs twice",
         ),
         (
             GOOD.replace("timeout: 3s", "timeout: .inf"),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::findings::Findings;
 use super::pod::{Container, Pod};
 use super::sidecar;
-use crate::config::{self, ConfigError, Environment, FileError, files};
+use crate::config::{self, Environment, FileError, files};
 
 /// Reads the cloud-config, the given one or else the node's, as the sidecar would.
 pub(in super::super) fn are_mounted(pod: &Value, given: Option<&Path>, findings: &mut Findings) {
@@ -57,17 +57,13 @@ pub(in super::super) fn are_mounted(pod: &Value, given: Option<&Path>, findings:
     }
     // A text that is no file may be anything, so the setting is named and not the text.
     if let Err(error) = loaded
-        && let ConfigError::File {
-            named_by: Some(place),
-            error: FileError::Missing,
-            ..
-        } = *error.error
+        && let Some(setting) = error.error.missing_file_of()
         // The load ends at the first error, so the last file is the missing one.
         && let Some(file) = error.files.last()
         && container.mount_over(&file.to_string_lossy()).is_none()
     {
         findings.wrong(
-            format!("{place} names a file that no mount of the sidecar holds"),
+            format!("{setting} names a file that no mount of the sidecar holds"),
             fix,
         );
     }

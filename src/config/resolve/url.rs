@@ -2,36 +2,34 @@
 
 use std::fmt::Write as _;
 
-use super::refusal::Refusal;
-
 /// Keystone's base with `/v3` at its end, whatever version the file names.
 ///
-/// The Go plugin asks Keystone for its versions when none is named, and then goes
-/// where the answer points, which is wrong behind many a TLS proxy.
-pub(super) fn keystone(text: &str) -> Result<http::Uri, Refusal> {
+/// Where the file names no version, the Go plugin asks Keystone and follows the links
+/// of its answer, which are wrong behind many TLS proxies.
+pub(super) fn keystone(text: &str) -> Result<http::Uri, &'static str> {
     let text = text.trim();
     if !["http://", "https://"].iter().any(|scheme| {
         text.get(..scheme.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     }) {
-        return Err(Refusal::AuthUrlScheme);
+        return Err(SCHEME);
     }
     if text.contains(['?', '#']) {
-        return Err(Refusal::AuthUrlQuery);
+        return Err(QUERY);
     }
-    let uri: http::Uri = escaped_url(text).parse().map_err(|_| Refusal::AuthUrl)?;
+    let uri: http::Uri = escaped_url(text).parse().map_err(|_| NOT_A_URL)?;
     let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-        return Err(Refusal::AuthUrl);
+        return Err(NOT_A_URL);
     };
     if authority.as_str().contains('@') {
-        return Err(Refusal::AuthUrlUser);
+        return Err(USER);
     }
     if authority.host().is_empty() {
-        return Err(Refusal::AuthUrl);
+        return Err(NOT_A_URL);
     }
     let path = uri.path().trim_end_matches('/');
     if path.ends_with("/v2.0") {
-        return Err(Refusal::AuthUrlVersion2);
+        return Err(VERSION_2);
     }
     let base = match path.strip_suffix("/v3") {
         Some(base) => base.to_owned(),
@@ -43,7 +41,7 @@ pub(super) fn keystone(text: &str) -> Result<http::Uri, Refusal> {
     };
     format!("{scheme}://{authority}{base}/v3")
         .parse()
-        .map_err(|_| Refusal::AuthUrl)
+        .map_err(|_| NOT_A_URL)
 }
 
 fn is_version(element: &str) -> bool {
@@ -55,9 +53,15 @@ fn is_version(element: &str) -> bool {
     })
 }
 
-/// With everything percent-encoded that may not stand in a URL as it is: bytes beyond
-/// ASCII, blanks, and the marks that Go's `URL.EscapedPath` encodes too. Percent signs
-/// are taken for part of an encoding.
+const NOT_A_URL: &str = "it is not a URL like https://keystone.example.com:5000/v3";
+const SCHEME: &str = "it must begin with https:// (or http://)";
+const USER: &str = "it must not contain a user or password; use username and password";
+const QUERY: &str = "it must end with the path, without `?` or `#`";
+const VERSION_2: &str = "Keystone's API v2.0 no longer exists; write /v3 in its place";
+
+/// Percent-encodes everything that a URL must not contain: bytes beyond ASCII, spaces,
+/// and what Go's `URL.EscapedPath` encodes too. Percent signs are taken for part of an
+/// encoding.
 pub(crate) fn escaped_url(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

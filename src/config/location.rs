@@ -1,28 +1,28 @@
-//! Where a setting stands: what every message about a setting begins with.
+//! Where a setting is: every message about a setting begins with its location.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::key::Key;
-use super::shown;
+use super::redact;
 
-/// A place in a file, both numbers counted from 1.
+/// A position in a text, both numbers counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
+pub(crate) struct Position {
     /// The line.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The column: bytes in gcfg and TOML, characters in YAML.
-    pub column: usize,
+    pub(crate) column: usize,
 }
 
 impl Position {
     /// The position of a byte of `text`.
-    pub(super) fn of_offset(text: &str, offset: usize) -> Self {
-        let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
+    pub(super) fn of_offset(text: &[u8], offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
         let start = before
             .iter()
             .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
+            .map_or(0, |line_feed| line_feed + 1);
         Self {
             line: before.split(|byte| *byte == b'\n').count(),
             column: before.len() - start + 1,
@@ -38,27 +38,26 @@ impl fmt::Display for Position {
 
 /// A setting in a file: `FILE:LINE:COLUMN: [Global] auth-url`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file.
-    pub file: PathBuf,
-    /// Where in it.
-    pub at: Position,
-    /// What stands there, in the file's own terms.
-    pub field: String,
+pub(super) struct Location {
+    pub(super) file: PathBuf,
+    pub(super) position: Position,
+    /// The setting as the file names it.
+    pub(super) field: String,
 }
 
-impl Place {
-    pub(super) fn of_key(file: &Path, at: Position, key: Key) -> Self {
+impl Location {
+    pub(super) fn of_key(file: &Path, position: Position, key: Key) -> Self {
         Self {
             file: file.to_owned(),
-            at,
+            position,
             field: key.to_string(),
         }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", shown::path(&self.file), self.at, self.field)
+        let file = redact::path(&self.file);
+        write!(f, "{file}:{}: {}", self.position, self.field)
     }
 }

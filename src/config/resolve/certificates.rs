@@ -3,34 +3,9 @@
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::ClientCertificate;
+use crate::config::diagnostic::Message;
+use crate::config::settings::ClientCertificate;
 use crate::secret::PrivateKeyPem;
-
-/// Why a PEM file cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CertificateError {
-    /// Nothing in it is a certificate.
-    #[error(
-        "there is no certificate in it; it must contain at least one block from `-----BEGIN \
-         CERTIFICATE-----` to `-----END CERTIFICATE-----`"
-    )]
-    None,
-    /// A block that is not base64 of a certificate.
-    #[error("certificate {0} in it is damaged; copy the file again")]
-    Damaged(usize),
-    /// No private key, or one in another form.
-    #[error(
-        "there is no private key in it; it must contain a block `-----BEGIN PRIVATE KEY-----` \
-         (or RSA or EC PRIVATE KEY)"
-    )]
-    NoKey,
-    /// A private key under a passphrase.
-    #[error(
-        "the private key in it has a passphrase, which nobody could type in here; remove it with \
-         `openssl pkey -in FILE -out NEW`"
-    )]
-    EncryptedKey,
-}
 
 /// The certificates of a PEM file in DER form, at least one.
 ///
@@ -38,14 +13,14 @@ pub enum CertificateError {
 ///
 /// # Errors
 /// When there is none, or when one is damaged.
-pub(super) fn authorities(pem: &[u8]) -> Result<Vec<Vec<u8>>, CertificateError> {
+pub(super) fn authorities(pem: &[u8]) -> Result<Vec<Vec<u8>>, Message> {
     let certificates: Vec<_> = blocks(pem)
         .filter(|block| block.label == b"CERTIFICATE" && !block.has_headers)
         .enumerate()
-        .map(|(index, block)| decode(block.text).ok_or(CertificateError::Damaged(index + 1)))
+        .map(|(index, block)| decode(block.text).ok_or_else(|| damaged(index + 1)))
         .collect::<Result<_, _>>()?;
     if certificates.is_empty() {
-        return Err(CertificateError::None);
+        return Err(NO_CERTIFICATE.into());
     }
     Ok(certificates)
 }
@@ -53,11 +28,8 @@ pub(super) fn authorities(pem: &[u8]) -> Result<Vec<Vec<u8>>, CertificateError> 
 /// A client certificate from the contents of its two files.
 ///
 /// # Errors
-/// When one of them does not contain what it should; the flag says which one.
-pub(super) fn client(
-    chain: Vec<u8>,
-    key: Vec<u8>,
-) -> Result<ClientCertificate, (CertificateError, InFile)> {
+/// When one of them does not contain what it must, with which of them it is.
+pub(super) fn client(chain: Vec<u8>, key: Vec<u8>) -> Result<ClientCertificate, (Message, InFile)> {
     authorities(&chain).map_err(|error| (error, InFile::Chain))?;
     let encrypted = blocks(&key).any(|block| {
         let contains = |text: &[u8]| block.text.windows(text.len()).any(|part| part == text);
@@ -65,18 +37,29 @@ pub(super) fn client(
             || (block.has_headers && contains(b"Proc-Type: 4,ENCRYPTED"))
     });
     if encrypted {
-        return Err((CertificateError::EncryptedKey, InFile::Key));
+        return Err((ENCRYPTED_KEY.into(), InFile::Key));
     }
     let usable = PrivateKeyDer::from_pem_slice(&key).is_ok();
     let text = String::from_utf8(key).ok().filter(|_| usable);
     let key_pem = text
         .map(PrivateKeyPem::new)
-        .ok_or((CertificateError::NoKey, InFile::Key))?;
+        .ok_or((NO_KEY.into(), InFile::Key))?;
     Ok(ClientCertificate {
         chain_pem: chain,
         key_pem,
     })
 }
+
+fn damaged(number: usize) -> Message {
+    format!("certificate {number} in it is damaged; copy the file again").into()
+}
+
+const NO_CERTIFICATE: &str = "there is no certificate in it; it must contain at least one block \
+     from `-----BEGIN CERTIFICATE-----` to `-----END CERTIFICATE-----`";
+const NO_KEY: &str = "there is no private key in it; it must contain a block `-----BEGIN PRIVATE \
+     KEY-----` (or RSA or EC PRIVATE KEY)";
+const ENCRYPTED_KEY: &str = "the private key in it has a passphrase, which the sidecar cannot ask \
+     for; remove it with `openssl pkey -in FILE -out NEW`";
 
 /// Which of the two files of a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

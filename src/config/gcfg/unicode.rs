@@ -1,4 +1,4 @@
-//! Which characters may stand in a name: Go's `unicode.IsLetter` and `IsDigit`.
+//! Which characters a name may contain: Go's `unicode.IsLetter` and `IsDigit`.
 //!
 //! The standard library knows "alphabetic" and "numeric", which are wider: the
 //! tables hold the difference. They are of Unicode 15, as Go's are; a character

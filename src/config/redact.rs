@@ -1,16 +1,16 @@
-//! What of a value of the configuration may be shown in a message.
+//! Redaction: how much of a value may be in a message.
 //!
-//! People put secrets into the wrong field, so a value is shown only if it looks like
-//! what belongs there: one line of at most [`SHOWN_CHARS`] characters, made of ordinary
-//! words. Anything else is described. Used by every module that has a value to show;
-//! pure. Invariant: what is shown holds nothing that looks like PEM, like base64 or
+//! Secrets end up in the wrong field, so a value is shown only if it looks like what
+//! belongs there: one line of at most [`MAX_CHARS`] characters, made of ordinary words.
+//! Any other is replaced by a description. Every module that has a value to show uses
+//! this one. Invariant: what is shown holds nothing that looks like PEM, like base64 or
 //! hexadecimal of a key, or like the secret of an application credential.
 
 use std::fmt;
 use std::path::{Component, Path};
 
 /// The longest text that is shown.
-pub const SHOWN_CHARS: usize = 80;
+pub const MAX_CHARS: usize = 80;
 
 /// The longest name: regions and clouds have shorter ones, passphrases longer ones.
 const NAME_CHARS: usize = 20;
@@ -25,59 +25,59 @@ const CREDENTIAL_SECRET_CHARS: usize = 86;
 
 /// A value as messages may show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct Redacted {
     text: String,
-    described: bool,
+    redacted: bool,
 }
 
-impl Shown {
-    /// Whether a description stands for the value.
-    pub fn is_described(&self) -> bool {
-        self.described
+impl Redacted {
+    /// Whether it is a description instead of the value.
+    pub fn is_redacted(&self) -> bool {
+        self.redacted
     }
 
     /// Whether the description is one of PEM.
     pub fn is_pem(&self) -> bool {
-        self.described && self.text.ends_with("PEM block")
+        self.redacted && self.text.ends_with("PEM block")
     }
 
-    fn as_it_is(text: impl Into<String>) -> Self {
+    fn unchanged(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
-            described: false,
+            redacted: false,
         }
     }
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for Redacted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
 /// The name of a region, of a cloud, of a key or of a section.
-pub fn name(text: &str) -> Shown {
+pub fn name(text: &str) -> Redacted {
     let short = (1..=NAME_CHARS).contains(&text.chars().count());
     if short && is_ordinary(text) {
-        Shown::as_it_is(text)
+        Redacted::unchanged(text)
     } else {
         described(text)
     }
 }
 
-/// The path of a file, as somebody has written it.
-pub fn path(path: &Path) -> Shown {
+/// The path of a file, as it is written.
+pub fn path(path: &Path) -> Redacted {
     let Some(text) = path.to_str() else {
         return described(&path.to_string_lossy());
     };
     if !is_path(path) {
         return described(text);
     }
-    Shown::as_it_is(elided(text))
+    Redacted::unchanged(elided(text))
 }
 
 /// The host of a URL, with its port if it has one.
-pub fn host(text: &str) -> Shown {
+pub fn host(text: &str) -> Redacted {
     let (bare, port) = match text.rsplit_once(':') {
         Some((bare, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (bare, port),
         _ => (text, ""),
@@ -87,7 +87,7 @@ pub fn host(text: &str) -> Shown {
         .and_then(|bare| bare.strip_suffix(']'));
     let address = address.unwrap_or(bare).parse::<std::net::IpAddr>();
     let is_address = address.is_ok() && port.len() <= PORT_DIGITS;
-    let is_name = bare.len() < SHOWN_CHARS - PORT_DIGITS
+    let is_name = bare.len() < MAX_CHARS - PORT_DIGITS
         && port.len() <= PORT_DIGITS
         && match bare.rsplit_once('.') {
             None => bare.len() <= NAME_CHARS && is_ordinary(bare),
@@ -97,7 +97,7 @@ pub fn host(text: &str) -> Shown {
             }
         };
     if is_address || is_name {
-        Shown::as_it_is(text)
+        Redacted::unchanged(text)
     } else {
         described(text)
     }
@@ -105,7 +105,7 @@ pub fn host(text: &str) -> Shown {
 
 /// A URL without a user, a query and a fragment. Of its path, what could be a secret is
 /// left out; ids of OpenStack stay.
-pub fn url(uri: &http::Uri) -> Shown {
+pub fn url(uri: &http::Uri) -> Redacted {
     let authority = uri.authority().map_or("", http::uri::Authority::as_str);
     let bare = authority
         .rsplit_once('@')
@@ -116,17 +116,17 @@ pub fn url(uri: &http::Uri) -> Shown {
         if shown { segment } else { "(not shown)" }
     });
     let segments: Vec<_> = segments.collect();
-    Shown::as_it_is(format!("{scheme}://{}{}", host(bare), segments.join("/")))
+    Redacted::unchanged(format!("{scheme}://{}{}", host(bare), segments.join("/")))
 }
 
 /// Whether a text is what people and programs call users, projects and domains by:
 /// ordinary words, or a UUID. Servers may repeat such a text.
 pub fn is_public(text: &str) -> bool {
-    is_uuid(text) || !name(text).is_described()
+    is_uuid(text) || !name(text).is_redacted()
 }
 
 /// Says what a text is without saying any of it.
-fn described(text: &str) -> Shown {
+fn described(text: &str) -> Redacted {
     let trimmed = text.trim();
     let lines = text.lines().count();
     let characters = text.chars().count();
@@ -153,14 +153,14 @@ fn described(text: &str) -> Shown {
     } else {
         ""
     };
-    Shown {
+    Redacted {
         text: size + looks,
-        described: true,
+        redacted: true,
     }
 }
 
-/// An absolute path may pass directories with generated names; a relative one is a
-/// secret as easily as a path, so it must look like the name of a file.
+/// An absolute path may contain directories with generated names. A relative one can be
+/// a secret as easily as a path, so it must look like the name of a file.
 fn is_path(path: &Path) -> bool {
     let mut names = Vec::new();
     for component in path.components() {
@@ -195,7 +195,7 @@ const EXTENSIONS: [&str; 15] = [
     "txt", "yaml", "yml",
 ];
 
-/// A name that holds no secret although it need not consist of words: it is short, or
+/// A name that holds no secret, although it may not consist of words: it is short, or
 /// a UUID, or what is generated in it is short.
 fn is_harmless(name: &str) -> bool {
     if is_uuid(name) {
@@ -264,10 +264,10 @@ fn is_uuid(text: &str) -> bool {
 /// A long path without its middle.
 fn elided(text: &str) -> String {
     let length = text.chars().count();
-    if length <= SHOWN_CHARS {
+    if length <= MAX_CHARS {
         return text.to_owned();
     }
-    let half = SHOWN_CHARS / 2 - 1;
+    let half = MAX_CHARS / 2 - 1;
     let start: String = text.chars().take(half).collect();
     let end: String = text.chars().skip(length - half).collect();
     format!("{start}…{end}")

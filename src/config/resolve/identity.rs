@@ -1,24 +1,21 @@
 //! Who logs in, how, and for what: the rules of OpenStack's Go clients.
 //!
-//! Called by `cloud_config`. The order of the cases is the Go plugin's; where ours
-//! differs, a comment says so.
+//! The order of the cases is the Go plugin's. Where ours differs, a comment says so.
 
-use super::error::ConfigError;
-use super::key::Key;
-use super::raw::{Raw, Text};
-use super::refusal::Refusal;
-use super::warning::{Ineffective, Warning};
-use super::{Domain, Identity, Scope, User};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::key::Key;
+use crate::config::raw::{Raw, Text};
+use crate::config::settings::{Domain, Identity, Scope, User};
 use crate::secret::{Password, Token};
 
-/// Decides identity and scope.
+/// The identity and the scope of a login.
 ///
 /// # Errors
 /// When the settings are too few or contradict each other.
-pub(super) fn decide(
+pub(super) fn resolve(
     raw: &mut Raw,
-    warnings: &mut Vec<Warning>,
-) -> Result<(Identity, Scope), ConfigError> {
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<(Identity, Scope), Diagnostic> {
     let mut settings = Settings::take(raw);
     settings.apply_default_domains();
     if let Some(trust) = settings.trust_id.take() {
@@ -26,27 +23,23 @@ pub(super) fn decide(
         return Ok((identity, Scope::Trust(trust.text)));
     }
     for setting in [&settings.trustee_id, &settings.trustee_password] {
-        unused(setting.as_ref(), Ineffective::WithoutTrust, warnings);
+        unused(setting.as_ref(), WITHOUT_TRUST, warnings);
     }
     if let Some(token) = settings.token.take() {
         if settings.has_credential() {
-            return Err(token.refused(Refusal::TokenAndCredential));
+            return Err(token.diagnostic(TOKEN_AND_CREDENTIAL));
         }
-        unused(settings.password.as_ref(), Ineffective::TokenWins, warnings);
+        unused(settings.password.as_ref(), TOKEN_WINS, warnings);
         let scope = settings.scope()?;
         if scope == Scope::Unscoped {
-            return Err(token.refused(Refusal::TokenUnscoped));
+            return Err(token.diagnostic(TOKEN_UNSCOPED));
         }
         return Ok((Identity::Token(Token::new(token.text)), scope));
     }
     if settings.has_credential() {
         // The Go plugin takes the password and yet sends no scope, which gives a
         // token that opens nothing.
-        unused(
-            settings.password.as_ref(),
-            Ineffective::CredentialWins,
-            warnings,
-        );
+        unused(settings.password.as_ref(), CREDENTIAL_WINS, warnings);
         return Ok((settings.credential(raw)?, Scope::Unscoped));
     }
     let scope = settings.scope();
@@ -134,11 +127,15 @@ impl Settings {
         }
     }
 
-    fn trustee(mut self, raw: &Raw, warnings: &mut Vec<Warning>) -> Result<Identity, ConfigError> {
+    fn trustee(
+        mut self,
+        raw: &Raw,
+        warnings: &mut Vec<Diagnostic>,
+    ) -> Result<Identity, Diagnostic> {
         if let Some(token) = self.token.take() {
             // In Go the token displaces the user and is then not used itself.
             if self.trustee_id.is_none() || self.trustee_password.is_none() {
-                return Err(token.refused(Refusal::TrustAndToken));
+                return Err(token.diagnostic(TRUST_AND_TOKEN));
             }
             self.username = None;
             self.user_domain_id = None;
@@ -152,25 +149,27 @@ impl Settings {
             &self.credential_secret,
         ] {
             if let (Some(field), None) = (field, &self.password) {
-                return Err(field.refused(Refusal::TrustAndCredential));
+                return Err(field.diagnostic(TRUST_AND_CREDENTIAL));
             }
-            unused(field.as_ref(), Ineffective::TrustWins, warnings);
+            unused(field.as_ref(), TRUST_WINS, warnings);
         }
         let (password, user) = self.password_and_user(raw)?;
         Ok(Identity::Password { user, password })
     }
 
-    fn credential(self, raw: &Raw) -> Result<Identity, ConfigError> {
+    fn credential(self, raw: &Raw) -> Result<Identity, Diagnostic> {
         let Some(name_or_id) = self
             .credential_id
             .as_ref()
             .or(self.credential_name.as_ref())
         else {
-            let secret = self.credential_secret.as_ref();
-            return Err(raw.refused(secret, Refusal::NoCredentialName));
+            return Err(match self.credential_secret {
+                Some(secret) => secret.diagnostic(NO_CREDENTIAL_NAME),
+                None => raw.missing(NO_CREDENTIAL_NAME),
+            });
         };
         let Some(secret) = self.credential_secret else {
-            return Err(name_or_id.refused(Refusal::NoCredentialSecret));
+            return Err(name_or_id.diagnostic(NO_CREDENTIAL_SECRET));
         };
         let secret = Password::new(secret.text);
         if let Some(id) = self.credential_id {
@@ -178,7 +177,7 @@ impl Settings {
             return Ok(Identity::ApplicationCredentialId { id, secret });
         }
         let Some(name) = self.credential_name else {
-            return Err(raw.refused(None, Refusal::NoCredentialName));
+            return Err(raw.missing(NO_CREDENTIAL_NAME));
         };
         // Unlike beside a password, an id is preferred here to a name.
         let domain = domain(self.user_domain_id, self.user_domain_name);
@@ -188,8 +187,8 @@ impl Settings {
                 name: username.text,
                 domain,
             },
-            (None, Some(username), None) => return Err(username.refused(Refusal::NoUserDomain)),
-            (None, None, _) => return Err(name.refused(Refusal::NoCredentialUser)),
+            (None, Some(username), None) => return Err(username.diagnostic(NO_USER_DOMAIN)),
+            (None, None, _) => return Err(name.diagnostic(NO_CREDENTIAL_USER)),
         };
         Ok(Identity::ApplicationCredentialName {
             name: name.text,
@@ -198,32 +197,34 @@ impl Settings {
         })
     }
 
-    fn password_and_user(self, raw: &Raw) -> Result<(Password, User), ConfigError> {
+    fn password_and_user(self, raw: &Raw) -> Result<(Password, User), Diagnostic> {
         let Some(password) = self.password else {
-            return Err(raw.refused(None, Refusal::NoCredentials));
+            return Err(raw.missing(NO_CREDENTIALS));
         };
         let user = match (self.username, self.user_id) {
             (Some(_), Some(id)) => {
-                let key = if id.place.field == Key::TrusteeId.to_string() {
+                let key = if id.location.field == Key::TrusteeId.to_string() {
                     Key::TrusteeId
                 } else {
                     Key::UserId
                 };
-                return Err(id.refused(Refusal::UserTwice(key)));
+                let key = key.name();
+                let message = format!("username and {key} are both set; remove one of them");
+                return Err(id.diagnostic(message));
             }
-            (None, None) => return Err(password.refused(Refusal::NoUser)),
+            (None, None) => return Err(password.diagnostic(NO_USER)),
             (None, Some(id)) => {
                 if let Some(domain) = self.user_domain_id.or(self.user_domain_name) {
-                    return Err(domain.refused(Refusal::UserIdWithDomain));
+                    return Err(domain.diagnostic(USER_ID_WITH_DOMAIN));
                 }
                 User::Id(id.text)
             }
             (Some(name), None) => {
                 if let (Some(_), Some(domain)) = (&self.user_domain_id, &self.user_domain_name) {
-                    return Err(domain.refused(Refusal::UserDomainTwice));
+                    return Err(domain.diagnostic(USER_DOMAIN_TWICE));
                 }
                 let Some(domain) = domain(self.user_domain_id, self.user_domain_name) else {
-                    return Err(name.refused(Refusal::NoUserDomain));
+                    return Err(name.diagnostic(NO_USER_DOMAIN));
                 };
                 User::Name {
                     name: name.text,
@@ -235,7 +236,7 @@ impl Settings {
     }
 
     /// An id is preferred to a name everywhere.
-    fn scope(&mut self) -> Result<Scope, ConfigError> {
+    fn scope(&mut self) -> Result<Scope, Diagnostic> {
         if let Some(id) = self.tenant_id.take() {
             return Ok(Scope::ProjectId(id.text));
         }
@@ -246,7 +247,7 @@ impl Settings {
                     name: name.text,
                     domain,
                 }),
-                None => Err(name.refused(Refusal::NoProjectDomain)),
+                None => Err(name.diagnostic(NO_PROJECT_DOMAIN)),
             };
         }
         let domain = domain(self.domain_id.take(), self.domain_name.take());
@@ -259,12 +260,43 @@ fn domain(id: Option<Text>, name: Option<Text>) -> Option<Domain> {
         .or_else(|| name.map(|name| Domain::Name(name.text)))
 }
 
-/// Says that a setting, if it is there, has no effect.
-fn unused(setting: Option<&Text>, reason: Ineffective, warnings: &mut Vec<Warning>) {
-    if let Some(setting) = setting {
-        warnings.push(Warning::Ineffective {
-            place: setting.place.clone(),
-            reason,
-        });
-    }
+/// Warns that a setting, if it is set, has no effect.
+fn unused(setting: Option<&Text>, message: &'static str, warnings: &mut Vec<Diagnostic>) {
+    warnings.extend(setting.map(|setting| setting.diagnostic(message)));
 }
+
+const NO_CREDENTIALS: &str = "[Global] has no credentials; set \
+     application-credential-id and application-credential-secret, or username, password and \
+     user-domain-name";
+const NO_USER: &str = "a password needs a user; set username or user-id in [Global]";
+const NO_USER_DOMAIN: &str = "a username needs its domain; set user-domain-name or user-domain-id \
+     in [Global] (domain-name and domain-id are used for the user only with tenant-id, \
+     tenant-name or an application credential)";
+const USER_DOMAIN_TWICE: &str = "the user's domain is given by id and by name; keep one of \
+     user-domain-id and user-domain-name (domain-id and domain-name are used in their place)";
+const USER_ID_WITH_DOMAIN: &str = "a user-id takes no domain; remove user-domain-id and \
+     user-domain-name, and write tenant-domain-id or tenant-domain-name in place of domain-id or \
+     domain-name";
+const NO_PROJECT_DOMAIN: &str = "a tenant-name needs its domain; set tenant-domain-name or \
+     tenant-domain-id in [Global], or domain-name for user and project";
+const TOKEN_UNSCOPED: &str =
+    "a token needs a scope; set tenant-id, or tenant-name with its domain, in [Global]";
+const TOKEN_AND_CREDENTIAL: &str =
+    "a token and an application credential are both set; remove one of them";
+const TRUST_AND_TOKEN: &str =
+    "a trust takes no token; remove it, or set trustee-id and trustee-password";
+const TRUST_AND_CREDENTIAL: &str =
+    "a trust takes a password, no application credential; remove one of them";
+const NO_CREDENTIAL_SECRET: &str =
+    "the application credential needs application-credential-secret in [Global]";
+const NO_CREDENTIAL_NAME: &str = "the secret needs its application credential; set \
+     application-credential-id, or application-credential-name with its user, in [Global]";
+const NO_CREDENTIAL_USER: &str = "an application credential's name needs its owner; set user-id, \
+     or username and user-domain-name, in [Global], or use application-credential-id";
+
+const CREDENTIAL_WINS: &str =
+    "has no effect: the application credential is used; remove one of the two";
+const TOKEN_WINS: &str = "has no effect: `token` is used; remove one of the two";
+const TRUST_WINS: &str = "has no effect: a trust takes a password, not an application credential; \
+     remove one of the two";
+const WITHOUT_TRUST: &str = "has no effect: it is used only together with `trust-id`";

@@ -33,12 +33,12 @@ fn ordinary_paths_are_shown() {
 fn a_long_path_loses_its_middle() {
     let long = format!("/etc/{}cloud.conf", "kubernetes/".repeat(20));
     let shown = shown_path(&long);
-    assert!(shown.chars().count() <= SHOWN_CHARS, "{shown}");
+    assert!(shown.chars().count() <= MAX_CHARS, "{shown}");
     assert!(shown.starts_with("/etc/kubernetes/") && shown.ends_with("/cloud.conf"));
 }
 
 #[test]
-fn what_could_be_a_secret_is_described() {
+fn what_could_be_a_secret_is_redacted() {
     for (text, expected) in [
         (
             "-----BEGIN PRIVATE KEY-----\nMC4CAQAw\n-----END PRIVATE KEY-----\n",
@@ -66,9 +66,9 @@ fn what_could_be_a_secret_is_described() {
         ("", "a text of 0 characters"),
     ] {
         assert_eq!(described(text).to_string(), expected, "{text}");
-        assert!(name(text).is_described() || text == "x", "{text}");
+        assert!(name(text).is_redacted() || text == "x", "{text}");
         assert!(
-            path(Path::new(text)).is_described() || text.is_empty(),
+            path(Path::new(text)).is_redacted() || text.is_empty(),
             "{text}"
         );
     }
@@ -100,7 +100,7 @@ fn names_are_shown_and_passwords_are_not() {
         "p\u{a0}q",
         "Wr0ng-Pa55word",
     ] {
-        assert!(name(text).is_described(), "{text}");
+        assert!(name(text).is_redacted(), "{text}");
     }
 }
 
@@ -116,8 +116,8 @@ fn hosts_and_urls_are_shown_without_what_could_be_a_secret() {
     ] {
         assert_eq!(host(text).to_string(), text);
     }
-    assert!(host("S3cret-Passw0rd:80").is_described());
-    assert!(host("000102030405060708090a0b0c0d0e0f.example.com").is_described());
+    assert!(host("S3cret-Passw0rd:80").is_redacted());
+    assert!(host("000102030405060708090a0b0c0d0e0f.example.com").is_redacted());
     let shown = |text: &str| url(&text.parse().expect("a URL")).to_string();
     let key = "https://b.example.com/v1/secrets/b5309dfb-b326-4148-b0ad-e9cd1ec223a8/payload";
     assert_eq!(shown(key), key);
@@ -138,16 +138,16 @@ proptest! {
         for byte in bytes {
             write!(hexadecimal, "{byte:02x}").expect("written");
         }
-        prop_assert!(name(&hexadecimal).is_described());
-        prop_assert!(path(Path::new(&hexadecimal)).is_described());
-        prop_assert!(host(&hexadecimal).is_described());
+        prop_assert!(name(&hexadecimal).is_redacted());
+        prop_assert!(path(Path::new(&hexadecimal)).is_redacted());
+        prop_assert!(host(&hexadecimal).is_redacted());
     }
 
     #[test]
     fn one_line_of_bounded_length_is_shown(text in "(?s).{0,200}") {
         for shown in [name(&text), path(Path::new(&text)), host(&text)] {
             let shown = shown.to_string();
-            prop_assert!(shown.chars().count() <= SHOWN_CHARS);
+            prop_assert!(shown.chars().count() <= MAX_CHARS);
             prop_assert!(!shown.contains(char::is_control));
         }
     }
