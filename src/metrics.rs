@@ -5,6 +5,7 @@
 //! enums, hashes, and our own version; nothing that a client sends.
 
 mod collect;
+mod encode;
 mod process;
 pub mod server;
 

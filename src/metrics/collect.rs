@@ -1,21 +1,17 @@
 //! The families of `barbican_kms_*`: one function for each subject.
 
-use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Unit;
 
 use super::Source;
-use crate::instruments::{
-    Counter, Format, Label, Method, Operation, Outcome, Reading, Refusal, Upstream,
+use super::encode::{
+    Written, count_of, counter, durations, family, gauge, histogram, key, labelled,
+    labelled_seconds, lines_of, seconds, since_epoch, timestamp, whole,
 };
+use crate::instruments::{Format, Label, Method, Operation, Outcome, Refusal, Upstream};
 use crate::keyring::KeyProblem;
 use crate::secret::Protection;
-
-type Written = Result<(), fmt::Error>;
 
 /// gRPC's names of its codes, by number.
 const CODES: [&str; 17] = [
@@ -273,101 +269,3 @@ const TROUBLES: [KeyProblem; 9] = [
     KeyProblem::Crashed,
     KeyProblem::Unconfirmed,
 ];
-
-fn key(hash: &str) -> [(&str, &str); 1] {
-    [("key_id_hash", hash)]
-}
-
-fn family<'a>(
-    out: &'a mut DescriptorEncoder<'_>,
-    name: &'a str,
-    help: &str,
-    kind: MetricType,
-) -> Result<MetricEncoder<'a>, fmt::Error> {
-    out.encode_descriptor(name, help, None, kind)
-}
-
-fn seconds<'a>(
-    out: &'a mut DescriptorEncoder<'_>,
-    name: &'a str,
-    help: &str,
-) -> Result<MetricEncoder<'a>, fmt::Error> {
-    out.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)
-}
-
-fn durations<'a>(
-    out: &'a mut DescriptorEncoder<'_>,
-    name: &'a str,
-    help: &str,
-) -> Result<MetricEncoder<'a>, fmt::Error> {
-    out.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)
-}
-
-fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> Written {
-    family(out, name, help, MetricType::Gauge)?.encode_gauge(&value)
-}
-
-fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Written {
-    let mut written = family(out, name, help, MetricType::Counter)?;
-    written.encode_counter::<NoLabelSet, u64, f64>(&value, None)
-}
-
-fn timestamp(
-    out: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    at: Option<SystemTime>,
-) -> Written {
-    let Some(at) = at else {
-        return Ok(());
-    };
-    seconds(out, name, help)?.encode_gauge(&since_epoch(at))
-}
-
-/// Seconds; 0 for what was before 1970, where a clock may stand that was never set.
-fn since_epoch(at: SystemTime) -> f64 {
-    at.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64()
-}
-
-fn labelled(written: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: i64) -> Written {
-    written.encode_family(labels)?.encode_gauge(&value)
-}
-
-fn labelled_seconds(
-    written: &mut MetricEncoder<'_>,
-    labels: &impl EncodeLabelSet,
-    value: f64,
-) -> Written {
-    written.encode_family(labels)?.encode_gauge(&value)
-}
-
-fn count_of(written: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> Written {
-    let mut written = written.encode_family(labels)?;
-    written.encode_counter::<NoLabelSet, u64, f64>(&value, None)
-}
-
-fn histogram(
-    written: &mut MetricEncoder<'_>,
-    labels: &impl EncodeLabelSet,
-    reading: &Reading,
-) -> Written {
-    let mut written = written.encode_family(labels)?;
-    written.encode_histogram::<NoLabelSet>(reading.sum, reading.count, &reading.buckets, None)
-}
-
-fn lines_of(
-    out: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    (taken, dropped): (&Counter, &Counter),
-) -> Written {
-    let mut written = family(out, name, help, MetricType::Counter)?;
-    count_of(&mut written, &[("outcome", "written")], taken.value())?;
-    count_of(&mut written, &[("outcome", "dropped")], dropped.value())
-}
-
-fn whole(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}

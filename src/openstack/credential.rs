@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::keystone::{Account, Keystone};
+use super::keystone::Account;
 
 /// So long before its end it is to be replaced.
 pub const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -52,9 +52,9 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Whether Keystone is to be asked, and may be.
-    pub(super) fn asks(&self, account: &Account) -> bool {
-        self.told == CredentialEnd::Unknown && Keystone::may_ask_for_end(account)
+    /// Whether Keystone has not told it yet.
+    pub(super) fn is_untold(&self) -> bool {
+        self.told == CredentialEnd::Unknown
     }
 
     /// A login has brought a token, and `told` what Keystone says about the credential.

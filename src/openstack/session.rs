@@ -146,7 +146,7 @@ impl Sessions {
         if let Some(end) = session.account().expires_at {
             http.instruments().token_until(end.as_second());
         }
-        let asks = self.state().ending.asks(session.account());
+        let asks = self.state().ending.is_untold() && Keystone::may_ask_for_end(session.account());
         let told = if asks {
             let limit = deadline.min(Instant::now() + CREDENTIAL_TIME);
             self.keystone.credential_end(http, &session, limit).await

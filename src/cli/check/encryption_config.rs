@@ -6,6 +6,7 @@
 //! supported release, which all have the same rules.
 
 mod advice;
+mod configuration;
 mod document;
 mod endpoint;
 mod keys;
@@ -13,6 +14,7 @@ mod kms;
 mod resources;
 mod schema;
 mod shown;
+mod values;
 
 use super::findings::Findings;
 use kms::Names;

@@ -1,7 +1,7 @@
 //! What kube-apiserver takes and may not be meant so.
 
+use super::configuration::{Configuration, Entry, Provider};
 use super::resources::{EVERYTHING, GroupResource};
-use super::schema::{Configuration, Entry, Provider};
 use crate::cli::check::findings::Findings;
 
 const SECRETS: GroupResource<'static> = GroupResource {

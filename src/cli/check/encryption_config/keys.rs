@@ -1,6 +1,6 @@
 //! The keys of the providers that have them in the file. No message quotes one.
 
-use super::schema::Keys;
+use super::configuration::Keys;
 use crate::cli::check::findings::Findings;
 
 pub(super) fn judge(keys: &Keys, findings: &mut Findings) {

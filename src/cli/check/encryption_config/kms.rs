@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::configuration::Kms;
 use super::endpoint;
-use super::schema::Kms;
 use super::shown::quoted;
 use crate::cli::check::findings::Findings;
 use crate::config;

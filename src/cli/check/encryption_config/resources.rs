@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::schema::Entry;
+use super::configuration::Entry;
 use super::shown::quoted;
 use crate::cli::check::findings::Findings;
 

@@ -5,69 +5,12 @@
 
 use serde_json::{Map, Value};
 
+use super::configuration::{Configuration, Entry, Key, Keys, Kms, Provider};
 use super::shown::quoted;
+use super::values::{Fields, kind_of, whole_number};
 use crate::cli::check::findings::Findings;
 
 const API_VERSION: &str = "apiserver.config.k8s.io/v1";
-
-/// The whole file.
-#[derive(Debug, Default)]
-pub(super) struct Configuration {
-    pub(super) entries: Vec<Entry>,
-}
-
-/// An element of `resources`.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) path: String,
-    /// An element that is no text is `None`.
-    pub(super) resources: Vec<Option<String>>,
-    pub(super) providers: Vec<Provider>,
-}
-
-/// An element of `providers`.
-#[derive(Debug)]
-pub(super) struct Provider {
-    /// The only kind in it; none if that is wrong.
-    pub(super) kind: Option<&'static str>,
-    pub(super) kms: Option<Kms>,
-    pub(super) keys: Option<Keys>,
-}
-
-/// A KMS provider. A field of the wrong type is `None`.
-#[derive(Debug)]
-pub(super) struct Kms {
-    pub(super) path: String,
-    pub(super) api_version: Option<String>,
-    pub(super) name: Option<String>,
-    pub(super) endpoint: Option<String>,
-    /// As it is written.
-    pub(super) timeout: Option<String>,
-    /// A number, if there is one.
-    pub(super) cache_size: Option<i32>,
-}
-
-/// The keys of an `aescbc`, `aesgcm` or `secretbox` provider.
-#[derive(Debug)]
-pub(super) struct Keys {
-    /// Of the list.
-    pub(super) path: String,
-    pub(super) kind: &'static str,
-    /// `None` if it is no list.
-    pub(super) list: Option<Vec<Key>>,
-}
-
-/// A key; without Debug output of its secret. A field of the wrong type is `None`.
-pub(super) struct Key {
-    pub(super) name: Option<String>,
-    pub(super) secret: Option<String>,
-}
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").finish_non_exhaustive()
-    }
-}
 
 const KEY_KINDS: [&str; 3] = ["aesgcm", "aescbc", "secretbox"];
 
@@ -383,38 +326,5 @@ impl Decoder<'_> {
                 None
             }
         }
-    }
-}
-
-/// The fields of a mapping, or of nothing.
-struct Fields<'v>(Option<&'v Map<String, Value>>);
-
-impl<'v> Fields<'v> {
-    fn get(&self, name: &str) -> Option<&'v Value> {
-        self.0?.get(name)
-    }
-
-    fn contains_key(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-}
-
-/// YAML's `1e3` is one too.
-fn whole_number(value: &Value) -> Option<i32> {
-    if let Some(number) = value.as_i64() {
-        return i32::try_from(number).ok();
-    }
-    let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
-    format!("{number}").parse().ok()
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a mapping",
     }
 }
