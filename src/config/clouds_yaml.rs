@@ -1,9 +1,9 @@
 //! clouds.yaml and the files around it: where they are searched for, and which
-//! entry counts.
+//! entry is used.
 //!
 //! Called by [`super::load()`] for `use-clouds` or `cloud`. [`entry`] parses an entry,
 //! [`merge`] combines it with the cloud-config. The search is the Go plugin's, with two
-//! differences: a file that is named must exist, and secure.yaml counts also for an
+//! differences: a file that is named must exist, and secure.yaml applies also to an
 //! entry that is not named.
 
 mod entry;
@@ -30,7 +30,7 @@ use super::{file_type, redact};
 /// Reads the settings that clouds.yaml adds to those of a cloud-config.
 ///
 /// As in the Go plugin, `cloud` alone is enough to look for them. Where there is no
-/// clouds.yaml then, the Go plugin does not start; here the cloud-config counts alone.
+/// clouds.yaml then, the Go plugin does not start; here only the cloud-config is used.
 ///
 /// # Errors
 /// When there is no file or no entry, or when a file cannot be read.

@@ -18,7 +18,7 @@ pub const FILE_MAX_BYTES: usize = 1 << 20;
 /// Reads a regular file of at most [`FILE_MAX_BYTES`].
 ///
 /// # Errors
-/// When there is none, when it is something else, or when it is longer.
+/// When there is no such file, when it is not a regular one, or when it is longer.
 pub fn read(path: &Path) -> Result<Content, FileError> {
     read_capped(path, FILE_MAX_BYTES)
 }
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<Content, FileError> {
 /// Reads a regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// When there is none, when it is something else, or when it is longer.
+/// When there is no such file, when it is not a regular one, or when it is longer.
 pub fn read_capped(path: &Path, limit: usize) -> Result<Content, FileError> {
     // Without O_NONBLOCK, opening a FIFO waits for a writer.
     let file = OpenOptions::new()
@@ -101,7 +101,7 @@ impl Environment {
     }
 }
 
-/// A variable that is set to something.
+/// A variable that is set and not empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_file_that_claims_to_be_empty_is_bounded_too() {
-        // Files of procfs have length 0 and contents all the same.
+        // Files of procfs have length 0 and contents nevertheless.
         assert!(matches!(
             read_capped(Path::new("/proc/self/status"), 10),
             Err(FileError::TooLong { limit: 10 })

@@ -50,7 +50,7 @@ struct Reader<'a> {
 #[derive(Clone, Copy)]
 struct OpenSection<'a> {
     name: &'a str,
-    /// A subsection is never one of ours, whatever it is called.
+    /// A subsection is never one of ours, whatever its name.
     is_subsection: bool,
 }
 

@@ -1,7 +1,6 @@
 //! The keys that a cloud-config may have: one table for both dialects.
 //!
-//! Used by the readers of both and by `cloud_config`, which decides what the
-//! values mean.
+//! Used by the readers of both and by `resolve`, which checks the values.
 
 use std::fmt;
 
@@ -35,7 +34,7 @@ pub(super) enum Kind {
     Word,
     /// True or false.
     Flag,
-    /// A boolean in TOML, a text in gcfg of which only `true` counts.
+    /// A boolean in TOML; a text in gcfg, where only `true` is true.
     Switch,
     /// Several texts: an array in TOML, separated by commas in gcfg.
     List,
@@ -124,7 +123,7 @@ impl fmt::Display for Key {
 }
 
 impl Key {
-    /// Whether the value gives access to something by itself.
+    /// Whether the value is a secret.
     pub(super) fn is_secret(self) -> bool {
         matches!(
             self,
@@ -132,7 +131,7 @@ impl Key {
         )
     }
 
-    /// The key that was probably meant by a name that is none, preferably of
+    /// The key that was probably meant by an unknown name, preferably of
     /// `section`.
     pub(super) fn nearest(section: Section, name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase().replace(['_', '.'], "-");
@@ -154,7 +153,7 @@ impl Key {
 }
 
 impl Section {
-    /// The section that was probably meant by a name that is no section of ours.
+    /// The section that was probably meant by an unknown name.
     pub(super) fn nearest(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase().replace(['-', '_'], "");
         Self::ALL

@@ -22,8 +22,8 @@ pub struct Live {
 }
 
 impl Live {
-    /// Tells configurations apart without telling what they say: nodes with the same
-    /// settings and version show the same. Secrets are not part of it.
+    /// A hash that tells configurations apart without their content: nodes with the same
+    /// settings and version have the same. Secrets are not part of it.
     pub fn digest(&self) -> String {
         // Secrets print as "redacted", so what is printed is what may be known.
         let digest = Sha256::digest(format!("{self:?}"));
@@ -43,13 +43,13 @@ pub struct Cloud {
     pub keystone: http::Uri,
     /// Who logs in, and how that is proved.
     pub identity: Identity,
-    /// What the token is asked to be good for.
+    /// The scope of the token.
     pub scope: Scope,
     /// Only catalog endpoints of this region (by `region` or `region_id`).
     pub region: Option<String>,
     /// Which of the catalog's interfaces is used.
     pub interface: Interface,
-    /// How HTTPS servers are verified and how we identify ourselves to them.
+    /// How HTTPS servers are verified, and our client certificate.
     pub tls: Tls,
     /// Proxies from the environment.
     pub proxy: Proxy,
@@ -157,13 +157,13 @@ impl Interface {
 pub struct Tls {
     /// Which certificate authorities are trusted.
     pub roots: Roots,
-    /// Our own certificate, where the servers ask for one.
+    /// The client certificate, where the servers ask for one.
     pub client: Option<ClientCertificate>,
-    /// False turns verification off altogether.
+    /// False turns verification off.
     pub verify: bool,
 }
 
-/// Certificate authorities.
+/// The certificate authorities that are trusted.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Roots {
     /// The host's store, or the bundled ones where the host has none.

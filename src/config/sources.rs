@@ -143,7 +143,7 @@ impl<'a> Sources<'a> {
         self.working_directory.join(path)
     }
 
-    /// A file's name for messages. As it is written, it may be something else.
+    /// A file's name for messages. What is written as a path may be a secret instead.
     fn redacted(&self, path: &Path) -> Redacted {
         let written = redact::path(path);
         if written.is_redacted() {

@@ -33,11 +33,11 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 /// Reading in a tight loop would only compete with the writer.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// After this long, events without a change of contents count as rest: something else
-/// in a directory may never stop.
-const RESTLESS: Duration = Duration::from_secs(5);
+/// After this long, events without a change of contents are ignored: other files in a
+/// directory may keep changing.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often contents are compared without any notification, unless told otherwise:
+/// How often contents are compared without any notification, unless set otherwise:
 /// some file systems send none.
 pub const SLOW_CHECK: Duration = Duration::from_secs(60);
 
@@ -104,7 +104,7 @@ impl Watcher {
         // One message stands for any number of notifications.
         let (notify, mut notifications) = mpsc::channel(1);
         let directories = Directories::new(self.slow_check, move |event| {
-            if matters(event) {
+            if is_change(event) {
                 let _ = notify.try_send(());
             }
         });
@@ -127,7 +127,7 @@ impl Watcher {
                         move || mounts::warn_about_removed_directories(files_of(&reading));
                     warn_of_mounts(removed).await;
                 }
-                self.judge(trigger, &reading, watching, &config_updates);
+                self.propose(trigger, &reading, watching, &config_updates);
             }
             let next_check = Instant::now() + self.slow_check;
             trigger = tokio::select! {
@@ -144,8 +144,8 @@ impl Watcher {
         directories: &Arc<Mutex<Directories>>,
         notifications: &mut mpsc::Receiver<()>,
     ) -> Reading {
-        let deadline = Instant::now() + RESTLESS;
-        let mut said = false;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        let mut warned = false;
         let mut before = self.read().await;
         let mut since = Instant::now();
         loop {
@@ -159,8 +159,8 @@ impl Watcher {
             let late = now >= deadline;
             if !same(&before, &after) {
                 since = now;
-                if late && !said {
-                    said = true;
+                if late && !warned {
+                    warned = true;
                     warn!("the configuration files keep changing; waiting until they rest");
                 }
             } else if quiet || (late && now - since >= DEBOUNCE) {
@@ -182,7 +182,7 @@ impl Watcher {
         }))
     }
 
-    fn judge(
+    fn propose(
         &mut self,
         trigger: Trigger,
         reading: &Reading,
@@ -270,9 +270,9 @@ fn same(one: &Result<Loaded, LoadError>, other: &Result<Loaded, LoadError>) -> b
     }
 }
 
-/// Whether an event can mean a change: reading a file is none, and would make our own
-/// reading trigger the next. An event queue overflow is one.
-fn matters(event: notify::Result<Event>) -> bool {
+/// Whether an event can mean a change. Reading a file is none: the watcher's own reading
+/// would trigger the next. An overflow of the event queue is one.
+fn is_change(event: notify::Result<Event>) -> bool {
     match event {
         Ok(event) => match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
@@ -287,81 +287,4 @@ fn matters(event: notify::Result<Event>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn loaded() -> Loaded {
-        let read = |_: &Path| {
-            Ok(crate::config::Content {
-                bytes: CONFIG.into(),
-                mode: 0o600,
-            })
-        };
-        crate::config::load(Path::new("/cloud.toml"), &Environment::default(), &read)
-            .expect("a valid configuration")
-    }
-
-    const CONFIG: &str = r#"
-[Global]
-auth-url = "https://keystone.example.com/v3"
-application-credential-id = "0123456789abcdef0123456789abcdef"
-application-credential-secret = "secret"
-[KeyManager]
-key-id = "b5309dfb-b326-4148-b0ad-e9cd1ec223a8"
-"#;
-
-    #[tokio::test]
-    async fn a_parser_that_panics_fails_a_reload_and_reads_again() {
-        static CALLS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let loaded = loaded();
-        let live = Arc::clone(&loaded.live);
-        let path = PathBuf::from("/cloud.toml");
-        let mut watcher = Watcher::new(
-            path,
-            Environment::default(),
-            loaded,
-            Duration::from_secs(3600),
-        );
-        watcher.load = |_, _| {
-            let calls = CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            assert!(calls > 1, "the parser has a bug");
-            Ok(self::tests::loaded())
-        };
-        let (config_updates, mut proposed) = watch::channel(ConfigUpdate::Valid(live));
-        let (hangup, hangups) = mpsc::channel(1);
-        let steps = async {
-            proposed.changed().await.expect("the watcher lives");
-            let crashed = proposed.borrow_and_update().clone();
-            let ConfigUpdate::Invalid(message) = crashed else {
-                panic!("{crashed:?}");
-            };
-            assert!(
-                message.starts_with("/cloud.toml: reading it crashed"),
-                "{message}"
-            );
-            hangup.send(()).await.expect("the watcher lives");
-            proposed.changed().await.expect("the watcher lives");
-            assert!(matches!(&*proposed.borrow(), ConfigUpdate::Valid(_)));
-        };
-        tokio::select! {
-            never = watcher.run(hangups, config_updates) => match never {},
-            () = steps => {}
-        }
-    }
-
-    #[test]
-    fn reading_a_file_is_no_change_and_an_overflow_is_one() {
-        let event = |kind| Ok(Event::new(kind));
-        assert!(!matters(event(EventKind::Access(AccessKind::Open(
-            AccessMode::Any
-        )))));
-        assert!(!matters(event(EventKind::Access(AccessKind::Close(
-            AccessMode::Read
-        )))));
-        assert!(matters(event(EventKind::Access(AccessKind::Close(
-            AccessMode::Write
-        )))));
-        let overflow = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
-        assert!(matters(Ok(overflow)));
-    }
-}
+mod tests;

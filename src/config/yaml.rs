@@ -166,7 +166,7 @@ impl Scalar {
         }
     }
 
-    /// The key that brings in the entries of other mappings.
+    /// The key that merges the entries of other mappings.
     fn is_merge(&self) -> bool {
         self.text == "<<" && (self.tag == Tag::Merge || (self.tag == Tag::None && self.plain))
     }

@@ -1,8 +1,8 @@
-//! Which of two files counts: the cloud-config or the entry of clouds.yaml.
+//! Which of two files takes precedence: the cloud-config or the entry of clouds.yaml.
 //!
 //! The rules are the Go plugin's: field by field the cloud-config wins, but with
 //! `cloud = NAME` everything that says who logs in is taken from the entry, and nothing
-//! of it from the cloud-config. Each setting that does not count is warned about.
+//! of it from the cloud-config. Each setting that is overruled is warned about.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(in crate::config) struct Chosen {
     pub(super) settings: BTreeMap<Key, Setting>,
     /// The cloud-config's `cloud`, if it names the entry.
     pub(super) named_by: Option<Location>,
-    /// Without `use-clouds`, `cloud` brings in nothing but who logs in.
+    /// Without `use-clouds`, `cloud` adds nothing but the credentials.
     pub(super) use_clouds: bool,
 }
 

@@ -1,4 +1,4 @@
-//! PEM files: certificate authorities, and our own certificate with its key.
+//! PEM files: certificate authorities, and the client certificate with its key.
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

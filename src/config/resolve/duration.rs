@@ -57,7 +57,7 @@ fn scale(number: &str, unit: u64) -> Option<u64> {
     let mut denominator = 1_f64;
     for digit in fraction.chars() {
         let digit = u64::from(digit.to_digit(10)?);
-        // What is too small to count is left out.
+        // Digits that are too small to matter are left out.
         if digits <= (LIMIT - 1) / 10 && digits * 10 + digit <= LIMIT {
             digits = digits * 10 + digit;
             denominator *= 10.0;

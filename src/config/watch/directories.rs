@@ -66,10 +66,10 @@ impl Directories {
     pub(super) fn follow(&mut self, files: &[PathBuf]) {
         let mut outcome = Ok(());
         for _ in 0..WALKS_MAX {
-            let wanted = wanted(files);
-            outcome = self.watch(&wanted);
+            let required = required(files);
+            outcome = self.watch(&required);
             // A directory that appeared before its parent was watched went unnoticed.
-            if wanted == self::wanted(files) {
+            if required == self::required(files) {
                 break;
             }
         }
@@ -95,7 +95,7 @@ impl Directories {
         }
     }
 
-    fn watch(&mut self, wanted: &BTreeMap<PathBuf, Identity>) -> notify::Result<()> {
+    fn watch(&mut self, required: &BTreeMap<PathBuf, Identity>) -> notify::Result<()> {
         let watcher = match &mut self.watcher {
             Some(watcher) => watcher,
             none => {
@@ -104,7 +104,7 @@ impl Directories {
             }
         };
         self.watched.retain(|path, identity| {
-            let stays = wanted.get(path) == Some(identity);
+            let stays = required.get(path) == Some(identity);
             if !stays {
                 // The kernel has dropped the watch itself when the directory is gone.
                 let _ = watcher.unwatch(path);
@@ -112,7 +112,7 @@ impl Directories {
             stays
         });
         let mut outcome = Ok(());
-        for (path, identity) in wanted {
+        for (path, identity) in required {
             // Again where it is watched already, which then changes nothing: a new
             // directory can have the inode number of the old one, which took the
             // watch with it.
@@ -155,7 +155,7 @@ fn hint(error: &notify::Error) -> &'static str {
     }
 }
 
-fn wanted(files: &[PathBuf]) -> BTreeMap<PathBuf, Identity> {
+fn required(files: &[PathBuf]) -> BTreeMap<PathBuf, Identity> {
     let mut found = BTreeMap::new();
     for file in files {
         for directory in directories_of(file) {

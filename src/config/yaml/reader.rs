@@ -26,12 +26,12 @@ pub(in crate::config) fn parse(text: &str) -> Result<Node, YamlError> {
     Ok(document)
 }
 
-/// What a merge key may bring in.
+/// What a merge key may merge.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Merging {
-    /// What is written wins, and of what is brought in the first. Null brings nothing.
+    /// Written entries win over merged ones, and of these the first. Null merges nothing.
     Lenient,
-    /// Only what is not there yet, from mappings and lists of them.
+    /// Only new entries, from mappings and lists of mappings.
     Strict,
 }
 

@@ -4,13 +4,15 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// What `NO_PROXY` says (golang.org/x/net/http/httpproxy): names and their
 /// subdomains, `.name` and `*.name` for the subdomains alone, addresses, each
 /// with an optional port; CIDR blocks; `*` for everything.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Exceptions {
     all: bool,
-    blocks: Vec<(IpAddr, u8)>,
+    blocks: Vec<IpNet>,
     addresses: Vec<(IpAddr, Option<u16>)>,
     names: Vec<Name>,
 }
@@ -31,7 +33,7 @@ impl Exceptions {
             let entry = entry.trim().to_ascii_lowercase();
             if entry == "*" {
                 these.all = true;
-            } else if let Some(block) = parse_block(&entry) {
+            } else if let Ok(block) = entry.parse() {
                 these.blocks.push(block);
             } else {
                 let (host, port) = split_port(&entry);
@@ -66,7 +68,7 @@ impl Exceptions {
         }
         if let Some(address) = parse_address(&host) {
             return address.is_loopback()
-                || self.blocks.iter().any(|block| within(address, *block))
+                || self.blocks.iter().any(|block| block.contains(&address))
                 || self
                     .addresses
                     .iter()
@@ -88,24 +90,6 @@ fn parse_address(text: &str) -> Option<IpAddr> {
     bare.parse()
         .ok()
         .map(|address: IpAddr| address.to_canonical())
-}
-
-fn parse_block(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, length) = text.split_once('/')?;
-    let address: IpAddr = address.parse().ok()?;
-    let length = length.parse().ok()?;
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    (length <= longest).then_some((address, length))
-}
-
-fn within(address: IpAddr, (block, length): (IpAddr, u8)) -> bool {
-    let (differing, bits) = match (address, block) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits() ^ b.to_bits()), 32),
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits(), 128),
-        _ => return false,
-    };
-    let host_bits = bits - u32::from(length);
-    differing.checked_shr(host_bits).unwrap_or(0) == 0
 }
 
 /// `host:port` or `[v6]:port`; a bare IPv6 address has no port.
