@@ -54,7 +54,7 @@ pub enum Outcome {
 /// The end that calls write to. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Trail {
-    entries: SyncSender<Note>,
+    sender: SyncSender<Note>,
     reopen: Arc<AtomicBool>,
     instruments: Arc<Instruments>,
 }
@@ -62,7 +62,7 @@ pub struct Trail {
 /// The end that the file's thread reads.
 #[derive(Debug)]
 pub struct Entries {
-    entries: Receiver<Note>,
+    receiver: Receiver<Note>,
     reopen: Arc<AtomicBool>,
     instruments: Arc<Instruments>,
 }
@@ -76,29 +76,29 @@ enum Note {
 
 /// Both ends of a trail.
 pub fn trail(instruments: &Arc<Instruments>) -> (Trail, Entries) {
-    let (sender, entries) = sync_channel(QUEUE);
+    let (sender, receiver) = sync_channel(QUEUE);
     let reopen = Arc::new(AtomicBool::new(false));
     let trail = Trail {
-        entries: sender,
+        sender,
         reopen: Arc::clone(&reopen),
         instruments: Arc::clone(instruments),
     };
-    let notes = Entries {
-        entries,
+    let entries = Entries {
+        receiver,
         reopen,
         instruments: Arc::clone(instruments),
     };
-    (trail, notes)
+    (trail, entries)
 }
 
 impl Trail {
-    /// Entries a call, if there is room.
+    /// Records a call, if there is room.
     pub fn note(&self, mut entry: Entry) {
         let end = entry.uid.floor_char_boundary(UID_BYTES);
         entry.uid.truncate(end);
         // What waits here must not hold what was cut off.
         entry.uid.shrink_to_fit();
-        if self.entries.try_send(Note::Entry(Box::new(entry))).is_err() {
+        if self.sender.try_send(Note::Entry(Box::new(entry))).is_err() {
             self.instruments.unaudited.increase();
         }
     }
@@ -107,7 +107,7 @@ impl Trail {
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
         // A full queue wakes the thread as well.
-        let _ = self.entries.try_send(Note::Wake);
+        let _ = self.sender.try_send(Note::Wake);
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
         let (trail, notes) = trail(&instruments);
         // 63 bytes, and then two for each letter.
         trail.note(entry("u".repeat(63) + &"é".repeat(32 * 1024)));
-        let Ok(Note::Entry(queued)) = notes.entries.try_recv() else {
+        let Ok(Note::Entry(queued)) = notes.receiver.try_recv() else {
             panic!("an entry waits");
         };
         assert_eq!(queued.uid, "u".repeat(63));

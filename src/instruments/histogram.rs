@@ -95,7 +95,7 @@ impl<const N: usize> Histogram<N>
 where
     Self: Bounds,
 {
-    /// Entries one duration.
+    /// Records one duration.
     pub fn observe(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let place = self.bounds().iter().position(|bound| nanos <= *bound);

@@ -323,7 +323,7 @@ where
         });
     }
 
-    /// Entries when the ring in force is asked about next.
+    /// Records when the ring in force is asked about next.
     pub(super) fn note_plan(&self) {
         let clock = &self.shared.clock;
         let (now, wall) = (clock.now(), clock.wall());

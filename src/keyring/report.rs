@@ -131,7 +131,7 @@ impl Report {
         self.max_cache_age = live.ring.max_cache_age;
     }
 
-    /// Entries that the files say what is in force: whatever was wrong with them has
+    /// Records that the files say what is in force: whatever was wrong with them has
     /// been put right.
     pub(super) fn unchanged(&mut self, now: SystemTime) {
         let good = |last: &LastReload| last.outcome == ReloadOutcome::Applied;
@@ -143,7 +143,7 @@ impl Report {
         }
     }
 
-    /// Entries the end of a reload.
+    /// Records the end of a reload.
     pub(super) fn reloaded(&mut self, outcome: ReloadOutcome, message: String, now: SystemTime) {
         let count = match outcome {
             ReloadOutcome::Applied => &mut self.reloads.applied,
@@ -168,7 +168,7 @@ impl Report {
         });
     }
 
-    /// Entries another attempt of a reload that has been counted as failed.
+    /// Records another attempt of a reload that has been counted as failed.
     pub(super) fn failed_again(&mut self, message: String, now: SystemTime) {
         self.last_reload = Some(LastReload {
             at: now,

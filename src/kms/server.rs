@@ -271,7 +271,7 @@ async fn silence(greeted: &AtomicBool, mut closing: watch::Receiver<()>) {
     }
 }
 
-/// Entries when the client's preface and the head of its first frame have arrived: from
+/// Records when the client's preface and the head of its first frame have arrived: from
 /// then on pings show whether it is alive.
 struct Greeting {
     stream: UnixStream,

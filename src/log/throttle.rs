@@ -13,7 +13,7 @@ pub const REPEAT_INTERVAL: Duration = Duration::from_secs(600);
 /// The same for what clients bring about, which comes in bursts.
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// For [`LogThrottle::works`] of accepting connections: descriptors come and go one by one, so
+/// For [`LogThrottle::on_success`] of accepting connections: descriptors come and go one by one, so
 /// only after so long without a failure is their want over.
 pub const ACCEPT_QUIET_PERIOD: Duration = Duration::from_secs(5);
 

@@ -156,7 +156,10 @@ fn the_file_that_was_checked_must_be_the_one_that_is_read() {
 #[test]
 fn the_corpus_is_judged_as_its_verdicts_say() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/static-pod/corpus");
-    let read = |name: &str| std::fs::read_to_string(corpus.join(name)).expect("read");
+    let read = |name: &str| {
+        let content = crate::config::files::read(&corpus.join(name)).expect("read");
+        String::from_utf8(content.bytes).expect("text")
+    };
     let mut wrong = Vec::new();
     let mut count = 0;
     for line in read("verdicts.jsonl").lines() {
