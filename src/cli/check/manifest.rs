@@ -8,15 +8,19 @@ pub(super) mod cloud_files;
 pub(super) mod directory;
 mod expansion;
 mod flags;
+mod names;
 mod pod;
 mod probes;
 mod quantity;
 mod references;
+mod relations;
 mod server;
 mod sidecar;
 mod socket;
+mod types;
 mod users;
 mod validity;
+mod values;
 
 use std::path::Path;
 
@@ -50,8 +54,8 @@ pub(super) fn judge(manifest: &Value, beside: Beside<'_>) -> Findings {
     let pod = Pod {
         spec: manifest.get("spec").unwrap_or(&none),
     };
+    types::fields_are_as_declared(manifest, &mut findings);
     validity::the_pod_has_a_name(manifest, &mut findings);
-    validity::lists_are_lists(pod, &mut findings);
     validity::names_are_given_once(pod, &mut findings);
     validity::mounts_have_volumes(pod, &mut findings);
     validity::volumes_are_of_one_kind(pod, &mut findings);

@@ -1,5 +1,7 @@
 //! Each rule against the shipped manifest with one mistake in it, and the corpus.
 
+use serde_json::json;
+
 use super::*;
 use crate::cli::understand;
 
@@ -274,6 +276,104 @@ fn what_the_kubelet_or_the_image_cannot_do_is_wrong() {
         let is_found = findings.wrong.iter().any(|one| one.what.contains(found));
         assert!(is_found, "{new}: {findings:?}");
     }
+}
+
+#[test]
+fn what_the_kubelet_decodes_otherwise_is_refused_or_doubted() {
+    let found = |change: &dyn Fn(&mut Value)| {
+        let mut pod = crate::config::parse_yaml(GOOD).expect("YAML");
+        change(&mut pod);
+        judged_as(
+            &pod,
+            &[],
+            Path::new("/etc/kubernetes/encryption/encryption-config.yaml"),
+        )
+    };
+    let key = "-----BEGIN PRIVATE KEY-----";
+    for (place, value, what) in [
+        (
+            "/spec/hostNetwork",
+            json!("true"),
+            "spec.hostNetwork is not true or false",
+        ),
+        (
+            "/spec/priority",
+            json!(1.5),
+            "spec.priority is not a whole number",
+        ),
+        (
+            "/spec/containers",
+            json!({}),
+            "spec.containers is not a list",
+        ),
+        (
+            "/spec/volumes/0",
+            json!([]),
+            "spec.volumes[0] is not a mapping",
+        ),
+        (
+            "/metadata/labels/tier",
+            json!(1),
+            "metadata.labels.tier is not a text",
+        ),
+        (
+            "/spec/restartPolicy",
+            json!("always"),
+            "restartPolicy is \"always\"",
+        ),
+        ("/spec/dnsPolicy", json!("None"), "spec.dnsPolicy is None"),
+        ("/spec/hostname", json!(key), "spec.hostname is a text of"),
+        (
+            "/spec/containers/0/livenessProbe/periodSeconds",
+            json!(-1),
+            "periodSeconds is -1",
+        ),
+        (
+            "/spec/containers/0/livenessProbe/exec",
+            json!({}),
+            "exec and httpGet",
+        ),
+        (
+            "/spec/containers/0/ports",
+            json!([{"containerPort": 0}]),
+            "containerPort is 0",
+        ),
+        (
+            "/spec/containers/0/env",
+            json!([{"name": "A=B"}]),
+            "env[0].name",
+        ),
+        (
+            "/spec/initContainers/0/resources/requests/memory",
+            json!("65Mi"),
+            "more \"memory\" than limits",
+        ),
+        (
+            "/spec/initContainers/0/securityContext/privileged",
+            json!(true),
+            "contradicts privileged",
+        ),
+    ] {
+        let findings = found(&|pod| {
+            let (parent, name) = place.rsplit_once('/').expect("a path");
+            match pod.pointer_mut(parent).expect("it is there") {
+                Value::Array(all) => all[name.parse::<usize>().expect("a number")] = value.clone(),
+                parent => parent[name] = value.clone(),
+            }
+        });
+        let is_found = findings.wrong.iter().any(|one| one.what.contains(what));
+        assert!(is_found, "{what}: {findings:?}");
+        assert!(!format!("{findings:?}").contains("BEGIN"), "{findings:?}");
+    }
+    let misspelled = found(&|pod| pod["spec"]["hostNetWork"] = json!(true));
+    assert_eq!(misspelled.wrong, []);
+    assert!(
+        misspelled.doubts[0].contains("spec.hostNetWork")
+            && misspelled.doubts[0].contains("write hostNetwork"),
+        "{misspelled:?}"
+    );
+    let whole = found(&|pod| pod["spec"]["priority"] = json!(8.0));
+    assert_eq!(whole.wrong, []);
 }
 
 #[test]

@@ -1,13 +1,12 @@
-//! What the kubelet's validation refuses: names, mounts, volumes and values.
+//! What the kubelet's validation refuses of the pod as a whole: names, mounts and volumes.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::findings::{Findings, is_set, list, text};
+use super::super::findings::{Findings, list, text};
+use super::names::is_label;
 use super::pod::Pod;
-
-const LISTS: [&str; 4] = ["containers", "initContainers", "volumes", "tolerations"];
 
 pub(super) fn the_pod_has_a_name(pod: &Value, findings: &mut Findings) {
     if pod
@@ -22,32 +21,6 @@ pub(super) fn the_pod_has_a_name(pod: &Value, findings: &mut Findings) {
     }
     if text(pod, "apiVersion") != Some("v1") {
         findings.wrong("the pod's apiVersion is not v1", "write `apiVersion: v1`");
-    }
-}
-
-pub(super) fn lists_are_lists(pod: Pod<'_>, findings: &mut Findings) {
-    for key in LISTS.into_iter().filter(|key| is_set(pod.spec, key)) {
-        if pod.spec.get(key).is_some_and(|value| !value.is_array()) {
-            findings.wrong(
-                format!("spec.{key} is no list"),
-                "begin each entry with `- `",
-            );
-        }
-    }
-    for container in pod.containers() {
-        for key in ["command", "args"] {
-            let words = container.value.get(key).filter(|value| !value.is_null());
-            let texts = |all: &Vec<Value>| all.iter().all(Value::is_string);
-            if words.is_some_and(|words| !words.as_array().is_some_and(texts)) {
-                findings.wrong(
-                    format!(
-                        "{key} of container {} is no list of texts",
-                        container.name()
-                    ),
-                    "write one word in each line, numbers and true in quotes",
-                );
-            }
-        }
     }
 }
 
@@ -82,11 +55,6 @@ fn once<'a>(what: &str, names: impl Iterator<Item = Option<&'a str>>, findings: 
             Some(_) => {}
         }
     }
-}
-
-fn is_label(name: &str) -> bool {
-    let allowed = |one: char| one.is_ascii_lowercase() || one.is_ascii_digit() || one == '-';
-    name.len() <= 63 && name.chars().all(allowed) && !name.starts_with('-') && !name.ends_with('-')
 }
 
 pub(super) fn mounts_have_volumes(pod: Pod<'_>, findings: &mut Findings) {
@@ -125,16 +93,6 @@ pub(super) fn mounts_have_volumes(pod: Pod<'_>, findings: &mut Findings) {
 }
 
 pub(super) fn volumes_are_of_one_kind(pod: Pod<'_>, findings: &mut Findings) {
-    const TYPES: [&str; 8] = [
-        "",
-        "Directory",
-        "DirectoryOrCreate",
-        "File",
-        "FileOrCreate",
-        "Socket",
-        "CharDevice",
-        "BlockDevice",
-    ];
     for volume in list(pod.spec, "volumes") {
         let name = text(volume, "name").unwrap_or_default();
         let kinds = volume.as_object().into_iter().flatten();
@@ -148,12 +106,6 @@ pub(super) fn volumes_are_of_one_kind(pod: Pod<'_>, findings: &mut Findings) {
                 findings.wrong(
                     format!("volume {name} has the hostPath {path:?}"),
                     "write the directory's path, without `..`",
-                );
-            }
-            if !TYPES.contains(&text(host, "type").unwrap_or_default()) {
-                findings.wrong(
-                    format!("volume {name} is a hostPath of an unknown type"),
-                    "write `type: Directory`",
                 );
             }
         }
