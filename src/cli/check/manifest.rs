@@ -12,6 +12,7 @@ mod names;
 mod pod;
 mod probes;
 mod quantity;
+mod quoted;
 mod references;
 mod relations;
 mod server;

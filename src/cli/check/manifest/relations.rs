@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use super::super::findings::{Findings, is_set, list, text};
 use super::names::Form;
-use super::quantity;
 use super::types::{below, whole};
-use super::values::quoted;
+use super::{quantity, quoted};
 
 const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
 
@@ -154,13 +153,17 @@ fn keys_and_values(value: &Value, labels: &str, here: &mut Here<'_>) {
     for (key, label) in pairs(labels) {
         let label = label.as_str().unwrap_or_default();
         if !Form::Key.fits(key) || !Form::LabelValue.fits(label) {
-            let what = format!("has the label {}, {}", quoted(key), quoted(label));
+            let what = format!(
+                "has the label {}, {}",
+                quoted::word(key),
+                quoted::word(label)
+            );
             here.wrong(labels, &what, Form::LabelValue.wanted());
         }
     }
     for (key, _) in pairs("annotations") {
         if !Form::Key.fits(&key.to_lowercase()) {
-            let what = format!("has the key {}", quoted(key));
+            let what = format!("has the key {}", quoted::word(key));
             here.wrong("annotations", &what, Form::Key.wanted());
         }
     }
@@ -262,7 +265,7 @@ fn container(container: &Value, here: &mut Here<'_>) {
     let mut names = BTreeSet::new();
     for name in list(container, "ports").filter_map(|port| text(port, "name")) {
         if !name.is_empty() && !names.insert(name) {
-            let what = format!("has two ports called {}", quoted(name));
+            let what = format!("has two ports called {}", quoted::word(name));
             here.wrong("ports", &what, "give each a name of its own");
         }
     }
@@ -316,7 +319,7 @@ fn mount(mount: &Value, here: &mut Here<'_>) {
     let mut known = BTreeSet::new();
     for option in list(mount, "bindMountOptions").filter_map(Value::as_str) {
         if !["noexec", "nodev", "nosuid"].contains(&option) || !known.insert(option) {
-            let what = format!("has {}, or twice", quoted(option));
+            let what = format!("has {}, or twice", quoted::word(option));
             here.wrong("bindMountOptions", &what, "write noexec, nodev, nosuid");
         }
     }
@@ -343,14 +346,14 @@ fn resources(value: &Value, here: &mut Here<'_>) {
             let is_native = RESOURCES.contains(&name.as_str()) || is_huge;
             let is_own = name.contains('/') && Form::Key.fits(name);
             if !is_native && !is_own {
-                let what = format!("has {}, which is nothing to give", quoted(name));
+                let what = format!("has {}, which is nothing to give", quoted::word(name));
                 here.wrong(kind, &what, "write cpu, memory or ephemeral-storage");
             }
             let Some(amount) = quantity::value(amount) else {
                 continue;
             };
             if amount < 0.0 || (is_own && amount.fract() != 0.0) {
-                let what = format!("has {} with an amount that nobody has", quoted(name));
+                let what = format!("has {} with an amount that nobody has", quoted::word(name));
                 here.wrong(kind, &what, "write an amount above zero");
             }
             let limit = of("limits").and_then(|all| all.get(name));
@@ -359,7 +362,7 @@ fn resources(value: &Value, here: &mut Here<'_>) {
             let exceeds = limit.is_some_and(|limit| amount > limit);
             let differs = !is_shared && limit != Some(amount);
             if kind == "requests" && (exceeds || differs) {
-                let what = format!("has more {} than limits has", quoted(name));
+                let what = format!("has more {} than limits has", quoted::word(name));
                 here.wrong(kind, &what, "raise the limit, or lower the request");
             }
         }

@@ -376,6 +376,53 @@ fn what_the_kubelet_decodes_otherwise_is_refused_or_doubted() {
     assert_eq!(whole.wrong, []);
 }
 
+/// The places of all texts below a value.
+fn texts(value: &Value, at: &str) -> Vec<String> {
+    match value {
+        Value::String(_) => vec![at.to_owned()],
+        Value::Array(all) => {
+            let each = all.iter().enumerate();
+            each.flat_map(|(number, one)| texts(one, &format!("{at}/{number}")))
+                .collect()
+        }
+        Value::Object(all) => {
+            let each = all.iter();
+            each.flat_map(|(key, one)| texts(one, &format!("{at}/{}", key.replace('/', "~1"))))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_in_no_finding() {
+    let good = crate::config::parse_yaml(GOOD).expect("YAML");
+    let checked = Path::new("/etc/kubernetes/encryption/encryption-config.yaml");
+    let places = texts(&good, "");
+    assert!(places.len() > 100, "{}", places.len());
+    for secret in [
+        "8f14e45fceea167a5a36dedd4bea2543",
+        "jxRl9zqhTzWQ0m1yB7nGk5u2vP8sXcAe",
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIP9a\n",
+    ] {
+        let last = secret.lines().last().expect("a line");
+        for place in &places {
+            let old = good.pointer(place).and_then(Value::as_str).expect("a text");
+            let flag = old.split_once('=').map(|(flag, _)| flag);
+            let after = flag.map(|flag| format!("{flag}={secret}"));
+            let beside = flag.map(|flag| format!("{flag} {secret}"));
+            let alone = Some(secret.to_owned());
+            for new in [alone, after, beside].into_iter().flatten() {
+                let mut pod = good.clone();
+                *pod.pointer_mut(place).expect("it is there") = Value::String(new);
+                let findings = judged_as(&pod, &["/run/barbican-kms/kms.sock".to_owned()], checked);
+                let said = format!("{findings:?}");
+                assert!(!said.contains(last), "{place}: {said}");
+            }
+        }
+    }
+}
+
 #[test]
 fn every_form_of_a_flag_and_every_served_probe_is_right() {
     let metrics = |address: &str, probe: &str| {

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::super::findings::{Findings, text};
 use super::names::Form;
+use super::quoted;
 use super::relations;
 use super::types::{below, whole};
-use crate::config::shown;
 
 const PROFILES: &[&str] = &["RuntimeDefault", "Localhost", "Unconfined"];
 const POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
@@ -213,7 +213,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
                 format!(
                     "{} is {}, which the kubelet refuses",
                     below(at, field),
-                    quoted(word)
+                    quoted::word(word)
                 ),
                 format!("write one of {}", words.join(", ")),
             );
@@ -245,7 +245,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
                     format!(
                         "{} is {}, which the kubelet refuses: {}",
                         below(at, field),
-                        quoted(text),
+                        quoted::word(text),
                         form.wanted()
                     ),
                     "change it, and where it is used too",
@@ -261,14 +261,4 @@ fn each(value: &Value) -> impl Iterator<Item = &Value> {
     let entries = value.as_array().map_or(&[] as &[_], Vec::as_slice);
     let alone = (!value.is_array()).then_some(value);
     alone.into_iter().chain(entries)
-}
-
-/// A word of the manifest as messages may show it.
-pub(super) fn quoted(word: &str) -> String {
-    let shown = shown::name(word);
-    match (word.is_empty(), shown.is_described()) {
-        (true, _) => "empty".to_owned(),
-        (false, true) => shown.to_string(),
-        (false, false) => format!("{word:?}"),
-    }
 }
