@@ -44,7 +44,9 @@ pub use toml_file::{TomlError, TomlProblem};
 pub(crate) use url::escaped_url;
 pub use warning::{Ineffective, Warning};
 pub use yaml::YamlProblem;
-pub(crate) use yaml::{parse_first_json as parse_first_yaml, parse_json as parse_yaml};
+pub(crate) use yaml::{
+    parse_first_json as parse_first_yaml, parse_first_leniently, parse_json as parse_yaml,
+};
 
 use std::fmt;
 use std::time::Duration;

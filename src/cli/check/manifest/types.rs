@@ -25,11 +25,12 @@ type Fields = Vec<(&'static str, &'static str)>;
 
 struct Walk<'a> {
     types: BTreeMap<&'static str, Fields>,
+    is_json: bool,
     findings: &'a mut Findings,
 }
 
 /// Goes through a pod; each part of a known type is handed to the rules over its values.
-pub(super) fn fields_are_as_declared(pod: &Value, findings: &mut Findings) {
+pub(super) fn fields_are_as_declared(pod: &Value, is_json: bool, findings: &mut Findings) {
     let types = TYPES.lines().filter_map(|line| {
         let mut words = line.split(' ');
         let name = words.next()?;
@@ -40,6 +41,7 @@ pub(super) fn fields_are_as_declared(pod: &Value, findings: &mut Findings) {
     });
     let mut walk = Walk {
         types: types.collect(),
+        is_json,
         findings,
     };
     walk.value("Pod", pod, "");
@@ -91,6 +93,7 @@ impl Walk<'_> {
     }
 
     fn scalar(&mut self, kind: &str, value: &Value, at: &str) {
+        let whole = |value: &Value| whole(value).filter(|_| !(self.is_json && value.is_f64()));
         let (is_right, wanted, fix) = match kind {
             "string" => (value.is_string(), "a text", "put it into quotes"),
             "bool" => (
