@@ -40,4 +40,7 @@ pub use settings::{
     User,
 };
 pub use sources::{Content, FileError, ReadFile};
-pub(crate) use yaml::{parse_first_json as parse_first_yaml, parse_json as parse_yaml};
+pub(crate) use yaml::YamlProblem;
+pub(crate) use yaml::{
+    parse_first_json as parse_first_yaml, parse_first_leniently, parse_json as parse_yaml,
+};

@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 
 use super::location::Position;
 
-pub(crate) use json::{parse as parse_json, parse_first as parse_first_json};
+pub(crate) use json::{
+    parse as parse_json, parse_first as parse_first_json, parse_first_leniently,
+};
 pub(super) use reader::parse;
 
 /// What is wrong with a YAML file. None of it quotes the file.

@@ -130,17 +130,25 @@ class Tool(unittest.TestCase):
         self.assertEqual(self.manifest(), self.full)
 
     def test_a_second_kube_apiserver_in_the_directory_is_named_and_nothing_changed(self):
-        for name in ("kube-apiserver.yaml.bak", "old"):
-            self.put(f"kubernetes/manifests/{name}", self.full)
+        one = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"},
+               "spec": {"containers": [{"image": "x", "name": "kube-apiserver"}]}}
+        line = "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: {containers: [{name: kube-apiserver, image: x}]}}"
+        copies = {"kube-apiserver.yaml.bak": self.full, "old": self.full, "old.json": json.dumps(one),
+                  "indented.json": json.dumps(one, indent=1), "line": line + "\n"}
+        for name, text in copies.items():
+            self.put(f"kubernetes/manifests/{name}", text)
             said = self.refused()
             self.assertIn(f"/etc/kubernetes/manifests/{name}: a kube-apiserver too", said)
             (self.etc / "kubernetes/manifests" / name).unlink()
         self.put("kubernetes/manifests/.kube-apiserver.yaml.bak", self.full)
         self.put("kubernetes/manifests/etcd.yaml", "kind: Pod\nspec:\n  containers:\n  - name: etcd\n")
+        # It names one, and is none.
+        other = line.replace("kube-apiserver, image: x", "etcd, image: x, env: [{name: kube-apiserver}]")
+        self.put("kubernetes/manifests/proxy.yaml", other)
         self.plain()
         self.install()
         left = {file.name for file in (self.etc / "kubernetes/manifests").iterdir()}
-        self.assertEqual(left, {"kube-apiserver.yaml", ".kube-apiserver.yaml.bak", "etcd.yaml"})
+        self.assertEqual(left, {"kube-apiserver.yaml", ".kube-apiserver.yaml.bak", "etcd.yaml", "proxy.yaml"})
 
     def test_an_option_goes_with_its_patch(self):
         for options in (["rootless"], ["startup-probe", "etc-pki"], ["rootless", "startup-probe", "etc-pki", "metrics"]):

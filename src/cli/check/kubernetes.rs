@@ -4,11 +4,9 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::findings::Findings;
 use super::{Files, Outcome, Walk, encryption_config, manifest};
-use crate::config::{self, files};
+use crate::config::files;
 use crate::log::error_chain::ErrorChain;
 
 impl Walk<'_> {
@@ -31,13 +29,23 @@ impl Walk<'_> {
         }
         if let Some(path) = &files.manifest {
             let name = "manifest";
-            if let Some(pod) = self.yaml(name, path, "static-pod/kube-apiserver.yaml") {
+            let mut findings = Findings::default();
+            let content = self.content(name, path);
+            let document = content.map(|content| manifest::document::read(&content, &mut findings));
+            if let Some(Err(wrong)) = document {
+                let text = format!("{}: {}", path.display(), wrong.what);
+                self.record(name, Outcome::Failed, text, Vec::new(), Some(wrong.fix));
+            } else if let Some(Ok(document)) = document {
+                let pod = document.pod;
                 let beside = manifest::Beside {
                     sockets: &sockets,
                     checked: checked.as_deref(),
+                    is_json: document.is_json,
                     understand: files.understand,
                 };
-                let mut findings = manifest::judge(&pod, beside);
+                let judged = manifest::judge(&pod, beside);
+                findings.wrong.extend(judged.wrong);
+                findings.doubts.extend(judged.doubts);
                 let cloud_config = files.cloud_config.as_deref();
                 manifest::cloud_files::are_mounted(&pod, cloud_config, &mut findings);
                 manifest::directory::nothing_else_runs(path, &pod, &mut findings);
@@ -55,20 +63,6 @@ impl Walk<'_> {
                 let fix = Some("name the right file".to_owned());
                 let text = format!("{}: {}", path.display(), ErrorChain(&error));
                 self.record(name, Outcome::Failed, text, Vec::new(), fix);
-                None
-            }
-        }
-    }
-
-    /// The content of a file that should look like `example`.
-    fn yaml(&mut self, name: &str, path: &Path, example: &str) -> Option<Value> {
-        let content = self.content(name, path)?;
-        match config::parse_yaml(&String::from_utf8_lossy(&content)) {
-            Ok(value) => Some(value),
-            Err((at, problem)) => {
-                let text = format!("{}:{at}: {problem}", path.display());
-                let fix = format!("mend the file there; {example} is one to compare it with");
-                self.record(name, Outcome::Failed, text, Vec::new(), Some(fix));
                 None
             }
         }

@@ -5,18 +5,25 @@
 //! the same volume.
 
 pub(super) mod cloud_files;
+mod containers;
 pub(super) mod directory;
+pub(super) mod document;
 mod expansion;
 mod flags;
+mod names;
 mod pod;
 mod probes;
 mod quantity;
+mod quoted;
 mod references;
+mod relations;
 mod server;
 mod sidecar;
 mod socket;
+mod types;
 mod users;
 mod validity;
+mod values;
 
 use std::path::Path;
 
@@ -34,6 +41,8 @@ pub(super) struct Beside<'a> {
     pub(super) sockets: &'a [String],
     /// The absolute path of that, when there is one.
     pub(super) checked: Option<&'a Path>,
+    /// Whether the manifest is JSON.
+    pub(super) is_json: bool,
     /// The parser of our own command line.
     pub(super) understand: Option<Understand>,
 }
@@ -50,8 +59,8 @@ pub(super) fn judge(manifest: &Value, beside: Beside<'_>) -> Findings {
     let pod = Pod {
         spec: manifest.get("spec").unwrap_or(&none),
     };
+    types::fields_are_as_declared(manifest, beside.is_json, &mut findings);
     validity::the_pod_has_a_name(manifest, &mut findings);
-    validity::lists_are_lists(pod, &mut findings);
     validity::names_are_given_once(pod, &mut findings);
     validity::mounts_have_volumes(pod, &mut findings);
     validity::volumes_are_of_one_kind(pod, &mut findings);

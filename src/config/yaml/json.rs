@@ -24,7 +24,16 @@ pub(crate) struct First {
 /// Reads the first document of a text, as Kubernetes' strict reader does: the rest is
 /// not checked, and a merge key must not repeat an entry.
 pub(crate) fn parse_first(text: &str) -> Result<First, YamlError> {
-    let mut reading = Reading::new(text, Merging::Strict);
+    first(Reading::new(text, Merging::Strict))
+}
+
+/// The first document of a text, as Kubernetes' lenient reader does: of a key that stands
+/// twice, the last counts.
+pub(crate) fn parse_first_leniently(text: &str) -> Result<First, YamlError> {
+    first(Reading::new(text, Merging::Last))
+}
+
+fn first(mut reading: Reading<'_>) -> Result<First, YamlError> {
     let node = reading.document()?;
     Ok(First {
         value: value(node)?,

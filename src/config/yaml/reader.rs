@@ -33,6 +33,8 @@ pub(super) enum Merging {
     Lenient,
     /// Only new entries, from mappings and lists of mappings.
     Strict,
+    /// As the lenient one; of a key that stands twice in one mapping, the last counts.
+    Last,
 }
 
 /// A text of documents, one after the other.
@@ -168,7 +170,7 @@ impl<'a> Reading<'a> {
                 continue;
             }
             let (_, key) = key.into_text()?.ok_or((at, NO_TEXT))?;
-            if entries.insert(key, value).is_some() {
+            if entries.insert(key, value).is_some() && self.merging != Merging::Last {
                 return Err((at, YamlProblem::DuplicateKey));
             }
         }
@@ -177,7 +179,7 @@ impl<'a> Reading<'a> {
                 Entry::Vacant(entry) => {
                     entry.insert(value);
                 }
-                Entry::Occupied(_) if self.merging == Merging::Lenient => {}
+                Entry::Occupied(_) if self.merging != Merging::Strict => {}
                 Entry::Occupied(_) => return Err((value.at, YamlProblem::DuplicateKey)),
             }
         }

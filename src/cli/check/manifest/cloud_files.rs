@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::findings::Findings;
 use super::pod::{Container, Pod};
 use super::sidecar;
-use crate::config::{self, Environment, FileError, files};
+use crate::config::{self, Environment, FileError, files, redact};
 
 /// Reads the cloud-config, the given one or else the node's, as the sidecar would.
 pub(in super::super) fn are_mounted(pod: &Value, given: Option<&Path>, findings: &mut Findings) {
@@ -33,9 +33,9 @@ pub(in super::super) fn are_mounted(pod: &Value, given: Option<&Path>, findings:
         if path == inside {
             return files::read(&source);
         }
-        let shown = path.to_string_lossy();
-        if container.mount_over(&shown).is_some() {
-            let on_node = container.on_node(&shown).ok_or(FileError::Missing)?;
+        let named = path.to_string_lossy();
+        if container.mount_over(&named).is_some() {
+            let on_node = container.on_node(&named).ok_or(FileError::Missing)?;
             return files::read(Path::new(&on_node)).or_else(|_| files::read(path));
         }
         let content = files::read(path);
@@ -50,7 +50,7 @@ pub(in super::super) fn are_mounted(pod: &Value, given: Option<&Path>, findings:
         findings.wrong(
             format!(
                 "the cloud-config names {}, and no mount of the sidecar holds it",
-                path.display()
+                redact::path(path)
             ),
             fix,
         );

@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::super::findings::{Findings, list, text};
-use crate::config::{self, files};
+use super::document::{self, Document};
+use crate::config::files;
 
 /// Where kubeadm's patches usually are, from the directory of manifests.
 const PATCHES: &str = "../patches";
@@ -67,7 +68,8 @@ fn is_the_same_pod(path: &Path, pod: &Value) -> bool {
     let Ok(content) = files::read(path) else {
         return false;
     };
-    let Ok(other) = config::parse_yaml(&String::from_utf8_lossy(&content.bytes)) else {
+    let read = document::read(&content.bytes, &mut Findings::default());
+    let Ok(Document { pod: other, .. }) = read else {
         return false;
     };
     let name = |pod: &Value| pod.pointer("/metadata/name")?.as_str().map(str::to_owned);

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::super::findings::{Findings, is_set, list, text};
 use super::pod::Container;
+use super::quoted;
 use super::sidecar::{Called, Served, Understand, lacks};
 
 /// What is served on `--metrics-address`.
@@ -105,7 +106,7 @@ fn exec_fault(
     }
     let called = understand?(words.iter().map(OsString::from).collect());
     let (socket, timeout_ms) = match called {
-        Err(problem) => return Some(Fault::Fails(problem)),
+        Err(problem) => return Some(Fault::Fails(quoted::sentence(&problem))),
         Ok(Called::Probe {
             asks_for_a_key: true,
             ..
@@ -135,8 +136,9 @@ fn exec_fault(
     });
     if !same {
         return Some(Fault::Fails(format!(
-            "it asks at {socket}, and the sidecar listens on {}",
-            served.socketpath
+            "it asks at {}, and the sidecar listens on {}",
+            quoted::path(&socket),
+            quoted::path(&served.socketpath)
         )));
     }
     let seconds = probe.get("timeoutSeconds").and_then(Value::as_u64);
@@ -162,7 +164,8 @@ fn http_fault(sidecar: Container<'_>, get: &Value, served: &Served) -> Option<Fa
     let path = path.split('?').next().unwrap_or_default();
     if !PAGES.contains(&path) {
         return Some(Fault::Fails(format!(
-            "{path} is not served; there are {}",
+            "{} is not served; there are {}",
+            quoted::path(path),
             PAGES.join(", ")
         )));
     }
@@ -202,12 +205,16 @@ fn address_fault(sidecar: Container<'_>, action: &Value, served: &Served) -> Opt
                 && !served_at.is_unspecified() =>
         {
             Some(format!(
-                "{host} is the node's, and the pod has a network of its own"
+                "{} is the node's, and the pod has a network of its own",
+                quoted::name(host)
             ))
         }
-        (Some(host), Some(asked)) if asked != served_at && !served_at.is_unspecified() => Some(
-            format!("it asks at {host}, and --metrics-address is {address}"),
-        ),
+        (Some(host), Some(asked)) if asked != served_at && !served_at.is_unspecified() => {
+            Some(format!(
+                "it asks at {}, and --metrics-address is {address}",
+                quoted::name(host)
+            ))
+        }
         _ => None,
     }
 }

@@ -25,7 +25,8 @@ const UNITS: [(&str, f64); 16] = [
 pub(super) fn value(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
-        Value::String(text) => parse(text),
+        // Kubernetes removes blanks around it.
+        Value::String(text) => parse(text.trim()),
         _ => None,
     }
 }

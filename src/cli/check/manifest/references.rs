@@ -4,6 +4,7 @@
 
 use super::super::findings::{Findings, is_set, list, text};
 use super::pod::Pod;
+use super::quoted;
 
 /// Fields of a volume that hold something of the API.
 const OF_THE_API: [(&str, &str); 7] = [
@@ -36,7 +37,7 @@ pub(super) fn only_what_the_node_has(pod: Pod<'_>, findings: &mut Findings) {
     for volume in list(pod.spec, "volumes") {
         let place = format!(
             "volume {}",
-            text(volume, "name").unwrap_or("without a name")
+            quoted::name(text(volume, "name").unwrap_or_default())
         );
         for (key, what) in OF_THE_API.iter().filter(|(key, _)| is_set(volume, key)) {
             refer(format!("{place} ({key})"), what, directory);
@@ -51,13 +52,17 @@ pub(super) fn only_what_the_node_has(pod: Pod<'_>, findings: &mut Findings) {
         for (kind, driver) in volume.as_object().into_iter().flatten() {
             for key in ["secretRef", "nodePublishSecretRef"] {
                 if is_set(driver, key) {
-                    refer(format!("{place} ({kind}.{key})"), "a Secret", directory);
+                    refer(
+                        format!("{place} ({}.{key})", quoted::name(kind)),
+                        "a Secret",
+                        directory,
+                    );
                 }
             }
         }
     }
     for container in pod.containers() {
-        let place = format!("container {}", container.name());
+        let place = format!("container {}", quoted::name(container.name()));
         for one in list(container.value, "envFrom") {
             for (key, what) in [("secretRef", "a Secret"), ("configMapRef", "a ConfigMap")] {
                 if is_set(one, key) {
@@ -67,7 +72,7 @@ pub(super) fn only_what_the_node_has(pod: Pod<'_>, findings: &mut Findings) {
             }
         }
         for one in list(container.value, "env") {
-            let name = text(one, "name").unwrap_or_default();
+            let name = quoted::name(text(one, "name").unwrap_or_default());
             for (key, what) in [
                 ("secretKeyRef", "a Secret"),
                 ("configMapKeyRef", "a ConfigMap"),

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::super::findings::{Findings, is_set, text};
 use super::flags::{Flags, distance};
 use super::pod::{Container, Place};
+use super::quoted;
 
 /// Where kube-apiserver is told of its EncryptionConfiguration.
 pub(super) const ENCRYPTION: &str = "encryption-provider-config";
@@ -38,7 +39,10 @@ pub(super) fn each_word_is_one_flag(flags: &Flags, findings: &mut Findings) {
         .filter(|name| name.contains(char::is_whitespace))
     {
         findings.wrong(
-            format!("one word of kube-apiserver's command holds several: --{name}"),
+            format!(
+                "one word of kube-apiserver's command holds several: --{}",
+                quoted::name(name.split_whitespace().next().unwrap_or_default())
+            ),
             "write `--flag=value`, one in each line",
         );
     }
@@ -49,7 +53,10 @@ pub(super) fn each_word_is_one_flag(flags: &Flags, findings: &mut Findings) {
             "kube-apiserver takes flags only"
         };
         findings.wrong(
-            format!("kube-apiserver refuses the word {word:?} of its command: {kind}"),
+            format!(
+                "kube-apiserver refuses the word {} of its command: {kind}",
+                quoted::word(word.split('=').next().unwrap_or_default())
+            ),
             "write `--flag=value`, one in each line",
         );
     }
@@ -71,7 +78,10 @@ pub(super) fn encryption_flags_exist(flags: &Flags, findings: &mut Findings) {
         let meant = meant.unwrap_or(ENCRYPTION);
         if name.contains("encryption-provider") || distance(name, meant) <= NEAR {
             findings.wrong(
-                format!("kube-apiserver has no flag --{name}, and does not start with it"),
+                format!(
+                    "kube-apiserver has no flag --{}, and does not start with it",
+                    quoted::name(name)
+                ),
                 format!("write --{meant}"),
             );
         }
@@ -91,7 +101,10 @@ pub(super) fn it_encrypts(flags: &Flags, findings: &mut Findings) {
         Some(_) => match flags.value(RELOAD) {
             Some(value) if TRUE.contains(&value) => {}
             Some(value) if !FALSE.contains(&value) => findings.wrong(
-                format!("kube-apiserver does not start: --{RELOAD} is {value:?}"),
+                format!(
+                    "kube-apiserver does not start: --{RELOAD} is {}",
+                    quoted::word(value)
+                ),
                 "write true",
             ),
             _ => findings.doubt(format!(
@@ -105,8 +118,9 @@ pub(super) fn it_encrypts(flags: &Flags, findings: &mut Findings) {
         && before.iter().any(|one| one != last)
     {
         findings.doubt(format!(
-            "--{ENCRYPTION} is given {} times: the last one counts, {last}",
-            values.len()
+            "--{ENCRYPTION} is given {} times: the last one counts, {}",
+            values.len(),
+            quoted::path(last)
         ));
     }
 }
@@ -130,9 +144,10 @@ pub(super) fn it_reads_what_was_checked(
     let Some(read) = flags.value(ENCRYPTION).filter(|read| !read.is_empty()) else {
         return;
     };
-    let shown = checked.display();
+    let (shown, reads) = (checked.display(), quoted::path(read));
     if Path::new(read).file_name() != checked.file_name() {
-        let what = format!("kube-apiserver reads {read}, and the file that was checked is {shown}");
+        let what =
+            format!("kube-apiserver reads {reads}, and the file that was checked is {shown}");
         let fix = format!(
             "name the file that kube-apiserver reads with --encryption-config, or correct \
              --{ENCRYPTION}"
@@ -146,8 +161,9 @@ pub(super) fn it_reads_what_was_checked(
         && Path::new(&on_node) != checked
     {
         findings.doubt(format!(
-            "kube-apiserver reads {on_node} of the node; {shown} was checked, which must say the \
-             same"
+            "kube-apiserver reads {} of the node; {shown} was checked, which must say the \
+             same",
+            quoted::path(&on_node)
         ));
     }
 }
@@ -160,20 +176,21 @@ pub(super) fn file_is_mounted(
     who: &str,
     findings: &mut Findings,
 ) {
-    let quoted = path.starts_with(['"', '\'']) || path.ends_with(['"', '\'']);
-    if quoted {
+    let shown = quoted::path(path);
+    let has_quotes = path.starts_with(['"', '\'']) || path.ends_with(['"', '\'']);
+    if has_quotes {
         findings.wrong(
-            format!("--{flag} of {who} is {path}: the quotes are part of the path"),
+            format!("--{flag} of {who} is {shown}: the quotes are part of the path"),
             "remove the quotes, or put them around the whole word",
         );
     } else if path.contains("$(") {
         findings.wrong(
-            format!("--{flag} of {who} is {path}, and no variable of `env` has that name"),
+            format!("--{flag} of {who} is {shown}, and no variable of `env` has that name"),
             "add it to `env`, above those that use it, or write the path itself",
         );
     } else if !path.starts_with('/') {
         findings.wrong(
-            format!("--{flag} of {who} is {path:?}, which is no absolute path"),
+            format!("--{flag} of {who} is {shown}, which is no absolute path"),
             "write the whole path",
         );
     } else if let Some((mount, rest)) = container.mount_over(path) {
@@ -181,13 +198,13 @@ pub(super) fn file_is_mounted(
         if rest.is_empty() {
             findings.wrong(
                 format!(
-                    "{who} mounts the single file {path}: when it is replaced, the old one stays"
+                    "{who} mounts the single file {shown}: when it is replaced, the old one stays"
                 ),
                 "mount its directory",
             );
         } else if volume.is_some_and(|volume| is_set(volume, "emptyDir")) {
             findings.wrong(
-                format!("--{flag} of {who} is {path}, which is in an emptyDir: nothing is in it"),
+                format!("--{flag} of {who} is {shown}, which is in an emptyDir: nothing is in it"),
                 "mount the directory of the node that holds it as hostPath",
             );
         } else if let Some(kind) = volume.and_then(|volume| text(volume.get("hostPath")?, "type"))
@@ -195,15 +212,16 @@ pub(super) fn file_is_mounted(
         {
             findings.wrong(
                 format!(
-                    "volume {} is a hostPath of type {kind}, and {path} is below it",
-                    mount.volume
+                    "volume {} is a hostPath of type {}, and {shown} is below it",
+                    quoted::name(mount.volume),
+                    quoted::name(kind)
                 ),
                 "write `type: Directory`",
             );
         }
     } else {
         findings.wrong(
-            format!("--{flag} of {who} is {path}, and nothing is mounted there"),
+            format!("--{flag} of {who} is {shown}, and nothing is mounted there"),
             "mount the directory that holds it",
         );
     }

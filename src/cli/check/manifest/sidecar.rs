@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::findings::{Findings, list, text};
 use super::flags::Flags;
 use super::pod::{Container, Pod};
-use super::quantity;
+use super::{quantity, quoted};
 
 /// What a command line of ours asks for, as far as a manifest is judged by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,8 +78,8 @@ pub(super) fn find<'a>(pod: Pod<'a>, findings: &mut Findings) -> Option<Containe
     for other in ours.iter().skip(1) {
         findings.doubt(format!(
             "container {} seems to be a second sidecar: {} is judged here",
-            other.name(),
-            found.name()
+            quoted::name(other.name()),
+            quoted::name(found.name())
         ));
     }
     Some(found)
@@ -119,7 +119,12 @@ pub(super) fn lacks(program: &str) -> Option<String> {
         "sh" | "bash" | "ash" | "dash" | "zsh" => "no shell",
         _ => "nothing but /bin/barbican-kms",
     };
-    (!known).then(|| format!("{program:?} cannot be run: the image has {what}"))
+    (!known).then(|| {
+        format!(
+            "{} cannot be run: the image has {what}",
+            quoted::path(program)
+        )
+    })
 }
 
 /// The whole command line: what the image runs by itself, or `command`; then `args`.
@@ -169,7 +174,10 @@ pub(super) fn it_can_be_started(
         }
         Err(problem) => {
             findings.wrong(
-                format!("the sidecar refuses its arguments, exit code 64: {problem}"),
+                format!(
+                    "the sidecar refuses its arguments, exit code 64: {}",
+                    quoted::sentence(&problem)
+                ),
                 "correct `args`; `barbican-kms serve --help` names all flags",
             );
             raw
@@ -184,7 +192,10 @@ pub(super) fn its_group_is_a_number(sidecar: Container<'_>, findings: &mut Findi
         && group.parse::<u32>().is_err()
     {
         findings.wrong(
-            format!("--socket-group is {group:?}, and the image has no /etc/group"),
+            format!(
+                "--socket-group is {}, and the image has no /etc/group",
+                quoted::word(group)
+            ),
             "write the group's number",
         );
     }
@@ -196,8 +207,9 @@ pub(super) fn its_image_stays(sidecar: Container<'_>, findings: &mut Findings) {
     let (_, tag) = name.split_once(':').unwrap_or((name, "latest"));
     if !image.contains('@') && tag == "latest" {
         findings.doubt(format!(
-            "the image {image} is whatever is called latest: name a version or a digest, and load \
-             it on the node"
+            "the image {} is whatever is called latest: name a version or a digest, and load \
+             it on the node",
+            quoted::name(image)
         ));
     }
     if text(sidecar.value, "imagePullPolicy") == Some("Always") {
@@ -279,14 +291,17 @@ pub(super) fn its_hooks_can_run(sidecar: Container<'_>, findings: &mut Findings)
             let words: Vec<&str> = list(exec, "command").filter_map(Value::as_str).collect();
             if let Some(problem) = words.first().and_then(|program| lacks(program)) {
                 findings.wrong(
-                    format!("{hook} of the sidecar fails: {problem}"),
-                    format!("remove {hook}"),
+                    format!("{} of the sidecar fails: {problem}", quoted::name(hook)),
+                    "remove that hook",
                 );
             }
         } else if action.get("httpGet").is_some_and(|get| !get.is_null()) {
             findings.wrong(
-                format!("{hook} of the sidecar asks by HTTP, before anybody may answer"),
-                format!("remove {hook}"),
+                format!(
+                    "{} of the sidecar asks by HTTP, before anybody may answer",
+                    quoted::name(hook)
+                ),
+                "remove that hook",
             );
         }
     }

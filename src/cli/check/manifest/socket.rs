@@ -2,6 +2,7 @@
 
 use super::super::findings::{Findings, is_set, text};
 use super::pod::{Container, Place};
+use super::quoted;
 use super::sidecar::Served;
 
 /// Kinds of volumes that are mounted read-only, whatever is asked for.
@@ -19,7 +20,10 @@ pub(super) fn the_sidecar_can_make_it(
     }
     if path.contains("$(") {
         findings.wrong(
-            format!("--socketpath is {path}, and no variable of `env` has that name"),
+            format!(
+                "--socketpath is {}, and no variable of `env` has that name",
+                quoted::path(path)
+            ),
             "add it to `env`, above those that use it, or write the path itself",
         );
         return None;
@@ -44,9 +48,10 @@ fn writable(
     path: &str,
     findings: &mut Findings,
 ) -> Option<Place> {
+    let shown = quoted::path(path);
     let Some((mount, rest)) = sidecar.mount_over(path) else {
         findings.wrong(
-            format!("{flag} of the sidecar is {path}, and no volume is mounted there"),
+            format!("{flag} of the sidecar is {shown}, and no volume is mounted there"),
             "mount its directory: one emptyDir in both containers for the socket, a hostPath for \
              the log",
         );
@@ -54,7 +59,7 @@ fn writable(
     };
     if rest.is_empty() {
         findings.wrong(
-            format!("the sidecar mounts the file {path} itself, which can then not be made anew"),
+            format!("the sidecar mounts the file {shown} itself, which can then not be made anew"),
             "mount its directory",
         );
         return None;
@@ -67,8 +72,8 @@ fn writable(
         let why = kind.map_or("readOnly".to_owned(), |kind| format!("of a {kind}"));
         findings.wrong(
             format!(
-                "the sidecar cannot make {path}: the mount {} is {why}",
-                mount.path
+                "the sidecar cannot make {shown}: the mount {} is {why}",
+                quoted::path(mount.path)
             ),
             "remove readOnly from that mount; the volume must be an emptyDir or a hostPath",
         );
@@ -78,8 +83,8 @@ fn writable(
         Some(kind @ ("File" | "FileOrCreate" | "Socket" | "CharDevice" | "BlockDevice")) => {
             findings.wrong(
                 format!(
-                    "volume {} is a hostPath of type {kind}, and {path} is below it",
-                    mount.volume
+                    "volume {} is a hostPath of type {kind}, and {shown} is below it",
+                    quoted::name(mount.volume)
                 ),
                 "write `type: DirectoryOrCreate`",
             );
@@ -90,7 +95,7 @@ fn writable(
                 findings.doubt(format!(
                     "volume {} is a hostPath of type Directory below /run, which is empty after a \
                      reboot: the pod is then not started. Write DirectoryOrCreate",
-                    mount.volume
+                    quoted::name(mount.volume)
                 ));
             }
         }
@@ -107,6 +112,7 @@ pub(super) fn kube_apiserver_finds_it(
     made: &Place,
     findings: &mut Findings,
 ) {
+    let listens = quoted::path(listens);
     let hint = "both must mount the same volume, and name the same file in it";
     if sockets.is_empty() {
         let reaches = server.mounts().any(|mount| {
@@ -128,14 +134,15 @@ pub(super) fn kube_apiserver_finds_it(
     let found = |path: &String| server.place(path).as_ref() == Some(made);
     let one_is_found = sockets.iter().any(found);
     for path in sockets {
+        let shown = quoted::path(path);
         match server.mount_over(path) {
             None => findings.wrong(
-                format!("kube-apiserver looks for {path}, and no volume is mounted there"),
+                format!("kube-apiserver looks for {shown}, and no volume is mounted there"),
                 hint,
             ),
             Some((_, rest)) if rest.is_empty() => findings.wrong(
                 format!(
-                    "kube-apiserver mounts the socket {path} itself: after a restart of the \
+                    "kube-apiserver mounts the socket {shown} itself: after a restart of the \
                      sidecar it holds a dead one"
                 ),
                 "mount the directory",
@@ -144,7 +151,7 @@ pub(super) fn kube_apiserver_finds_it(
             Some(_) => {
                 let what = format!(
                     "the sidecar listens on {listens}, which is not the file that kube-apiserver \
-                     finds at {path}"
+                     finds at {shown}"
                 );
                 if one_is_found {
                     findings.doubt(format!("{what}: somebody else must serve it"));

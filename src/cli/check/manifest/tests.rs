@@ -1,5 +1,7 @@
 //! Each rule against the shipped manifest with one mistake in it, and the corpus.
 
+mod fields;
+
 use super::*;
 use crate::cli::understand;
 
@@ -7,6 +9,7 @@ fn judged_as(pod: &Value, sockets: &[String], checked: &Path) -> Findings {
     let beside = Beside {
         sockets,
         checked: Some(checked),
+        is_json: false,
         understand: Some(understand),
     };
     judge(pod, beside)

@@ -2,6 +2,7 @@
 
 use super::super::findings::{Findings, is_set};
 use super::pod::{Container, Place};
+use super::quoted;
 use super::sidecar::Served;
 
 /// The kubelet does not start a root container that must not be root.
@@ -11,7 +12,7 @@ pub(super) fn root_is_allowed(container: Container<'_>, user: i64, findings: &mu
             format!(
                 "container {} runs as root and has `runAsNonRoot: true`: the kubelet does not \
                  start it",
-                container.name()
+                quoted::name(container.name())
             ),
             "remove runAsNonRoot, or set runAsUser",
         );
@@ -24,7 +25,7 @@ pub(super) fn files_can_be_read(sidecar: Container<'_>, served: &Served, finding
         findings.doubt(format!(
             "the sidecar runs as user {user}, group {group}: {} and the files that it names must \
              be readable for it, as by `chown root:{group}` and `chmod 640`",
-            served.cloud_config
+            quoted::path(&served.cloud_config)
         ));
     }
 }
@@ -88,9 +89,11 @@ pub(super) fn kube_apiserver_can_connect(
         findings.doubt(format!(
             "the socket's directory is {} of the node: user {owner} of the sidecar must be allowed \
              to write there",
-            made.path
-                .rsplit_once('/')
-                .map_or("/", |(directory, _)| directory)
+            quoted::path(
+                made.path
+                    .rsplit_once('/')
+                    .map_or("/", |(directory, _)| directory)
+            )
         ));
     }
 }

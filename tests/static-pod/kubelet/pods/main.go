@@ -2,6 +2,7 @@
 //
 //	pods judge FILE...    prints a JSON line for each: the file, and why the kubelet refuses it
 //	pods json FILE...     prints each as one line of JSON
+//	pods types            prints the fields of a pod, as src/cli/check/manifest/types.txt has them
 package main
 
 import (
@@ -19,6 +20,7 @@ import (
 	"k8s.io/kubernetes/pkg/apis/core/helper"
 	_ "k8s.io/kubernetes/pkg/apis/core/install"
 	"k8s.io/kubernetes/pkg/apis/core/validation"
+	"k8s.io/kubernetes/pkg/capabilities"
 )
 
 func main() {
@@ -30,8 +32,9 @@ func main() {
 
 func run(arguments []string) error {
 	if len(arguments) == 0 {
-		return errors.New("pods judge FILE... | json FILE...")
+		return errors.New("pods judge FILE... | json FILE... | types")
 	}
+	capabilities.Initialize(capabilities.Capabilities{AllowPrivileged: true})
 	out := json.NewEncoder(os.Stdout)
 	switch arguments[0] {
 	case "judge":
@@ -59,6 +62,8 @@ func run(arguments []string) error {
 			}
 			fmt.Println(string(text))
 		}
+	case "types":
+		return writeTypes(os.Stdout)
 	default:
 		return fmt.Errorf("no '%s' here", arguments[0])
 	}

@@ -1,0 +1,61 @@
+//! The file as the kubelet reads it: JSON if it begins with `{`, or else the first document
+//! of YAML, in which the last of two equal keys counts.
+
+use serde_json::Value;
+
+use super::super::findings::{Findings, Wrong};
+use crate::config::{self, YamlProblem};
+
+/// What is in a manifest.
+#[derive(Debug)]
+pub(in super::super) struct Document {
+    pub(in super::super) pod: Value,
+    /// JSON has whole numbers; in YAML, `8.0` is one too.
+    pub(in super::super) is_json: bool,
+}
+
+/// Reads a manifest; what is wrong names line and column.
+pub(in super::super) fn read(content: &[u8], findings: &mut Findings) -> Result<Document, Wrong> {
+    let fix = "correct the file there; static-pod/kube-apiserver.yaml is one to compare it with";
+    let text = String::from_utf8_lossy(content);
+    if text.trim_start().starts_with('{') {
+        let pod = serde_json::from_str(&text).map_err(|error| Wrong {
+            what: format!(
+                "line {}, column {}: this is no JSON, as which the kubelet reads a file that \
+                 begins with `{{`",
+                error.line(),
+                error.column()
+            ),
+            fix: fix.to_owned(),
+        })?;
+        return Ok(Document { pod, is_json: true });
+    }
+    let lenient = match config::parse_yaml(&text) {
+        Ok(pod) => {
+            return Ok(Document {
+                pod,
+                is_json: false,
+            });
+        }
+        Err((at, problem)) => {
+            if problem == YamlProblem::DuplicateKey {
+                findings.doubt(format!("{at}: {problem}; the kubelet takes the last"));
+            }
+            config::parse_first_leniently(&text)
+        }
+    };
+    let first = lenient.map_err(|(at, problem)| Wrong {
+        what: format!("{at}: {problem}"),
+        fix: fix.to_owned(),
+    })?;
+    if first.more {
+        findings.doubt(
+            "the file has several documents, of which the kubelet runs the first: keep one, and \
+             remove the `---` between them",
+        );
+    }
+    Ok(Document {
+        pod: first.value,
+        is_json: false,
+    })
+}

@@ -1,0 +1,272 @@
+//! What the kubelet's validation says of values that stand together: of which one is wanted,
+//! or which contradict each other.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::super::findings::{Findings, is_set, list, text};
+use super::containers;
+use super::names::Form;
+use super::types::below;
+use super::{quantity, quoted};
+
+const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
+
+const SOURCES: &[&str] = &[
+    "fieldRef",
+    "resourceFieldRef",
+    "configMapKeyRef",
+    "secretKeyRef",
+    "fileKeyRef",
+];
+
+/// What a variable may be of the pod; of labels and annotations, each.
+const FIELDS: [&str; 9] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+
+/// What a container can be given or limited to, without a name of somebody's own.
+const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// Where rules report to.
+pub(super) struct Here<'a> {
+    at: &'a str,
+    findings: &'a mut Findings,
+}
+
+impl Here<'_> {
+    pub(super) fn wrong(&mut self, field: &str, what: &str, fix: &str) {
+        let at = if field.is_empty() {
+            self.at.to_owned()
+        } else {
+            below(self.at, field)
+        };
+        self.findings
+            .wrong(format!("{at} {what}: the kubelet refuses the pod"), fix);
+    }
+}
+
+pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) {
+    let mut here = Here { at, findings };
+    match of {
+        "ObjectMeta" => keys_and_values(value, "labels", &mut here),
+        "PodSpec" => containers::pod(value, &mut here),
+        "Container" => containers::container(value, &mut here),
+        "Probe" | "LifecycleHandler" => one_of(value, HANDLERS, &mut here),
+        "Lifecycle" if is_set(value, "stopSignal") => {
+            here.wrong("stopSignal", "needs spec.os.name", "remove it");
+        }
+        "ExecAction" if list(value, "command").next().is_none() => {
+            here.wrong("command", "is empty", "write one word in each line");
+        }
+        "EnvVar" => {
+            let is_filled = text(value, "value").is_some_and(|text| !text.is_empty());
+            if is_filled && is_set(value, "valueFrom") {
+                here.wrong("", "has both value and valueFrom", "keep one");
+            }
+        }
+        "EnvVarSource" => one_of(value, SOURCES, &mut here),
+        "EnvFromSource" => one_of(value, &["secretRef", "configMapRef"], &mut here),
+        "ObjectFieldSelector" => field_of_the_pod(value, &mut here),
+        "ResourceFieldSelector" => {
+            let resource = text(value, "resource").unwrap_or_default();
+            let known = resource.split_once('.').is_some_and(|(kind, name)| {
+                ["limits", "requests"].contains(&kind)
+                    && (RESOURCES.contains(&name) || name.starts_with("hugepages-"))
+            });
+            if !known {
+                here.wrong(
+                    "resource",
+                    "is not known",
+                    "write limits.memory or the like",
+                );
+            }
+        }
+        "ResourceRequirements" => resources(value, &mut here),
+        "SecurityContext" => security(value, &mut here),
+        "SeccompProfile" | "AppArmorProfile" => {
+            let is_local = text(value, "type") == Some("Localhost");
+            let profile = text(value, "localhostProfile").map(str::trim);
+            let is_empty = profile.is_none_or(str::is_empty) && of == "AppArmorProfile";
+            if is_local && (profile.is_none() || is_empty) {
+                here.wrong("localhostProfile", "is missing", "name the profile's file");
+            } else if !is_local && profile.is_some() {
+                let fix = "remove it, or write `type: Localhost`";
+                here.wrong("localhostProfile", "is for type Localhost", fix);
+            }
+        }
+        "VolumeMount" => mount(value, &mut here),
+        "EmptyDirVolumeSource" => {
+            let limit = value.get("sizeLimit").and_then(quantity::value);
+            if limit.is_some_and(|limit| limit < 0.0) {
+                here.wrong("sizeLimit", "is negative", "write `sizeLimit: 1Mi`");
+            }
+        }
+        "Toleration" => toleration(value, &mut here),
+        "NFSVolumeSource" if text(value, "path").is_some_and(|path| !path.starts_with('/')) => {
+            here.wrong("path", "does not begin with `/`", "write the whole path");
+        }
+        _ => {}
+    }
+}
+
+fn one_of(value: &Value, keys: &[&str], here: &mut Here<'_>) {
+    let given: Vec<&str> = keys
+        .iter()
+        .copied()
+        .filter(|key| is_set(value, key))
+        .collect();
+    if given.is_empty() {
+        let fix = format!("write one of {}", keys.join(", "));
+        here.wrong("", "says nothing that the kubelet knows", &fix);
+    } else if given.len() > 1 {
+        here.wrong(
+            "",
+            &format!("has {}", given.join(" and ")),
+            "keep one of them",
+        );
+    }
+}
+
+pub(super) fn keys_and_values(value: &Value, labels: &str, here: &mut Here<'_>) {
+    let pairs = |key: &str| {
+        value
+            .get(key)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+    };
+    for (key, label) in pairs(labels) {
+        let label = label.as_str().unwrap_or_default();
+        if !Form::Key.fits(key) || !Form::LabelValue.fits(label) {
+            let what = format!(
+                "has the label {}, {}",
+                quoted::word(key),
+                quoted::word(label)
+            );
+            here.wrong(labels, &what, Form::LabelValue.wanted());
+        }
+    }
+    for (key, _) in pairs("annotations") {
+        if !Form::Key.fits(&key.to_lowercase()) {
+            let what = format!("has the key {}", quoted::word(key));
+            here.wrong("annotations", &what, Form::Key.wanted());
+        }
+    }
+}
+
+fn mount(mount: &Value, here: &mut Here<'_>) {
+    let filled = |key: &str| text(mount, key).is_some_and(|text| !text.is_empty());
+    if filled("subPath") && filled("subPathExpr") {
+        here.wrong("", "has both subPath and subPathExpr", "keep one");
+    }
+    let recursive = text(mount, "recursiveReadOnly");
+    if recursive.is_some_and(|word| ["IfPossible", "Enabled"].contains(&word)) {
+        let is_read_only = mount.get("readOnly").and_then(Value::as_bool) == Some(true);
+        let propagates = text(mount, "mountPropagation").is_some_and(|word| word != "None");
+        if !is_read_only || propagates {
+            let what = "needs readOnly, and no mountPropagation";
+            here.wrong("recursiveReadOnly", what, "remove recursiveReadOnly");
+        }
+    }
+    let mut known = BTreeSet::new();
+    for option in list(mount, "bindMountOptions").filter_map(Value::as_str) {
+        if !["noexec", "nodev", "nosuid"].contains(&option) || !known.insert(option) {
+            let what = format!("has {}, or twice", quoted::word(option));
+            here.wrong("bindMountOptions", &what, "write noexec, nodev, nosuid");
+        }
+    }
+}
+
+fn field_of_the_pod(value: &Value, here: &mut Here<'_>) {
+    let path = text(value, "fieldPath").unwrap_or_default();
+    let entry = |of: &str| path.starts_with(&format!("metadata.{of}['")) && path.ends_with("']");
+    if !FIELDS.contains(&path) && !entry("labels") && !entry("annotations") {
+        let fix = format!("write one of {}", FIELDS.join(", "));
+        here.wrong("fieldPath", "is none that a variable can be", &fix);
+    }
+    let version = text(value, "apiVersion").unwrap_or_default();
+    if !["", "v1"].contains(&version) {
+        here.wrong("apiVersion", "is not v1", "remove it");
+    }
+}
+
+fn resources(value: &Value, here: &mut Here<'_>) {
+    let of = |kind: &str| value.get(kind).and_then(Value::as_object);
+    for kind in ["limits", "requests"] {
+        for (name, amount) in of(kind).into_iter().flatten() {
+            let is_huge = name.starts_with("hugepages-");
+            let is_native = RESOURCES.contains(&name.as_str()) || is_huge;
+            let is_own = name.contains('/') && Form::Key.fits(name);
+            if !is_native && !is_own {
+                let what = format!("has {}, which is nothing to give", quoted::word(name));
+                here.wrong(kind, &what, "write cpu, memory or ephemeral-storage");
+            }
+            let Some(amount) = quantity::value(amount) else {
+                continue;
+            };
+            if amount < 0.0 || (is_own && amount.fract() != 0.0) {
+                let what = format!("has {} with an amount that nobody has", quoted::word(name));
+                here.wrong(kind, &what, "write an amount above zero");
+            }
+            let limit = of("limits").and_then(|all| all.get(name));
+            let limit = limit.and_then(quantity::value);
+            let is_shared = is_native && !is_huge;
+            let exceeds = limit.is_some_and(|limit| amount > limit);
+            let differs = !is_shared && limit != Some(amount);
+            if kind == "requests" && (exceeds || differs) {
+                let what = format!("has more {} than limits has", quoted::word(name));
+                here.wrong(kind, &what, "raise the limit, or lower the request");
+            }
+        }
+    }
+    if list(value, "claims").next().is_some() {
+        here.wrong("claims", "names claims of the API", "remove it");
+    }
+}
+
+fn security(value: &Value, here: &mut Here<'_>) {
+    let flag = |key: &str| value.get(key).and_then(Value::as_bool);
+    if flag("allowPrivilegeEscalation") == Some(false) {
+        let capabilities = value.get("capabilities");
+        let mut added = capabilities.into_iter().flat_map(|all| list(all, "add"));
+        let what = if flag("privileged") == Some(true) {
+            "contradicts privileged"
+        } else if added.any(|one| one.as_str() == Some("CAP_SYS_ADMIN")) {
+            "contradicts the capability CAP_SYS_ADMIN"
+        } else {
+            return;
+        };
+        here.wrong("allowPrivilegeEscalation", what, "remove one of them");
+    }
+}
+
+fn toleration(value: &Value, here: &mut Here<'_>) {
+    let of = |key: &str| text(value, key).unwrap_or_default();
+    let (operator, word) = (of("operator"), of("value"));
+    let fits = match operator {
+        "Exists" => word.is_empty(),
+        "Lt" | "Gt" => word.parse::<i64>().is_ok(),
+        _ => Form::LabelValue.fits(word),
+    };
+    if !fits {
+        let fix = "remove value, or write `operator: Equal`";
+        here.wrong("value", "does not fit the operator", fix);
+    }
+    if of("key").is_empty() && operator != "Exists" {
+        here.wrong("operator", "must be Exists without a key", "write Exists");
+    }
+    if is_set(value, "tolerationSeconds") && of("effect") != "NoExecute" {
+        let fix = "remove tolerationSeconds";
+        here.wrong("effect", "must be NoExecute with tolerationSeconds", fix);
+    }
+}
