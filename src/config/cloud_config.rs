@@ -36,6 +36,7 @@ pub(super) fn decide(
         scope,
         region: raw.take_text(Key::Region).map(|region| region.text),
         interface: interface(&mut raw)?,
+        barbican: barbican(&mut raw)?,
         tls: tls(&mut raw, sources, warnings)?,
         proxy,
     };
@@ -48,6 +49,14 @@ fn keystone(raw: &mut Raw) -> Result<http::Uri, ConfigError> {
         return Err(raw.refused(None, Refusal::NoAuthUrl));
     };
     url::keystone(&url.text).map_err(|refusal| url.refused(refusal))
+}
+
+/// Ours: the Go plugin knows the catalog only.
+fn barbican(raw: &mut Raw) -> Result<Option<http::Uri>, ConfigError> {
+    let setting = raw.take_text(Key::KeyManagerEndpoint);
+    let decided =
+        setting.map(|url| url::barbican(&url.text).map_err(|refusal| url.refused(refusal)));
+    decided.transpose()
 }
 
 /// Ours: the Go plugin wants the lower-case words and nothing else.

@@ -29,6 +29,12 @@ pub enum Refusal {
     /// `auth-url` carries a query or a fragment.
     #[error("it must end with the path, without `?` or `#`")]
     AuthUrlQuery,
+    /// `key-manager-endpoint` is not such a URL.
+    #[error("it is not a URL like https://barbican.example.com:9311")]
+    KeyManagerEndpoint,
+    /// `key-manager-endpoint` carries a user.
+    #[error("it must not contain a user or password: Barbican takes the token")]
+    KeyManagerEndpointUser,
     /// Keystone's version 2.
     #[error("Keystone's API v2.0 no longer exists; write /v3 in its place")]
     AuthUrlVersion2,

@@ -9,26 +9,7 @@ use super::refusal::Refusal;
 /// The Go plugin asks Keystone for its versions when none is named, and then goes
 /// where the answer points, which is wrong behind many a TLS proxy.
 pub(super) fn keystone(text: &str) -> Result<http::Uri, Refusal> {
-    let text = text.trim();
-    if !["http://", "https://"].iter().any(|scheme| {
-        text.get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    }) {
-        return Err(Refusal::AuthUrlScheme);
-    }
-    if text.contains(['?', '#']) {
-        return Err(Refusal::AuthUrlQuery);
-    }
-    let uri: http::Uri = escaped_url(text).parse().map_err(|_| Refusal::AuthUrl)?;
-    let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-        return Err(Refusal::AuthUrl);
-    };
-    if authority.as_str().contains('@') {
-        return Err(Refusal::AuthUrlUser);
-    }
-    if authority.host().is_empty() {
-        return Err(Refusal::AuthUrl);
-    }
+    let uri = base(text)?;
     let path = uri.path().trim_end_matches('/');
     if path.ends_with("/v2.0") {
         return Err(Refusal::AuthUrlVersion2);
@@ -41,9 +22,50 @@ pub(super) fn keystone(text: &str) -> Result<http::Uri, Refusal> {
             .collect::<Vec<_>>()
             .join("/"),
     };
-    format!("{scheme}://{authority}{base}/v3")
-        .parse()
-        .map_err(|_| Refusal::AuthUrl)
+    with_path(uri, &format!("{base}/v3")).ok_or(Refusal::AuthUrl)
+}
+
+/// Barbican's base with `/v1` at its end.
+pub(super) fn barbican(text: &str) -> Result<http::Uri, Refusal> {
+    let uri = base(text).map_err(|refusal| match refusal {
+        Refusal::AuthUrl => Refusal::KeyManagerEndpoint,
+        Refusal::AuthUrlUser => Refusal::KeyManagerEndpointUser,
+        other => other,
+    })?;
+    let path = uri.path().trim_end_matches('/');
+    let base = path.strip_suffix("/v1").unwrap_or(path).to_owned();
+    with_path(uri, &format!("{base}/v1")).ok_or(Refusal::KeyManagerEndpoint)
+}
+
+fn with_path(uri: http::Uri, path: &str) -> Option<http::Uri> {
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(path.parse().ok()?);
+    http::Uri::from_parts(parts).ok()
+}
+
+/// An `http` or `https` URL with a host, and without user and query.
+fn base(text: &str) -> Result<http::Uri, Refusal> {
+    let text = text.trim();
+    if !["http://", "https://"].iter().any(|scheme| {
+        text.get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    }) {
+        return Err(Refusal::AuthUrlScheme);
+    }
+    if text.contains(['?', '#']) {
+        return Err(Refusal::AuthUrlQuery);
+    }
+    let uri: http::Uri = escaped_url(text).parse().map_err(|_| Refusal::AuthUrl)?;
+    let Some(authority) = uri.authority() else {
+        return Err(Refusal::AuthUrl);
+    };
+    if authority.as_str().contains('@') {
+        return Err(Refusal::AuthUrlUser);
+    }
+    if authority.host().is_empty() {
+        return Err(Refusal::AuthUrl);
+    }
+    Ok(uri)
 }
 
 fn is_version(element: &str) -> bool {
