@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
 use crate::key_id::KeyId;
-use crate::secret::{self, Kek, KekLengthError, Protection};
+use crate::secret::{self, Kek, Protection};
 
 pub use clock::Clock;
 pub use refresh::{ConfigUpdate, Refresher};
@@ -70,7 +70,7 @@ pub enum FetchError {
     NotFound(#[source] Cause),
     /// Barbican's answer is not an AES key.
     #[error("Barbican holds something else than an AES key")]
-    NotAKey(#[from] KekLengthError),
+    NotAKey(#[source] Cause),
     /// The source has panicked.
     #[error("the download crashed, which is a bug: please report what the log says before this")]
     Crashed,

@@ -25,12 +25,12 @@ use std::time::Duration;
 use ::http::{Method, StatusCode, Uri};
 use tokio::time::Instant;
 
-pub use barbican::Metadata;
+pub use barbican::{Metadata, Order};
 pub use catalog::{Endpoint, EndpointError};
 pub use connect::Peer;
 pub use credential::{CredentialEnd, SOON, span};
 pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
-pub use excerpt::Excerpt;
+pub use excerpt::{Excerpt, Speaker};
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
 pub use retry::Timing;
@@ -63,6 +63,8 @@ pub struct OpenStack {
     sessions: session::Sessions,
     interface: Interface,
     region: Option<String>,
+    /// Barbican's place by the cloud-config, which counts before the catalog's.
+    barbican: Option<Endpoint>,
     timing: Timing,
     trust: Trust,
 }
@@ -108,6 +110,7 @@ impl OpenStack {
             sessions: session::Sessions::new(keystone, timing.clone()),
             interface: cloud.interface,
             region: cloud.region.clone(),
+            barbican: cloud.barbican.clone().map(Endpoint::of_setting),
             timing,
             trust,
         })
@@ -200,11 +203,27 @@ impl OpenStack {
         Ok(self.sessions.credential_end())
     }
 
-    /// Where Barbican is, by the catalog of `session`.
+    /// Where Barbican is, by the cloud-config or else by the catalog of `session`.
     ///
     /// # Errors
     /// [`Error::Endpoint`].
     pub fn endpoint(&self, session: &Session) -> Result<Endpoint, Error> {
+        let Some(endpoint) = &self.barbican else {
+            return self.endpoint_of_catalog(session);
+        };
+        // Barbican takes no token that is for no project.
+        let account = session.account();
+        if session.catalog.is_empty() && account.project_id.is_none() && account.project.is_none() {
+            return Err(Error::Endpoint(EndpointError::NoCatalog));
+        }
+        Ok(endpoint.clone())
+    }
+
+    /// Where Barbican is by the catalog, whatever the cloud-config says.
+    ///
+    /// # Errors
+    /// [`Error::Endpoint`].
+    pub fn endpoint_of_catalog(&self, session: &Session) -> Result<Endpoint, Error> {
         catalog::endpoint(&session.catalog, self.interface, self.region.as_deref())
             .map_err(Error::Endpoint)
     }
@@ -222,6 +241,12 @@ impl OpenStack {
     ) -> Result<Metadata, Error> {
         let deadline = self.deadline();
         barbican::metadata(&self.http, &self.timing, session, endpoint, id, deadline).await
+    }
+
+    /// What an order with this id has made. A refusal says nothing, like any other
+    /// failure: then it is `None`.
+    pub async fn order(&self, session: &Session, endpoint: &Endpoint, id: KeyId) -> Option<Order> {
+        barbican::order(&self.http, session, endpoint, id, self.deadline()).await
     }
 
     /// Downloads a key with this very session.
@@ -339,7 +364,7 @@ fn is_token_taken(outcome: &Result<Kek, Error>) -> Option<bool> {
         Err(Error::Denied { refusal }) => {
             Some(refusal.problem.status() != Some(StatusCode::UNAUTHORIZED))
         }
-        Ok(_) | Err(Error::NotFound(_) | Error::NotAKey(_)) => Some(true),
+        Ok(_) | Err(Error::NotFound(_) | Error::NotAKey(_) | Error::NotBytes(_)) => Some(true),
         Err(Error::Unavailable(_) | Error::Login { .. } | Error::Endpoint(_)) => None,
     }
 }

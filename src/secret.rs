@@ -51,6 +51,14 @@ impl Kek {
 }
 
 impl ExposedKek<'_> {
+    /// Whether all of it is printable ASCII, which a random key practically never is: a
+    /// password, or hex or base64 of fewer bytes. All bytes are looked at in any case.
+    pub fn looks_like_text(&self) -> bool {
+        self.as_slice().iter().fold(true, |text, byte| {
+            text & (byte.is_ascii_graphic() | (*byte == b' '))
+        })
+    }
+
     /// The bytes without their length in the type.
     pub fn as_slice(&self) -> &[u8] {
         match self {
@@ -258,6 +266,22 @@ mod tests {
             if let Ok(kek) = finished {
                 assert_eq!(kek.expose().as_slice(), vec![7_u8; length]);
             }
+        }
+    }
+
+    #[test]
+    fn a_key_of_printable_characters_is_doubted() {
+        for (bytes, doubted) in [
+            (&b"correct horse battery staple 42!"[..], true),
+            (b"00112233445566778899aabbccddeeff", true),
+            (b"Zm9vYmFyYmF6cXV4MDEyMzQ1", true),
+            (b"correct horse battery staple 42\n", false),
+            (&[0xa7; 32], false),
+        ] {
+            let mut writer = KekWriter::new();
+            writer.push(bytes);
+            let kek = writer.finish().expect("a key's length");
+            assert_eq!(kek.expose().looks_like_text(), doubted);
         }
     }
 

@@ -3,7 +3,8 @@
 //! Beside `serve` the only module that names several edges. It stops at the first step
 //! that fails, and says what was found, how long it took, and what to do. It never asks
 //! for more than the sidecar itself, but for a key's metadata, which the recommended
-//! credential must not read: a refusal there is good news.
+//! credential must not read: a refusal there is good news; and, where there is no such
+//! secret, for an order of that id.
 
 mod access_rules;
 mod encryption_config;
@@ -28,7 +29,9 @@ use crate::openstack::{CredentialEnd, Endpoint, Error, OpenStack, Session, Timin
 use crate::secret::{self, ExposedKek, Protection};
 
 use access_rules::Base;
-use judgement::{described, doubts, ends_soon, identity, short_key, too_powerful};
+use judgement::{
+    described, doubts, ends_soon, identity, of_order, printable_key, short_key, too_powerful,
+};
 use next_step::{next_step, of_settings};
 
 pub use manifest::{Called, Served, Understand};
@@ -53,6 +56,7 @@ pub async fn check(files: &Files, on_step: &mut dyn FnMut(&Step)) -> Report {
         report: Report::default(),
         on_step,
         begin: Instant::now(),
+        endpoint: None,
     };
     walk.kubernetes(files);
     if let Some(cloud_config) = &files.cloud_config {
@@ -69,6 +73,8 @@ struct Walk<'a> {
     report: Report,
     on_step: &'a mut dyn FnMut(&Step),
     begin: Instant,
+    /// Barbican's, once it is known.
+    endpoint: Option<Endpoint>,
 }
 
 impl Walk<'_> {
@@ -230,11 +236,21 @@ impl Walk<'_> {
     async fn catalog(&mut self, client: &OpenStack, session: &Session) -> Result<Endpoint, Failed> {
         let endpoint = client.endpoint(session);
         let endpoint = self.ask("catalog", endpoint)?;
-        self.pass(
-            "catalog",
-            format!("key-manager at {}", endpoint.url()),
-            Vec::new(),
-        );
+        let found = if endpoint.is_of_setting() {
+            let instead = match client.endpoint_of_catalog(session) {
+                Ok(other) if other.url() == endpoint.url() => "the same".to_owned(),
+                Ok(other) => other.to_string(),
+                Err(_) => "none that fits".to_owned(),
+            };
+            format!(
+                "key-manager at {endpoint}, by key-manager-endpoint; the catalog's is not used: \
+                 {instead}"
+            )
+        } else {
+            format!("key-manager at {endpoint}")
+        };
+        self.pass("catalog", found, Vec::new());
+        self.endpoint = Some(endpoint.clone());
         let url = endpoint.url().clone();
         self.reach(client, "barbican", &url).await?;
         Ok(endpoint)
@@ -297,20 +313,33 @@ impl Walk<'_> {
                 let fix = access_rules::refused(rules, &Base::of(endpoint.url()), id);
                 self.take(&name, Err(Error::Denied { refusal }), &fix)?
             }
+            (Err(error @ Error::NotFound(_)), _) => {
+                let order = client.order(session, endpoint, id).await;
+                let fix = order.map_or_else(
+                    || next_step(&error, self.endpoint.as_ref()),
+                    |order| of_order(id, &order),
+                );
+                self.take(&name, Err(error), &fix)?
+            }
             (payload, _) => self.ask(&name, payload)?,
         };
-        let (bits, warnings) = match kek.expose() {
+        let (bits, mut warnings) = match kek.expose() {
             ExposedKek::Aes256(_) => (256, Vec::new()),
             ExposedKek::Aes192(_) => (192, vec![short_key(192)]),
             ExposedKek::Aes128(_) => (128, vec![short_key(128)]),
         };
+        if kek.expose().looks_like_text() {
+            warnings.push(printable_key());
+        }
         self.pass(&name, format!("{id}: an AES key of {bits} bits"), warnings);
         Ok(())
     }
 
     /// What a request has brought, or what to do now that it has failed.
     fn ask<T>(&mut self, name: &str, outcome: Result<T, Error>) -> Result<T, Failed> {
-        let fix = outcome.as_ref().err().map_or_else(String::new, next_step);
+        let fix = outcome.as_ref().err().map_or_else(String::new, |error| {
+            next_step(error, self.endpoint.as_ref())
+        });
         self.take(name, outcome, &fix)
     }
 

@@ -110,6 +110,7 @@ keys! {
     RequireAuthentication KeyManager "require-authentication" Flag
     RevalidateInterval KeyManager "revalidate-interval" Text
     MaxCacheAge KeyManager "max-cache-age" Text
+    KeyManagerEndpoint KeyManager "key-manager-endpoint" Text
     DefaultDomain CloudsYaml "default_domain" Text
 }
 

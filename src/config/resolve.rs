@@ -41,6 +41,7 @@ pub(super) fn resolve(
         scope,
         region: raw.take_text(Key::Region).map(|region| region.text),
         interface: interface(&mut raw)?,
+        barbican: barbican(&mut raw)?,
         tls: tls(&mut raw, sources, warnings)?,
         proxy,
     };
@@ -53,6 +54,14 @@ fn keystone(raw: &mut Raw) -> Result<http::Uri, Diagnostic> {
         return Err(raw.missing(NO_AUTH_URL));
     };
     url::keystone(&url.text).map_err(|message| url.diagnostic(message))
+}
+
+/// Ours: the Go plugin knows the catalog only.
+fn barbican(raw: &mut Raw) -> Result<Option<http::Uri>, Diagnostic> {
+    let setting = raw.take_text(Key::KeyManagerEndpoint);
+    let resolved =
+        setting.map(|url| url::barbican(&url.text).map_err(|message| url.diagnostic(message)));
+    resolved.transpose()
 }
 
 /// Any case, and `publicURL`: the Go plugin takes the lower-case words only.

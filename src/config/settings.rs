@@ -49,6 +49,9 @@ pub struct Cloud {
     pub region: Option<String>,
     /// Which of the catalog's interfaces is used.
     pub interface: Interface,
+    /// Barbican's base in place of the catalog's: `http` or `https`, whose path ends in
+    /// `/v1` without a slash.
+    pub barbican: Option<http::Uri>,
     /// How HTTPS servers are verified, and our client certificate.
     pub tls: Tls,
     /// Proxies from the environment.

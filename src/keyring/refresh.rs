@@ -5,7 +5,7 @@
 //! configurations: connect and load first, then one swap. Invariant: whatever fails,
 //! what is in force stays in force, but for keys older than `max-cache-age`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +56,8 @@ pub struct Refresher<S, C> {
     pub(super) waiting: BTreeMap<KeyId, Vec<oneshot::Sender<()>>>,
     pub(super) candidate: Option<Candidate<S>>,
     pub(super) throttles: KeyThrottles,
+    /// Keys that look like text, of which the log has said so.
+    pub(super) doubted: BTreeSet<KeyId>,
     pub(super) chance: Chance,
 }
 
@@ -132,6 +134,7 @@ where
             waiting: BTreeMap::new(),
             candidate: None,
             throttles: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             chance,
         };
         Ok((keyring, refresher))
@@ -227,6 +230,7 @@ where
         };
         let held = slot.key().is_some();
         self.note_contact(&outcome);
+        self.note_text(id, &outcome);
         match outcome {
             Ok(kek) => match slot.key_from(&kek) {
                 Ok(key) => {
@@ -310,6 +314,21 @@ where
             info!(key_id = %id, key_id_hash, failures, "key confirmed again");
         } else {
             debug!(key_id = %id, key_id_hash, "key confirmed");
+        }
+    }
+
+    /// Says once of a key that nobody has drawn by lot.
+    pub(super) fn note_text(&mut self, id: KeyId, outcome: &Result<Kek, FetchError>) {
+        let Ok(kek) = outcome else {
+            return;
+        };
+        if kek.expose().looks_like_text() && self.doubted.insert(id) {
+            warn!(
+                key_id = %id, key_id_hash = id.sha256_label(),
+                "all bytes of the key are printable characters, which a random key's are not: it \
+                 is a password, or hex or base64 text of fewer bytes; rotate to a key that \
+                 `openstack secret order create` has made"
+            );
         }
     }
 

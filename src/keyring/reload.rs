@@ -184,6 +184,7 @@ where
     /// A fetch for the ring to come has ended.
     pub(super) fn stage(&mut self, id: KeyId, outcome: Result<Kek, FetchError>) {
         self.note_contact(&outcome);
+        self.note_text(id, &outcome);
         let Some(candidate) = &mut self.candidate else {
             return;
         };

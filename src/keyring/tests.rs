@@ -114,7 +114,9 @@ impl KeySource for Fake {
             Answer::Key(byte) | Answer::Slow(byte, _) => {
                 let mut writer = KekWriter::new();
                 writer.push(&[byte; 32]);
-                Ok(writer.finish()?)
+                writer
+                    .finish()
+                    .map_err(|error| FetchError::NotAKey(error.into()))
             }
             Answer::Unreachable => Err(unavailable(None)),
             Answer::Busy(seconds) => Err(unavailable(Some(seconds))),
@@ -191,6 +193,7 @@ fn live_as(token: &str, write: u8, decrypt: &[u8]) -> Live {
             scope: Scope::ProjectId("p".to_owned()),
             region: None,
             interface: Interface::Public,
+            barbican: None,
             tls: Tls {
                 roots: Roots::Host,
                 client: None,

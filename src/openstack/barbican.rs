@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::catalog::Endpoint;
 use super::error::{Error, Problem, RequestError, RequestLine};
+use super::excerpt::Speaker;
 use super::http::{Call, ExpectedBody, Http, shown};
 use super::json::optional;
 use super::keystone::{Session, clean};
@@ -49,6 +50,13 @@ pub struct Metadata {
     pub content_types: BTreeMap<String, String>,
 }
 
+/// What has become of an order, whose id people take for that of the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The secret that it has made.
+    pub secret: Option<KeyId>,
+}
+
 /// Downloads a key.
 pub(super) async fn payload(
     http: &Http,
@@ -73,10 +81,42 @@ pub(super) async fn payload(
             }) => return Err(KekLengthError::beyond(cap).into()),
             Err(error) => {
                 let error = judged(error, endpoint);
-                attempts.pause_after(error).await.map_err(refusal)?;
+                let refused = |error| match refusal(error) {
+                    // Only of a payload: anything else it has in JSON.
+                    Error::Unavailable(error)
+                        if error.problem.status() == Some(StatusCode::NOT_ACCEPTABLE)
+                            && matches!(error.problem, Problem::Status { .. }) =>
+                    {
+                        Error::NotBytes(error)
+                    }
+                    other => other,
+                };
+                attempts.pause_after(error).await.map_err(refused)?;
             }
         }
     }
+}
+
+/// Asks for an order of this id. One try: nothing depends on it.
+pub(super) async fn order(
+    http: &Http,
+    session: &Session,
+    endpoint: &Endpoint,
+    id: KeyId,
+    deadline: Instant,
+) -> Option<Order> {
+    let url = url(endpoint, "orders", id, "").ok()?;
+    let call = get(&url, session, Upstream::Metadata);
+    let mut body = Vec::new();
+    let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
+    http.exchange(&call, deadline, &mut keep).await.ok()?;
+    let reply: OrderReply = serde_json::from_slice(&body).ok()?;
+    // Other servers answer 200 to anything.
+    reply.order_ref?;
+    let secret = reply.secret_ref.as_deref();
+    Some(Order {
+        secret: secret.and_then(|href| KeyId::from_reference(href).ok()),
+    })
 }
 
 /// Reads what is recorded about a key. A credential limited to payloads gets
@@ -129,8 +169,12 @@ fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
 }
 
 fn secret_url(endpoint: &Endpoint, id: KeyId, tail: &str) -> Result<Uri, Error> {
+    url(endpoint, "secrets", id, tail)
+}
+
+fn url(endpoint: &Endpoint, kind: &str, id: KeyId, tail: &str) -> Result<Uri, Error> {
     let base = endpoint.url();
-    let path = format!("{}/secrets/{}{tail}", base.path(), id.secret_uuid());
+    let path = format!("{}/{kind}/{}{tail}", base.path(), id.secret_uuid());
     let mut parts = base.clone().into_parts();
     parts.path_and_query = path.parse().ok();
     Uri::from_parts(parts).map_err(|error| unavailable(base, Problem::Broken(error.to_string())))
@@ -152,7 +196,7 @@ fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
     if let Problem::Status {
         status,
         says,
-        barbicans: false,
+        speaker: speaker @ (Speaker::BarbicansRouter | Speaker::Other),
         ..
     } = &error.problem
         && status.is_client_error()
@@ -161,8 +205,16 @@ fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
         )
     {
-        let (status, endpoint) = (*status, shown(endpoint.url()));
-        error.problem = if status == StatusCode::NOT_ACCEPTABLE {
+        let (status, endpoint) = (*status, endpoint.clone());
+        // Where there is no such path, Barbican looks no further than to what is wanted.
+        let unknown_path = match speaker {
+            Speaker::BarbicansRouter => matches!(
+                status,
+                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_ACCEPTABLE
+            ),
+            _ => status == StatusCode::NOT_ACCEPTABLE,
+        };
+        error.problem = if unknown_path {
             Problem::WrongPath { status, endpoint }
         } else {
             Problem::NotBarbican {
@@ -185,6 +237,14 @@ fn refusal(error: RequestError) -> Error {
         },
         _ => Error::Unavailable(error),
     }
+}
+
+#[derive(Deserialize)]
+struct OrderReply {
+    #[serde(default, deserialize_with = "optional")]
+    order_ref: Option<String>,
+    #[serde(default, deserialize_with = "optional")]
+    secret_ref: Option<String>,
 }
 
 #[derive(Deserialize)]

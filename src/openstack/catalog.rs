@@ -46,6 +46,11 @@ impl FromJson for Catalog {
 }
 
 impl Catalog {
+    /// Whether it lists anything at all, as it does for a token of a project.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.has_services
+    }
+
     fn add(&mut self, service: Service) {
         match service.kind {
             Some(kind) if kind == SERVICE_TYPE => {
@@ -78,6 +83,8 @@ struct Service {
 #[derive(Debug, Deserialize)]
 struct CatalogEndpoint {
     #[serde(default, deserialize_with = "optional")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "optional")]
     interface: Option<String>,
     #[serde(default, deserialize_with = "optional")]
     region: Option<String>,
@@ -108,22 +115,77 @@ impl CatalogEndpoint {
     }
 }
 
-/// Barbican's base URL, up to and including `/v1`.
+/// Barbican's base URL, up to and including `/v1`, and who says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint(Uri);
+pub struct Endpoint {
+    url: Uri,
+    source: Source,
+}
+
+/// Who says where Barbican is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    /// The catalog, by the endpoint with this ID.
+    Catalog(Option<String>),
+    /// `key-manager-endpoint`.
+    Setting,
+}
 
 impl Endpoint {
+    /// By the cloud-config, which has checked it.
+    pub fn of_setting(url: Uri) -> Self {
+        let source = Source::Setting;
+        Self { url, source }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_catalog(url: &str, id: Option<&str>) -> Self {
+        Self {
+            url: versioned(url).expect("a URL"),
+            source: Source::Catalog(id.map(str::to_owned)),
+        }
+    }
+
     /// The URL.
     pub fn url(&self) -> &Uri {
-        &self.0
+        &self.url
+    }
+
+    /// Whether the cloud-config says so, and not the catalog.
+    pub fn is_of_setting(&self) -> bool {
+        self.source == Source::Setting
+    }
+
+    /// The endpoint's ID in the catalog, where it is fit for a command line.
+    pub fn id(&self) -> Option<&str> {
+        let Source::Catalog(Some(id)) = &self.source else {
+            return None;
+        };
+        let plain = id.len() <= LONGEST_ID
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (plain && !id.is_empty()).then_some(id)
+    }
+
+    /// Where it stands, for messages.
+    pub(super) fn place(&self) -> &'static str {
+        match self.source {
+            Source::Catalog(_) => "the catalog's URL for key-manager",
+            Source::Setting => "key-manager-endpoint in [KeyManager]",
+        }
     }
 }
 
+/// The URL, as it may be shown.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        f.write_str(&super::http::shown(&self.url))
     }
 }
+
+/// Keystone's have 32 characters.
+const LONGEST_ID: usize = 64;
 
 /// Why the catalog does not lead to Barbican.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -228,11 +290,15 @@ pub(super) fn endpoint(
         });
     };
     let url = chosen.url.as_deref().unwrap_or_default();
-    versioned(url).ok_or_else(|| EndpointError::Url(Listed::of([url_for_show(url)])))
+    let Some(url) = versioned(url) else {
+        return Err(EndpointError::Url(Listed::of([url_for_show(url)])));
+    };
+    let source = Source::Catalog(chosen.id.clone());
+    Ok(Endpoint { url, source })
 }
 
 /// `url` with `/v1` at its end, once.
-fn versioned(url: &str) -> Option<Endpoint> {
+fn versioned(url: &str) -> Option<Uri> {
     let uri: Uri = escaped_url(url.trim()).parse().ok()?;
     let scheme = uri.scheme_str()?;
     if !matches!(scheme, "http" | "https") {
@@ -250,7 +316,6 @@ fn versioned(url: &str) -> Option<Endpoint> {
         .path_and_query(format!("{path}/v1"))
         .build()
         .ok()
-        .map(Endpoint)
 }
 
 /// Without what stands before an `@`, which would be a password.
@@ -360,7 +425,7 @@ mod tests {
             ("http://b/km?x=y", "http://b/km/v1"),
             ("http://b/k\u{fc} m", "http://b/k%C3%BC%20m/v1"),
         ] {
-            let url = versioned(url).map(|endpoint| endpoint.to_string());
+            let url = versioned(url).map(|url| url.to_string());
             assert_eq!(url.as_deref(), Some(expected));
         }
         for url in [

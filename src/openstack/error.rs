@@ -49,6 +49,9 @@ pub enum Error {
     /// The payload is not an AES key.
     #[error(transparent)]
     NotAKey(#[from] KekLengthError),
+    /// Barbican cannot give out the payload as bytes, which is what a key is.
+    #[error("{0}; the secret's payload is of another content type than application/octet-stream")]
+    NotBytes(RequestError),
 }
 
 impl Error {
@@ -100,7 +103,7 @@ impl From<Error> for FetchError {
             },
             Error::Denied { .. } => Self::Denied(error.into()),
             Error::NotFound(_) => Self::NotFound(error.into()),
-            Error::NotAKey(length) => Self::NotAKey(length),
+            Error::NotAKey(_) | Error::NotBytes(_) => Self::NotAKey(error.into()),
         }
     }
 }

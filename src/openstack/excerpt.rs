@@ -27,7 +27,7 @@ pub struct Excerpt(String);
 impl Excerpt {
     /// `text` on one line, from which the caller has removed any secret; `None`
     /// when nothing is left.
-    pub(super) fn of_text(text: &str) -> Option<Self> {
+    pub(crate) fn of_text(text: &str) -> Option<Self> {
         let mut shown = String::new();
         for word in text.split_whitespace() {
             if !shown.is_empty() {
@@ -148,18 +148,38 @@ pub(super) fn is_keystones(body: &[u8], status: StatusCode) -> bool {
     serde_json::from_slice(body).is_ok_and(|Body { error }| error.code == status.as_u16())
 }
 
+/// Whose answer a refusal is, where Barbican should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// Barbican's, or its middleware's.
+    Barbican,
+    /// Barbican's, which does not know the path.
+    BarbicansRouter,
+    /// Somebody else's.
+    Other,
+}
+
 /// Whether this is an error of Barbican itself. Paths that Barbican does not route get
 /// an error without a description.
-pub(super) fn is_barbicans(body: &[u8], status: StatusCode) -> bool {
+pub(super) fn speaker(body: &[u8], status: StatusCode) -> Speaker {
     #[derive(Deserialize)]
     struct Body {
         code: u16,
         #[serde(rename = "title")]
         _title: String,
-        description: String,
+        // Without a default: there it is, if only as null.
+        #[serde(deserialize_with = "Option::deserialize")]
+        description: Option<String>,
     }
-    serde_json::from_slice(body)
-        .is_ok_and(|body: Body| body.code == status.as_u16() && !body.description.is_empty())
+    match serde_json::from_slice::<Body>(body) {
+        Ok(body) if body.code != status.as_u16() => Speaker::Other,
+        Ok(Body {
+            description: Some(text),
+            ..
+        }) if !text.is_empty() => Speaker::Barbican,
+        Ok(_) => Speaker::BarbicansRouter,
+        Err(_) => Speaker::Other,
+    }
 }
 
 /// `{"error": {"message"}}` is Keystone's, `{"description"}` Barbican's.
@@ -261,7 +281,8 @@ mod tests {
 
     #[test]
     fn barbicans_errors_are_told_from_those_of_others() {
-        let of_barbican = |body: &str| is_barbicans(body.as_bytes(), StatusCode::NOT_FOUND);
+        let of_barbican =
+            |body: &str| speaker(body.as_bytes(), StatusCode::NOT_FOUND) == Speaker::Barbican;
         assert!(of_barbican(
             r#"{"code": 404, "title": "Not Found", "description": "Secret not found."}"#
         ));
@@ -275,6 +296,24 @@ mod tests {
             r#"{"error": {"code": 404, "message": "m", "title": "Not Found"}}"#,
         ] {
             assert!(!of_barbican(other), "{other}");
+        }
+        for (body, expected) in [
+            (
+                r#"{"code": 404, "title": "Not Found", "description": null}"#,
+                Speaker::BarbicansRouter,
+            ),
+            (
+                r#"{"code": 404, "title": "Not Found", "description": ""}"#,
+                Speaker::BarbicansRouter,
+            ),
+            (r#"{"code": 404, "title": "Not Found"}"#, Speaker::Other),
+            (
+                r#"{"code": 403, "title": "Forbidden", "description": ""}"#,
+                Speaker::Other,
+            ),
+        ] {
+            let said = speaker(body.as_bytes(), StatusCode::NOT_FOUND);
+            assert_eq!(said, expected, "{body}");
         }
     }
 

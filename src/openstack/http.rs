@@ -27,7 +27,7 @@ use tower_service::Service;
 
 use super::connect::{Connector, Peer, find, innermost};
 use super::error::{Problem, RequestError, RequestLine};
-use super::excerpt::{Excerpt, Redactor, is_barbicans, is_keystones};
+use super::excerpt::{Excerpt, Redactor, Speaker, is_keystones, speaker};
 use super::retry::{Timing, retry_after};
 use super::tls;
 use crate::config::redact;
@@ -260,8 +260,11 @@ impl Http {
         Problem::Status {
             status,
             keystones: is_keystones(&text, status),
-            barbicans: is_barbicans(&text, status)
-                || (status == StatusCode::UNAUTHORIZED && asks_for_a_token(&parts)),
+            speaker: if status == StatusCode::UNAUTHORIZED && asks_for_a_token(&parts) {
+                Speaker::Barbican
+            } else {
+                speaker(&text, status)
+            },
             says: self.redactor.excerpt_of_body(&text, token),
             retry_after: parts
                 .headers

@@ -52,6 +52,37 @@ fn credential_path(account: &Account) -> Option<String> {
     ))
 }
 
+/// Whose word an answer is. A proxy, an ingress or a login page answers as well when there
+/// is no Keystone behind it or the path is wrong, which no change of credentials mends, and
+/// which ends without one. Only of a 401 it does not matter who says it: sending the
+/// password again cannot help.
+fn judged(mut error: RequestError) -> RequestError {
+    let not_keystones = match &error.problem {
+        Problem::Status {
+            status,
+            says,
+            keystones: false,
+            ..
+        } if status.is_success()
+            || (status.is_client_error()
+                && !matches!(
+                    *status,
+                    StatusCode::UNAUTHORIZED
+                        | StatusCode::REQUEST_TIMEOUT
+                        | StatusCode::TOO_MANY_REQUESTS
+                )) =>
+        {
+            Some((*status, says.clone()))
+        }
+        Problem::Content { content, .. } => Some((StatusCode::CREATED, Some(content.clone()))),
+        _ => None,
+    };
+    if let Some((status, says)) = not_keystones {
+        error.problem = Problem::NotKeystone { status, says };
+    }
+    error
+}
+
 #[derive(Debug)]
 struct LoginBody(LockedBytes);
 
@@ -186,7 +217,7 @@ impl Keystone {
                         problem: Problem::Reply(error),
                     });
                 }
-                Err(error) => attempts.pause_after(error).await?,
+                Err(error) => attempts.pause_after(judged(error)).await?,
             }
         }
     }

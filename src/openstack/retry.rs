@@ -152,6 +152,7 @@ mod tests {
 
     use super::*;
     use crate::openstack::error::RequestLine;
+    use crate::openstack::excerpt::Speaker;
 
     fn error(status: u16, retry_after: Option<Duration>) -> RequestError {
         RequestError {
@@ -161,7 +162,7 @@ mod tests {
                 says: None,
                 retry_after,
                 keystones: false,
-                barbicans: true,
+                speaker: Speaker::Barbican,
             },
         }
     }

@@ -240,27 +240,14 @@ fn is(stale: Option<&Arc<Session>>, session: &Arc<Session>) -> bool {
     stale.is_some_and(|stale| Arc::ptr_eq(stale, session))
 }
 
-/// Whether Keystone itself says no: 400, 401, 403, 404 and their like. A proxy or an
-/// ingress says so as well when there is no Keystone behind it or the path is wrong,
-/// which no change of credentials mends, and which ends without one. Only of a 401 it
-/// does not matter who says it: sending the password again cannot help.
-fn refusal(mut error: RequestError) -> Result<RequestError, RequestError> {
-    let Problem::Status {
-        status, keystones, ..
-    } = error.problem
-    else {
+/// Whether Keystone itself says no: 400, 401, 403, 404 and their like.
+fn refusal(error: RequestError) -> Result<RequestError, RequestError> {
+    let Problem::Status { status, .. } = error.problem else {
         return Err(error);
     };
     match status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(error),
-        StatusCode::UNAUTHORIZED => Ok(error),
-        _ if !status.is_client_error() => Err(error),
-        _ if keystones => Ok(error),
-        _ => {
-            if let Problem::Status { says, .. } = error.problem {
-                error.problem = Problem::NotKeystone { status, says };
-            }
-            Err(error)
-        }
+        _ if status.is_client_error() => Ok(error),
+        _ => Err(error),
     }
 }

@@ -17,6 +17,7 @@ mod layers;
 mod live;
 mod log;
 mod metrics;
+mod next_step;
 mod openstack_client;
 mod openstack_faults;
 mod openstack_logs;

@@ -5,11 +5,13 @@ answer goes to stderr and the exit code is 1.
 """
 import argparse
 import base64
+import contextlib
 import datetime
 import http.client
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 import uuid
@@ -151,6 +153,25 @@ class Ctl:
                 cloud_config.write_all(self.state)
                 write_json(self.state_file, self.state)
         time.sleep(1.0 - time.time() % 1.0)  # as in tokens_revoke
+        return {"user_id": user}
+
+    def password_expire(self):
+        user = self.user_id(self.args.whom, self.admin())
+        file = os.path.join(self.root, "keystone", "keystone.db")
+        with contextlib.closing(sqlite3.connect(file, timeout=30)) as database:
+            with database:
+                # Keystone itself does so only days after a password was set.
+                database.execute(
+                    "UPDATE password SET expires_at = '2020-01-01 00:00:00',"
+                    " expires_at_int = 1577836800000000 WHERE local_user_id IN"
+                    " (SELECT id FROM local_user WHERE user_id = ?)", (user,))
+        return {"user_id": user}
+
+    def user_lock(self):
+        user = self.user_id(self.args.whom, self.admin())
+        body = {"auth": {"identity": password_identity({"id": user}, "wrong")}}
+        until(lambda: b"locked" in self.keystone.raw(
+            "POST", "/auth/tokens", body=body).body)
         return {"user_id": user}
 
     def appcred_create(self):
@@ -398,6 +419,10 @@ def parse():
                 " (takes up to a second); rewrites state.json and config/")
     whom(c)
     c.add_argument("new_password", metavar="PASSWORD")
+    whom(command("password-expire", Ctl.password_expire,
+                 "a user's password has expired"))
+    whom(command("user-lock", Ctl.user_lock,
+                 "log in with wrong passwords until Keystone locks the user"))
     c = command("appcred-create", Ctl.appcred_create,
                 "an application credential of the acting user", True)
     c.add_argument("name", nargs="?")

@@ -317,7 +317,9 @@ def provision(deployment):
 
     def user(name, password):
         return create("/users", "user", name=name, password=password,
-                      domain_id="default")["id"]
+                      domain_id="default",
+                      # Tests log in as these with wrong passwords.
+                      options={"ignore_lockout_failure_attempts": True})["id"]
 
     def grant(project, user, *names):
         for name in names:
@@ -461,8 +463,13 @@ key_repository = {root}/keystone/credential-keys
 [cache]
 enabled = true
 backend = dogpile.cache.memory
+[auth]
+methods = external,password,token,oauth1,mapped,application_credential,totp
 [identity]
 password_hash_rounds = 4
+[security_compliance]
+lockout_failure_attempts = 20
+lockout_duration = 3600
 """
 
 BARBICAN_CONF = """\

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::config::{Identity, User, redact};
 use crate::key_id::KeyId;
-use crate::openstack::{Account, Metadata, SOON, span};
+use crate::openstack::{Account, Metadata, Order, SOON, span};
 
 /// A key that ends sooner than this is called urgent.
 const EXPIRES_SOON: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -121,6 +121,13 @@ pub(super) fn doubts(metadata: &Metadata, now: Timestamp) -> Vec<String> {
             "its algorithm is {algorithm}, not aes; the label is not enforced"
         ));
     }
+    if metadata.secret_type.as_deref() == Some("passphrase") {
+        warnings.push(
+            "it is of type passphrase: what people make up can be guessed, a key is random; create \
+             one with `openstack secret order create`"
+                .to_owned(),
+        );
+    }
     if let Some(bits) = metadata.bit_length
         && bits < 256
     {
@@ -141,6 +148,29 @@ pub(super) fn doubts(metadata: &Metadata, now: Timestamp) -> Vec<String> {
         warnings.push(format!("its status is {status}, not ACTIVE"));
     }
     warnings
+}
+
+/// Nothing of it is shown.
+pub(super) fn printable_key() -> String {
+    "all its bytes are printable characters, which a random key's are not: it is a password, or hex \
+     or base64 text of fewer bytes, and can be guessed sooner; create a key with `openstack secret \
+     order create` and rotate to it"
+        .to_owned()
+}
+
+/// What to do where the id is not a secret's but that of an order.
+pub(super) fn of_order(id: KeyId, order: &Order) -> String {
+    let uuid = id.secret_uuid();
+    match order.secret {
+        Some(secret) => format!(
+            "{uuid} is an order's id; the secret's is {}: write that into [KeyManager] in its place",
+            secret.secret_uuid()
+        ),
+        None => format!(
+            "{uuid} is the id of an order that has made no secret: see `openstack secret order get \
+             ORDER_HREF`, and write the secret's id into [KeyManager] in its place"
+        ),
+    }
 }
 
 pub(super) fn short_key(bits: u64) -> String {

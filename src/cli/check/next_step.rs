@@ -3,9 +3,11 @@
 //! Used by `check`. Pure. What went wrong is said beside it. Invariant: every entry
 //! names a setting, a file, a command, or whom to ask.
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
-use crate::openstack::{EndpointError, Error, Problem, RequestError, SetupError};
+use crate::openstack::{
+    Endpoint, EndpointError, Error, Excerpt, Problem, RequestError, SetupError,
+};
 
 /// For settings of which no client can be made.
 pub(super) fn of_settings(error: &SetupError) -> &'static str {
@@ -18,10 +20,10 @@ pub(super) fn of_settings(error: &SetupError) -> &'static str {
     }
 }
 
-/// For an operation.
-pub(super) fn next_step(error: &Error) -> String {
+/// For an operation; `endpoint` is Barbican's, where it was asked.
+pub(super) fn next_step(error: &Error, endpoint: Option<&Endpoint>) -> String {
     match error {
-        Error::Unavailable(error) => of_request(error),
+        Error::Unavailable(error) => of_request(error, endpoint),
         Error::Login { refusal, .. } => of_login(refusal).to_owned(),
         Error::Endpoint(error) => of_catalog(error).to_owned(),
         Error::Denied { refusal } => match refusal.problem.status() {
@@ -40,21 +42,22 @@ pub(super) fn next_step(error: &Error) -> String {
              as another user, or in another region, correct the credentials or region in [Global], \
              else key-id"
             .to_owned(),
-        Error::NotAKey(_) => {
+        Error::NotAKey(_) | Error::NotBytes(_) => {
             "correct key-id in [KeyManager]: it names a secret that is no key".to_owned()
         }
     }
 }
 
-fn of_request(error: &RequestError) -> String {
-    let login = error.asked.method == Method::POST;
-    let (server, url) = if login {
-        ("Keystone", "auth-url in [Global]")
-    } else {
-        (
+fn of_request(error: &RequestError, endpoint: Option<&Endpoint>) -> String {
+    let (server, url) = match endpoint {
+        None => ("Keystone", "auth-url in [Global]"),
+        Some(endpoint) if endpoint.is_of_setting() => {
+            ("Barbican", "key-manager-endpoint in [KeyManager]")
+        }
+        Some(_) => (
             "Barbican",
             "Barbican's URL in the catalog (`openstack endpoint list --service key-manager`)",
-        )
+        ),
     };
     match &error.problem {
         Problem::Name { .. } | Problem::NameTimeout { .. } => {
@@ -75,12 +78,14 @@ fn of_request(error: &RequestError) -> String {
         Problem::Timeout { .. } => format!("{server} is too slow: see its load and its log"),
         Problem::Broken(_) => format!("check scheme and port of {url}"),
         Problem::Status { status, .. } if status.is_server_error() => {
-            format!("nothing is wrong here: see {server}'s own log")
+            format!("{server} reports an internal error: its operator finds the cause in its log")
         }
         Problem::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => {
             format!("wait; if it goes on, have {server}'s operator raise the rate limit")
         }
-        Problem::Status { .. } => format!("correct {url}, or see {server}'s own log"),
+        Problem::Status { .. } => {
+            format!("correct {url}; if it is right, {server}'s operator finds the cause in its log")
+        }
         Problem::NotKeystone { .. } => {
             "correct auth-url in [Global], which must lead to Keystone's root or end in /v3; if it \
              is right, see the log of the load balancer in front of Keystone"
@@ -90,13 +95,8 @@ fn of_request(error: &RequestError) -> String {
             "see the log of the load balancer or ingress in front of Barbican; if it is right, \
              correct {url}"
         ),
-        Problem::Redirect { location, .. } if login => location.as_ref().map_or_else(
-            || "write Keystone's final URL into auth-url in [Global]".to_owned(),
-            |location| {
-                format!("write the URL that it leads to into auth-url in [Global]: {location}")
-            },
-        ),
-        Problem::WrongPath { .. } | Problem::Redirect { .. } => ENDPOINT_SET.to_owned(),
+        Problem::Redirect { location, .. } => of_redirect(location.as_ref(), endpoint),
+        Problem::WrongPath { endpoint, .. } => endpoint_set(Some(endpoint), None),
         Problem::HeadTooLong { .. }
         | Problem::TooLong { .. }
         | Problem::Content { .. }
@@ -108,6 +108,46 @@ fn of_request(error: &RequestError) -> String {
     }
 }
 
+fn of_redirect(location: Option<&Excerpt>, endpoint: Option<&Endpoint>) -> String {
+    let location = location.map(ToString::to_string);
+    match (endpoint, location) {
+        (None, None) => "write Keystone's final URL into auth-url in [Global]".to_owned(),
+        (None, Some(location)) => {
+            // Of the URL that leads there, the login's own path is no part.
+            let base = location.strip_suffix("/auth/tokens").unwrap_or(&location);
+            format!("write the URL that it leads to into auth-url in [Global]: {base}")
+        }
+        (Some(_), location) => {
+            let base = location.as_deref().and_then(|location| {
+                let (base, _) = location.split_once("/v1/secrets/")?;
+                base.contains("://").then_some(base)
+            });
+            endpoint_set(endpoint, base)
+        }
+    }
+}
+
+/// Who must change Barbican's URL, and to what where that is known.
+fn endpoint_set(endpoint: Option<&Endpoint>, new: Option<&str>) -> String {
+    let url = new.map_or_else(
+        || "Barbican's root, or end in /v1".to_owned(),
+        |new| format!("{new}, where the redirect leads"),
+    );
+    if endpoint.is_some_and(Endpoint::is_of_setting) {
+        return format!("correct key-manager-endpoint in [KeyManager]: it must be {url}");
+    }
+    let command = format!(
+        "openstack endpoint set --url {} {}",
+        new.unwrap_or("URL"),
+        endpoint.and_then(Endpoint::id).unwrap_or("ID")
+    );
+    let old = endpoint.map_or_else(String::new, |endpoint| format!(" in place of {endpoint}"));
+    format!(
+        "have the cloud's operator run `{command}`{old} (`openstack endpoint list --service \
+         key-manager` shows it), or set key-manager-endpoint in [KeyManager]: it must be {url}"
+    )
+}
+
 fn of_login(refusal: &RequestError) -> &'static str {
     let Problem::Status { status, says, .. } = &refusal.problem else {
         return CREDENTIALS;
@@ -115,7 +155,10 @@ fn of_login(refusal: &RequestError) -> &'static str {
     let says = says
         .as_ref()
         .map_or_else(String::new, |says| says.to_string().to_ascii_lowercase());
-    if says.contains("locked") {
+    if says.contains("could not find") {
+        // A credential or a trust, by its id.
+        CREDENTIALS
+    } else if says.contains("locked") {
         "the account is locked: wait until Keystone unlocks it (lockout_duration), or have it \
          unlocked; the credentials need not be wrong now"
     } else if says.contains("disabled") {
@@ -124,7 +167,7 @@ fn of_login(refusal: &RequestError) -> &'static str {
         "make a new password or application credential, and write it into [Global]"
     } else if says.contains("required_auth_methods") || says.contains("receipt") {
         "the user needs a second factor, which nobody can give here: use an application credential"
-    } else if *status == StatusCode::NOT_FOUND && !says.contains("credential") {
+    } else if *status == StatusCode::NOT_FOUND {
         "correct auth-url in [Global]: it must be Keystone's root or end in /v3"
     } else {
         CREDENTIALS
@@ -138,112 +181,24 @@ fn of_catalog(error: &EndpointError) -> &'static str {
         }
         EndpointError::NoService(_) => {
             "have the cloud's operator add Barbican to the catalog (`openstack service create \
-             --name barbican key-manager`, `openstack endpoint create`)"
+             --name barbican key-manager`, `openstack endpoint create`), or set \
+             key-manager-endpoint in [KeyManager]"
         }
         EndpointError::NoEndpoint { .. } => {
             "correct region or os-endpoint-type in [Global]: the endpoints that there are stand \
-             beside"
+             beside; or set key-manager-endpoint in [KeyManager]"
         }
-        EndpointError::Url(_) => ENDPOINT_SET,
+        EndpointError::Url(_) => {
+            "have the cloud's operator run `openstack endpoint set --url URL ID` (`openstack endpoint \
+             list --service key-manager` shows the ID), or set key-manager-endpoint in [KeyManager]"
+        }
     }
 }
 
-const CREDENTIALS: &str =
-    "correct the credentials in [Global]: `openstack token issue` with the same ones must work";
-
-const ENDPOINT_SET: &str = "have the cloud's operator run `openstack endpoint set --url URL ID` \
-     with Barbican's final URL (`openstack endpoint list --service key-manager` shows the ID)";
+/// Keystone does not tell these apart, lest it tells a stranger.
+const CREDENTIALS: &str = "correct the credentials in [Global]: `openstack token issue` with the same ones must work; \
+     Keystone says the same of a wrong name, domain or password, of a user or project that is \
+     disabled, and of a project in which the user has no role";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::openstack::{RequestLine, TlsProblem};
-
-    fn failed(method: Method, problem: Problem) -> String {
-        of_request(&RequestError {
-            asked: RequestLine {
-                method,
-                url: "https://cloud/x".to_owned(),
-            },
-            problem,
-        })
-    }
-
-    #[test]
-    fn the_next_step_follows_from_the_cause() {
-        let status = StatusCode::NOT_FOUND;
-        let endpoint = "https://cloud/km/v1".to_owned();
-        let redirect = || Problem::Redirect {
-            status: StatusCode::FOUND,
-            location: None,
-        };
-        let answers = |status| Problem::Status {
-            status,
-            says: None,
-            retry_after: None,
-            keystones: false,
-            barbicans: false,
-        };
-        let broken = || Problem::Broken("x".to_owned());
-        for (method, problem, step) in [
-            (Method::GET, redirect(), "openstack endpoint set --url"),
-            (Method::POST, redirect(), "auth-url"),
-            (
-                Method::GET,
-                Problem::WrongPath {
-                    status,
-                    endpoint: endpoint.clone(),
-                },
-                "openstack endpoint set --url",
-            ),
-            (
-                Method::GET,
-                Problem::NotBarbican {
-                    status,
-                    says: None,
-                    endpoint,
-                },
-                "in front of Barbican",
-            ),
-            (
-                Method::POST,
-                Problem::NotKeystone { status, says: None },
-                "end in /v3",
-            ),
-            (
-                Method::POST,
-                answers(StatusCode::BAD_GATEWAY),
-                "Keystone's own log",
-            ),
-            (
-                Method::GET,
-                answers(StatusCode::BAD_GATEWAY),
-                "Barbican's own log",
-            ),
-            (
-                Method::GET,
-                answers(StatusCode::TOO_MANY_REQUESTS),
-                "rate limit",
-            ),
-            (Method::POST, broken(), "auth-url"),
-            (Method::GET, broken(), "openstack endpoint list"),
-            (
-                Method::CONNECT,
-                Problem::Connect("x".to_owned()),
-                "firewalls",
-            ),
-            (
-                Method::CONNECT,
-                Problem::Tls(TlsProblem::UnknownIssuer),
-                "ca-file",
-            ),
-        ] {
-            let shown = format!("{problem}");
-            let said = failed(method, problem);
-            assert!(said.contains(step), "{shown}: {said}");
-        }
-        let unscoped = Error::Endpoint(EndpointError::NoCatalog);
-        assert!(next_step(&unscoped).contains("tenant-id"));
-        assert!(of_settings(&SetupError::Url).contains("auth-url"));
-    }
-}
+mod tests;

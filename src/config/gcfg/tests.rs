@@ -45,6 +45,7 @@ fn go_name(key: Key) -> Option<&'static str> {
         | Key::RequireAuthentication
         | Key::RevalidateInterval
         | Key::MaxCacheAge
+        | Key::KeyManagerEndpoint
         | Key::DefaultDomain => return None,
     })
 }

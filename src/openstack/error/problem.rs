@@ -7,7 +7,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::instruments::Outcome;
-use crate::openstack::excerpt::Excerpt;
+use crate::openstack::catalog::Endpoint;
+use crate::openstack::excerpt::{Excerpt, Speaker};
 
 /// What came instead of an answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -69,13 +70,13 @@ pub enum Problem {
         /// Whether the body is an error as Keystone writes them.
         keystones: bool,
         /// Whether the answer is one of Barbican, or of the middleware before it.
-        barbicans: bool,
+        speaker: Speaker,
     },
     /// A refusal where Barbican should be, in another form than its own.
     #[error(
         "{status}{}; this is not Barbican's answer: something in front of Barbican answers (an \
-         ingress, a load balancer), or the catalog's URL for key-manager, {endpoint}, is wrong",
-        said(.says.as_ref())
+         ingress, a load balancer), or {}, {endpoint}, is wrong",
+        said(.says.as_ref()), .endpoint.place()
     )]
     NotBarbican {
         /// The status.
@@ -83,23 +84,23 @@ pub enum Problem {
         /// The server's own words.
         says: Option<Excerpt>,
         /// Where Barbican should be.
-        endpoint: String,
+        endpoint: Endpoint,
     },
     /// Barbican does not know the path.
     #[error(
-        "{status}; the catalog's URL for key-manager is {endpoint}; it must be Barbican's root or \
-         end in /v1"
+        "{status}; {} is {endpoint}; it must be Barbican's root or end in /v1",
+        .endpoint.place()
     )]
     WrongPath {
         /// The status.
         status: StatusCode,
-        /// What the catalog says.
-        endpoint: String,
+        /// What is configured, or in the catalog.
+        endpoint: Endpoint,
     },
-    /// A refusal where Keystone should be, in another form than its own.
+    /// An answer where Keystone should be, in another form than its own.
     #[error(
-        "{status}{}; this does not look like Keystone: check auth-url, and whether Keystone runs \
-         behind whatever answers here",
+        "{status}{}; this is not Keystone's answer: something in front of Keystone answers (an \
+         ingress, a load balancer, a login page), or auth-url is wrong",
         said(.says.as_ref())
     )]
     NotKeystone {
@@ -299,6 +300,7 @@ impl Problem {
             | Self::Proxy { .. }
             | Self::ConnectTimeout { .. }
             | Self::Broken(_)
+            | Self::NotKeystone { .. }
             | Self::NotBarbican { .. } => true,
             Self::Status { status, .. } => {
                 matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
@@ -307,7 +309,6 @@ impl Problem {
             // them keep all of Barbican's threads.
             Self::Timeout { .. }
             | Self::Tls(_)
-            | Self::NotKeystone { .. }
             | Self::WrongPath { .. }
             | Self::Redirect { .. }
             | Self::HeadTooLong { .. }

@@ -171,6 +171,7 @@ pub(crate) fn cloud(base: &str) -> Cloud {
         scope: Scope::ProjectId("T".to_owned()),
         region: None,
         interface: Interface::Public,
+        barbican: None,
         tls: Tls {
             roots: Roots::Host,
             client: None,
