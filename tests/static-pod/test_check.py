@@ -106,6 +106,25 @@ PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 OTHERS = ["x", "7", "true", "", 7, -1, 1.5, 1 << 40, True, False, [], ["x"], [7], [None], {}, {"x": "y"}, {"x": 7}, None]
 
 
+def texts(yaml, line):
+    """One pod in several forms, which the kubelet takes or not."""
+    return {
+        "twice.yaml": f"{yaml}---\n{yaml}",
+        "key-twice.yaml": f"kind: Job\n{yaml}",
+        "key-twice.json": line.replace('"kind": "Pod"', '"kind": "Job", "kind": "Pod"'),
+        "float.yaml": yaml.replace("periodSeconds: 10", "periodSeconds: 10.0"),
+        "float.json": line.replace('"periodSeconds": 10', '"periodSeconds": 10.0'),
+        "exponent.json": line.replace('"periodSeconds": 10', '"periodSeconds": 1e1'),
+        "yes.yaml": yaml.replace("hostNetwork: true", "hostNetwork: yes"),
+        "no-key.yaml": f"? [a]\n: b\n{yaml}",
+        "tab.yaml": f"\t{yaml}",
+        "flow.yaml": line.replace('"kind"', "kind"),
+        "flow-below.yaml": "# Not JSON.\n" + line.replace('"kind"', "kind"),
+        "more.json": line + " x",
+        "comment.json": line + " # x",
+    }
+
+
 def places(value):
     """Every mapping and list below a value."""
     found = [value]
@@ -199,6 +218,9 @@ class Check(unittest.TestCase):
             file = directory / f"{number}.json"
             cases[file] = mutate(pod, chance)
             file.write_text(json.dumps(pod))
+        for name, text in texts(fine[0].read_text(), json.dumps(read[0])).items():
+            cases[directory / name] = "another text"
+            (directory / name).write_text(text)
         verdicts = [json.loads(line) for line in run(pods, "judge", *cases).stdout.splitlines()]
         refused = {v["file"]: v["refused"] for v in verdicts if "refused" in v}
         self.assertGreater(len(refused), len(cases) // 4)

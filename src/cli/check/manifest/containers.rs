@@ -57,8 +57,9 @@ pub(super) fn pod(spec: &Value, here: &mut Here<'_>) {
             "lifecycle",
         ] {
             if is_set(one, key) && !is_sidecar {
-                let what = format!("has {key} in a container that is to end");
-                here.wrong("initContainers", &what, "write `restartPolicy: Always`");
+                let name = quoted::name(text(one, "name").unwrap_or_default());
+                let what = format!("has {key} in {name}, which has no `restartPolicy: Always`");
+                here.wrong("initContainers", &what, "add it to that container");
             }
         }
     }

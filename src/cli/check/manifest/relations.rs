@@ -201,6 +201,11 @@ fn field_of_the_pod(value: &Value, here: &mut Here<'_>) {
 }
 
 fn resources(value: &Value, here: &mut Here<'_>) {
+    // Nothing is decoded as zero.
+    let amount_of = |amount: &Value| match amount {
+        Value::Null => Some(0.0),
+        amount => quantity::value(amount),
+    };
     let of = |kind: &str| value.get(kind).and_then(Value::as_object);
     for kind in ["limits", "requests"] {
         for (name, amount) in of(kind).into_iter().flatten() {
@@ -211,7 +216,7 @@ fn resources(value: &Value, here: &mut Here<'_>) {
                 let what = format!("has {}, which is nothing to give", quoted::word(name));
                 here.wrong(kind, &what, "write cpu, memory or ephemeral-storage");
             }
-            let Some(amount) = quantity::value(amount) else {
+            let Some(amount) = amount_of(amount) else {
                 continue;
             };
             if amount < 0.0 || (is_own && amount.fract() != 0.0) {
@@ -219,7 +224,7 @@ fn resources(value: &Value, here: &mut Here<'_>) {
                 here.wrong(kind, &what, "write an amount above zero");
             }
             let limit = of("limits").and_then(|all| all.get(name));
-            let limit = limit.and_then(quantity::value);
+            let limit = limit.and_then(amount_of);
             let is_shared = is_native && !is_huge;
             let exceeds = limit.is_some_and(|limit| amount > limit);
             let differs = !is_shared && limit != Some(amount);
