@@ -235,7 +235,7 @@ mod tests {
             ),
             (
                 Method::CONNECT,
-                Problem::Tls(TlsProblem::UnknownIssuer),
+                Problem::Tls(TlsProblem::UnknownIssuer("CN=x".to_owned())),
                 "ca-file",
             ),
         ] {
