@@ -265,10 +265,7 @@ pub(super) fn problem(error: &Error) -> TlsProblem {
         Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
         _ => None,
     }
-    .map_or_else(
-        || words::problem(error),
-        |Refusal(problem)| problem.clone(),
-    )
+    .map_or_else(|| words::problem(error), |Refusal(problem)| problem.clone())
 }
 
 impl ServerCertVerifier for Verifier {

@@ -5,7 +5,9 @@ use barbican_kms::openstack::{Error, OpenStack, Problem, SetupError, TlsProblem,
 use barbican_kms::secret::PrivateKeyPem;
 
 use crate::support::cloud::{Recorder, client, cloud, cloud_config, key_id, quick};
-use crate::support::pki::{Authority, Pair, acceptor, elsewhere, expired, params, self_signed};
+use crate::support::pki::{
+    Authority, Pair, acceptor, elsewhere, expired, impostor, params, self_signed,
+};
 use crate::support::server::Server;
 use crate::support::sidecar::{Place, run};
 
@@ -154,6 +156,24 @@ async fn an_authority_that_serves_under_another_one_is_refused() {
         matches!(refused, Err(TlsProblem::Certificate(_))),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn a_certificate_is_of_no_use_to_a_server_without_its_key() {
+    let authority = Authority::new("cloud CA");
+    let other = authority.issue(&params());
+    for shown in [authority.issue(&params()), self_signed(params())] {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let tls = impostor(&shown, &other, version);
+            let server = Recorder::default().start_with(Some(tls), |_| None).await;
+            let pinned = trusting(&server, vec![shown.der.clone()]);
+            assert_eq!(outcome(&pinned).await, Err(TlsProblem::OtherKey));
+            let mut unverified = cloud(&server.base());
+            unverified.tls.verify = false;
+            assert_eq!(outcome(&unverified).await, Err(TlsProblem::OtherKey));
+            assert!(server.log().is_empty());
+        }
+    }
 }
 
 #[tokio::test]

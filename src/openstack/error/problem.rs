@@ -311,7 +311,8 @@ impl TlsProblem {
                  something on the way pretends to be the server"
             }
             Self::NothingInCommon(_) => {
-                "have TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3, switched on at the server"
+                "have TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3, switched on at the server, and a \
+                 key of RSA, or of ECDSA on P-256 or P-384, used there"
             }
             Self::Certificate(_) => "have a certificate issued to which that does not apply",
             Self::NotTls => {

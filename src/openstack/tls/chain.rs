@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, rest) = rest.split_first()?;
         let (length, rest) = match first {
-            0..0x80 => (usize::from(first), rest),
+            0..=0x7f => (usize::from(first), rest),
             0x81..=0x83 => {
                 let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 let add = |sum: usize, byte: &u8| sum << 8 | usize::from(*byte);
@@ -271,7 +271,10 @@ mod tests {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(4000, 1, 1);
         let name = &mut params.distinguished_name;
-        name.push(rcgen::DnType::CommonName, "a\u{1b}[31m\u{202e} CA".repeat(20));
+        name.push(
+            rcgen::DnType::CommonName,
+            "a\u{1b}[31m\u{202e} CA".repeat(20),
+        );
         name.push(rcgen::DnType::OrganizationName, "Example");
         let key = rcgen::KeyPair::generate().expect("a key");
         params

@@ -98,9 +98,7 @@ pub(super) fn certificate(error: &Error) -> String {
     match error {
         CertificateError::BadEncoding => "it is damaged, or no X.509 certificate".to_owned(),
         // Where the chain can be read, `chain` has more to say.
-        CertificateError::UnknownIssuer => {
-            "it is not signed by a trusted authority".to_owned()
-        }
+        CertificateError::UnknownIssuer => "it is not signed by a trusted authority".to_owned(),
         CertificateError::BadSignature
         | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
