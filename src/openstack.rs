@@ -34,7 +34,7 @@ pub use excerpt::{Excerpt, Speaker};
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
 pub use retry::Timing;
-pub use tls::{TlsError, Trust};
+pub use tls::{TlsError, Trust, authority_warnings};
 
 use crate::config::{Cloud, Domain, Identity, Interface, Scope, User, redact};
 use crate::instruments::Instruments;

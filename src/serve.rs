@@ -11,7 +11,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
@@ -30,7 +30,7 @@ use crate::kms::socket::{Listener, SocketError, SocketOptions};
 use crate::log::background::Worker;
 use crate::log::error_chain::ErrorChain;
 use crate::metrics::{self, Metrics};
-use crate::openstack::{OpenStack, Timing};
+use crate::openstack::{OpenStack, Timing, authority_warnings};
 use crate::secret::{self, Protection};
 
 /// How long calls in flight may take to finish after SIGTERM. kube-apiserver gives up
@@ -199,6 +199,9 @@ impl App {
 fn connect(instruments: &Arc<Instruments>) -> Connect {
     let instruments = Arc::clone(instruments);
     Box::new(move |cloud| {
+        for warning in authority_warnings(&cloud.tls, SystemTime::now()) {
+            warn!("{warning}");
+        }
         OpenStack::counted(cloud, Timing::default(), Arc::clone(&instruments)).map_err(Into::into)
     })
 }

@@ -17,6 +17,7 @@ mod report;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::{StatusCode, Uri};
 use jiff::Timestamp;
@@ -25,7 +26,9 @@ use tokio::time::Instant;
 use crate::config::{self, Environment, Live, Loaded, files, redact};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
-use crate::openstack::{CredentialEnd, Endpoint, Error, OpenStack, Session, Timing};
+use crate::openstack::{
+    CredentialEnd, Endpoint, Error, OpenStack, Session, Timing, authority_warnings,
+};
 use crate::secret::{self, ExposedKek, Protection};
 
 use access_rules::Base;
@@ -124,7 +127,8 @@ impl Walk<'_> {
             files.len(),
             plural(files.len()),
         );
-        let warnings = warnings.iter().map(ToString::to_string).collect();
+        let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(authority_warnings(&live.cloud.tls, SystemTime::now()));
         self.pass("configuration", found, warnings);
         Ok(live)
     }

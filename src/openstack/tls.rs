@@ -6,6 +6,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -15,14 +18,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
 };
 
+use super::error::TlsProblem;
 use crate::config::{self, ClientCertificate, Tls};
 
+mod chain;
 mod words;
-
-pub(super) use words::problem;
 
 /// Why the TLS settings cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -69,6 +73,33 @@ impl fmt::Display for Trust {
             Self::Unverified => f.write_str("none: certificates are not verified"),
         }
     }
+}
+
+/// Warnings about certificates of `ca-file` that are not valid at `now`. They vouch for
+/// servers all the same: to webpki, an authority is a name and a key, without dates.
+pub fn authority_warnings(tls: &Tls, now: SystemTime) -> Vec<String> {
+    let (true, config::Roots::Only(certificates)) = (tls.verify, &tls.roots) else {
+        return Vec::new();
+    };
+    let Ok(now) = Timestamp::try_from(now) else {
+        return Vec::new();
+    };
+    let warning = |(at, der): (usize, &Vec<u8>)| {
+        let certificate = chain::Certificate::read(der)?;
+        let when = match (certificate.not_before, certificate.not_after) {
+            (_, Some(end)) if end < now => format!("ended at {end}"),
+            (Some(begin), _) if begin > now => format!("begins at {begin}"),
+            _ => return None,
+        };
+        Some(format!(
+            "certificate number {} of ca-file ({}) {when}: put its successor into ca-file; until \
+             then, servers that it vouches for are accepted all the same",
+            at + 1,
+            certificate.subject(),
+        ))
+    };
+    let certificates = certificates.iter().enumerate();
+    certificates.filter_map(warning).collect()
 }
 
 /// The settings, checked.
@@ -150,10 +181,10 @@ impl Settings {
             Some(Roots::Host) => (Vec::new(), Arc::new(of_host())),
         };
         let provider = Arc::clone(&self.provider);
-        let inner = WebPkiServerVerifier::builder_with_provider(roots, provider)
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider)
             .build()
             .map_err(|error| TlsError::Setup(error.to_string()))?;
-        Ok(Arc::new(Verifier { inner, own }))
+        Ok(Arc::new(Verifier { inner, own, roots }))
     }
 }
 
@@ -210,6 +241,31 @@ struct Verifier {
     inner: Arc<WebPkiServerVerifier>,
     /// The certificates of `ca-file`.
     own: Vec<CertificateDer<'static>>,
+    /// Whoever is trusted.
+    roots: Arc<RootCertStore>,
+}
+
+/// A refusal of which more is known than the library says, on its way through it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(TlsProblem);
+
+impl Refusal {
+    fn instead_of(error: Error, problem: Option<TlsProblem>) -> Error {
+        problem.map_or(error, |problem| {
+            let other = OtherError(Arc::new(Self(problem)));
+            Error::InvalidCertificate(CertificateError::Other(other))
+        })
+    }
+}
+
+/// What is wrong, by the error that the library gives.
+pub(super) fn problem(error: &Error) -> TlsProblem {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
+        _ => None,
+    }
+    .map_or_else(|| words::problem(error), |Refusal(problem)| problem.clone())
 }
 
 impl ServerCertVerifier for Verifier {
@@ -231,12 +287,18 @@ impl ServerCertVerifier for Verifier {
         match verified {
             Err(error) if is_of_issuer(&error) && self.own.contains(end_entity) => {
                 // webpki looks at dates and purpose before it looks at this mark or for
-                // an issuer, and at the name after it; the tests hold it to that.
+                // an issuer, and at the name after it; the tests hold it to that. That
+                // the server has the key is seen in the handshake, as for all others.
                 let parsed = ParsedCertificate::try_from(end_entity)?;
                 rustls::client::verify_server_name(&parsed, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            other => other,
+            Err(error) => {
+                let sent: Vec<_> = std::iter::once(end_entity).chain(intermediates).collect();
+                let problem = chain::refusal(&error, &sent, &self.roots.roots);
+                Err(Refusal::instead_of(error, problem))
+            }
+            verified => verified,
         }
     }
 
@@ -246,7 +308,8 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        let verified = self.inner.verify_tls12_signature(message, cert, dss);
+        verified.map_err(|error| of_handshake(error, cert))
     }
 
     fn verify_tls13_signature(
@@ -255,12 +318,18 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        let verified = self.inner.verify_tls13_signature(message, cert, dss);
+        verified.map_err(|error| of_handshake(error, cert))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
     }
+}
+
+fn of_handshake(error: Error, server: &CertificateDer<'_>) -> Error {
+    let problem = chain::handshake(&error, server);
+    Refusal::instead_of(error, problem)
 }
 
 /// Whether dates, purpose and form are right, and it is the issuer that is missing or
@@ -313,6 +382,7 @@ impl ServerCertVerifier for Unverified {
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.0.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+            .map_err(|error| of_handshake(error, cert))
     }
 
     fn verify_tls13_signature(
@@ -323,6 +393,7 @@ impl ServerCertVerifier for Unverified {
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.0.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+            .map_err(|error| of_handshake(error, cert))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

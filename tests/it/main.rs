@@ -24,6 +24,7 @@ mod openstack_logs;
 mod openstack_proxy;
 mod openstack_replies;
 mod openstack_tls;
+mod openstack_tls_servers;
 mod openstack_vectors;
 mod outage;
 mod output;

@@ -5,7 +5,9 @@ use barbican_kms::openstack::{Error, OpenStack, Problem, SetupError, TlsProblem,
 use barbican_kms::secret::PrivateKeyPem;
 
 use crate::support::cloud::{Recorder, client, cloud, cloud_config, key_id, quick};
-use crate::support::pki::{Authority, Pair, acceptor, elsewhere, expired, params, self_signed};
+use crate::support::pki::{
+    Authority, Pair, acceptor, elsewhere, expired, impostor, params, self_signed,
+};
 use crate::support::server::Server;
 use crate::support::sidecar::{Place, run};
 
@@ -46,7 +48,7 @@ async fn the_authority_of_ca_file_is_trusted() {
         .connect(client.keystone())
         .await
         .expect("a connection");
-    assert_eq!(peer.tls.as_deref(), Some("TLSv1_3"));
+    assert_eq!(peer.tls.as_deref(), Some("TLS 1.3, TLS_AES_256_GCM_SHA384"));
     assert_eq!(
         server.received()[0].connection,
         server.received()[1].connection
@@ -58,13 +60,10 @@ async fn another_authority_is_not_trusted_and_nothing_is_sent() {
     let server = server(&Authority::new("cloud CA").issue(&params())).await;
     let other = Authority::new("other CA");
     let refused = outcome(&trusting(&server, vec![other.der()])).await;
-    assert_eq!(refused, Err(TlsProblem::UnknownIssuer));
+    let unknown = TlsProblem::UnknownIssuer("CN=cloud CA".to_owned());
+    assert_eq!(refused, Err(unknown.clone()));
     let refused = outcome(&cloud(&server.base())).await;
-    assert_eq!(
-        refused,
-        Err(TlsProblem::UnknownIssuer),
-        "nor by the host's store"
-    );
+    assert_eq!(refused, Err(unknown), "nor by the host's store");
     assert!(server.log().is_empty());
 }
 
@@ -157,6 +156,24 @@ async fn an_authority_that_serves_under_another_one_is_refused() {
         matches!(refused, Err(TlsProblem::Certificate(_))),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn a_certificate_is_of_no_use_to_a_server_without_its_key() {
+    let authority = Authority::new("cloud CA");
+    let other = authority.issue(&params());
+    for shown in [authority.issue(&params()), self_signed(params())] {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let tls = impostor(&shown, &other, version);
+            let server = Recorder::default().start_with(Some(tls), |_| None).await;
+            let pinned = trusting(&server, vec![shown.der.clone()]);
+            assert_eq!(outcome(&pinned).await, Err(TlsProblem::OtherKey));
+            let mut unverified = cloud(&server.base());
+            unverified.tls.verify = false;
+            assert_eq!(outcome(&unverified).await, Err(TlsProblem::OtherKey));
+            assert!(server.log().is_empty());
+        }
+    }
 }
 
 #[tokio::test]

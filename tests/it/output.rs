@@ -452,3 +452,43 @@ fn nothing_printed_away_from_a_terminal_has_colours() {
         assert!(!text.contains('\u{1b}'), "{text}");
     }
 }
+
+#[test]
+fn no_recorded_output_is_debug_output() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/output");
+    let mut seen = 0;
+    for directory in [directory.join("terminal"), directory] {
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_none_or(|extension| extension != "txt") {
+                continue;
+            }
+            let text = read_text(&path);
+            for debug in [
+                "Some(",
+                "Ok(",
+                "Err(",
+                "Error(",
+                "Name(",
+                "InvalidCertificate",
+                "AlertReceived",
+                "UnknownIssuer",
+                "TLSv1_",
+                "TLS13_",
+                "Os {",
+                "kind: ",
+            ] {
+                assert!(!text.contains(debug), "{debug} in {}", path.display());
+            }
+            // Names of structs and variants before their fields.
+            for line in text.lines() {
+                let debug = line.split(" { ").next().unwrap_or_default();
+                let word = debug.rsplit(' ').next().unwrap_or_default();
+                let named = word.starts_with(|one: char| one.is_ascii_uppercase());
+                assert!(debug == line || !named, "{line} in {}", path.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 20);
+}

@@ -11,6 +11,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpInfo};
 use hyper_util::rt::TokioIo;
+use rustls::ProtocolVersion;
 use tokio::net::TcpStream;
 
 /// A connection to the server, or to a proxy on the way to it.
@@ -80,7 +81,8 @@ impl Write for Stream {
 pub struct Peer {
     /// Its address, or the proxy's.
     pub address: Option<SocketAddr>,
-    /// The TLS version in use, if any, such as `TLSv1_3`.
+    /// The TLS version and cipher in use, if any, such as
+    /// `TLS 1.3, TLS_AES_256_GCM_SHA384`.
     pub tls: Option<String>,
 }
 
@@ -92,9 +94,19 @@ impl Peer {
             MaybeHttpsStream::Http(_) => None,
             MaybeHttpsStream::Https(stream) => {
                 let (_, session) = stream.inner().get_ref();
-                session
-                    .protocol_version()
-                    .map(|version| format!("{version:?}"))
+                // The library speaks these two versions.
+                let version = match session.protocol_version() {
+                    Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+                    _ => "TLS 1.2",
+                };
+                let cipher = session.negotiated_cipher_suite();
+                let cipher = cipher.and_then(|cipher| cipher.suite().as_str());
+                // IANA's name; rustls tells those of TLS 1.3 by their beginning.
+                let cipher = cipher.map(|name| name.replacen("TLS13_", "TLS_", 1));
+                Some(match cipher {
+                    Some(cipher) => format!("{version}, {cipher}"),
+                    None => version.to_owned(),
+                })
             }
         };
         Self {

@@ -210,10 +210,16 @@ impl From<serde_json::Error> for ReplyError {
 pub enum TlsProblem {
     /// Nobody we trust has signed it.
     #[error(
-        "the server's certificate is not signed by a trusted authority: give the cloud's CA \
-         certificate as ca-file"
+        "the server's certificate is not signed by a trusted authority: the certificate of its \
+         issuer {0} is neither among the trusted ones nor sent by the server"
     )]
-    UnknownIssuer,
+    UnknownIssuer(String),
+    /// Nobody else has signed it, and it is not one of ours.
+    #[error(
+        "the server's certificate is not signed by a trusted authority: it is self-signed, and \
+         not itself in ca-file"
+    )]
+    SelfSigned,
     /// Too old, or the clock is wrong.
     #[error("the server's certificate is not valid now ({0}): renew it, or set the clock")]
     Dates(String),
@@ -223,12 +229,31 @@ pub enum TlsProblem {
          certificate's subject alternative names"
     )]
     Name(String),
-    /// A signature that is not accepted, or not right.
+    /// A certificate is signed in a way that is not accepted.
+    #[error("{whose} is signed with {algorithm}, which is not accepted")]
+    Signature {
+        /// The certificate.
+        whose: String,
+        /// With what it is signed.
+        algorithm: String,
+    },
+    /// A key that is not accepted.
+    #[error("the RSA key of {whose} has {bits} bits; fewer than 2048 are not accepted")]
+    ShortKey {
+        /// The certificate, or the authority.
+        whose: String,
+        /// How long the key is.
+        bits: usize,
+    },
+    /// The signature is not of the key that the trusted authority has.
     #[error(
-        "a signature of the server's certificates is not accepted: it was made with SHA-1, with an \
-         RSA key below 2048 bits, or by another authority of the same name"
+        "the server's certificate is not signed by a trusted authority: its issuer {0} has the \
+         name of a trusted one, but another key"
     )]
-    Weak,
+    WrongAuthority(String),
+    /// The certificate may be the right one, but whoever shows it cannot sign with it.
+    #[error("the server does not have the private key of the certificate that it shows")]
+    OtherKey,
     /// No version and cipher that both have.
     #[error(
         "the server offers none of TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20 ({0})"
@@ -258,11 +283,12 @@ impl TlsProblem {
     /// The next thing to do; each kind has its own.
     pub fn next_step(&self) -> &'static str {
         match self {
-            Self::UnknownIssuer => {
-                "put the certificate of the authority that signed the server's into ca-file; if it \
-                 is there, have the server send its intermediate certificates too: `openssl s_client \
-                 -connect HOST:PORT -showcerts` shows what it sends"
+            Self::UnknownIssuer(_) => {
+                "if that issuer is the cloud's authority, put its certificate into ca-file; if it \
+                 is an intermediate one, have the server send its certificate too: `openssl \
+                 s_client -connect HOST:PORT -showcerts` shows what it sends"
             }
+            Self::SelfSigned => "put the server's certificate itself into ca-file",
             Self::Dates(_) => {
                 "have the certificate renewed; if its dates are right, set this machine's clock"
             }
@@ -270,12 +296,24 @@ impl TlsProblem {
                 "use one of the certificate's names in the URL, or have a certificate issued for \
                  the host of the URL"
             }
-            Self::Weak => {
-                "have the certificate issued again with SHA-256 and an RSA key of 2048 bits or more, \
-                 or ECDSA; if it is such a one, put the right authority into ca-file"
+            Self::Signature { .. } => {
+                "have that certificate issued again, signed with SHA-256 or better"
+            }
+            Self::ShortKey { .. } => {
+                "have a new key made there, RSA of 2048 bits or more or ECDSA on P-256, and \
+                 certificates issued again with it"
+            }
+            Self::WrongAuthority(_) => {
+                "put the authority's present certificate into ca-file: the one there was replaced \
+                 by another of the same name, or is of another cloud"
+            }
+            Self::OtherKey => {
+                "have the server's certificate and key configured as a pair; if they are one, \
+                 something on the way pretends to be the server"
             }
             Self::NothingInCommon(_) => {
-                "have TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3, switched on at the server"
+                "have TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3, switched on at the server, and a \
+                 key of RSA, or of ECDSA on P-256 or P-384, used there"
             }
             Self::Certificate(_) => "have a certificate issued to which that does not apply",
             Self::NotTls => {

@@ -41,10 +41,9 @@ const ALERTS: [(u8, &str); 27] = [
 ];
 
 /// What is wrong, by the error that the library gives.
-pub(in crate::openstack) fn problem(error: &Error) -> TlsProblem {
+pub(super) fn problem(error: &Error) -> TlsProblem {
     match error {
         Error::InvalidCertificate(error) => match error {
-            CertificateError::UnknownIssuer => TlsProblem::UnknownIssuer,
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
@@ -52,11 +51,6 @@ pub(in crate::openstack) fn problem(error: &Error) -> TlsProblem {
             CertificateError::NotValidForName => TlsProblem::Name("it does not say which".into()),
             CertificateError::NotValidForNameContext { presented, .. } => {
                 TlsProblem::Name(names(presented))
-            }
-            CertificateError::BadSignature
-            | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-                TlsProblem::Weak
             }
             _ => TlsProblem::Certificate(certificate(&Error::InvalidCertificate(error.clone()))),
         },
@@ -103,6 +97,13 @@ pub(super) fn certificate(error: &Error) -> String {
     };
     match error {
         CertificateError::BadEncoding => "it is damaged, or no X.509 certificate".to_owned(),
+        // Where the chain can be read, `chain` has more to say.
+        CertificateError::UnknownIssuer => "it is not signed by a trusted authority".to_owned(),
+        CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "a signature in its chain is not accepted".to_owned()
+        }
         CertificateError::Revoked => "it was revoked".to_owned(),
         CertificateError::UnhandledCriticalExtension => {
             "it has a critical extension that is not known here".to_owned()

@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    SanType, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
 /// A certificate and its key.
@@ -37,6 +39,13 @@ pub(crate) fn expired() -> CertificateParams {
     params
 }
 
+/// Settings of a certificate whose time has not begun.
+pub(crate) fn future() -> CertificateParams {
+    let mut params = params();
+    params.not_before = date_time_ymd(3000, 1, 1);
+    params
+}
+
 /// Settings of a certificate for other names.
 pub(crate) fn elsewhere() -> CertificateParams {
     let mut params = params();
@@ -60,11 +69,14 @@ pub(crate) fn self_signed(mut params: CertificateParams) -> Pair {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
+        Self::with(name, CertificateParams::default())
+    }
+
+    /// With other dates, for one.
+    pub(crate) fn with(name: &str, mut params: CertificateParams) -> Self {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, name);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
@@ -110,5 +122,29 @@ pub(crate) fn acceptor(server: &Pair, clients: Option<&Authority>) -> TlsAccepto
         }
     };
     let config = builder.with_single_cert(chain, key).expect("a certificate");
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A server that shows a certificate of which it does not have the key.
+pub(crate) fn impostor(
+    shown: &Pair,
+    own: &Pair,
+    version: &'static SupportedProtocolVersion,
+) -> TlsAcceptor {
+    use rustls::pki_types::pem::PemObject as _;
+
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).expect("a key");
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .expect("a known kind");
+    let chain = vec![CertificateDer::from(shown.der.clone())];
+    let pair = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("versions")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(pair));
     TlsAcceptor::from(Arc::new(config))
 }

@@ -167,7 +167,11 @@ fn the_next_step_of_a_request_follows_from_the_cause() {
             },
             "HTTPS_PROXY",
         ),
-        (Keystone, Problem::Tls(TlsProblem::UnknownIssuer), "ca-file"),
+        (
+            Keystone,
+            Problem::Tls(TlsProblem::UnknownIssuer("CN=x".to_owned())),
+            "ca-file",
+        ),
         (Barbican, Problem::Timeout { limit }, "Barbican is too slow"),
         (Keystone, Problem::Broken(host()), "auth-url"),
         (Barbican, Problem::Broken(host()), "openstack endpoint list"),
