@@ -103,7 +103,7 @@ impl Trail {
         }
     }
 
-    /// Has the file opened anew: somebody has renamed it.
+    /// Opens the file again: somebody has renamed it.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
         // A full queue wakes the thread as well.

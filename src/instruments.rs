@@ -1,6 +1,6 @@
 //! What is counted and timed, as plain atomics: no lock, no allocation, no label text.
 //!
-//! `serve` makes one [`Instruments`] and hands it to whoever has something to count;
+//! `serve` makes one [`Instruments`] and hands it to everything that counts;
 //! `metrics` reads it at each scrape. Invariant: counting never fails and never waits.
 
 mod histogram;

@@ -19,7 +19,7 @@ const TEXT_MAX_BYTES: usize = UUID_BYTES + 1 + SUFFIX_MAX_BYTES;
 
 /// A Barbican secret's UUID, with an optional suffix after `_`.
 ///
-/// The suffix exists because Kubernetes forbids re-using a key id: whoever goes
+/// The suffix exists because Kubernetes forbids re-using a key id: an operator who goes
 /// back to an earlier key gives it a new suffix and so a new id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId {

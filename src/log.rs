@@ -65,7 +65,7 @@ pub enum LogLevel {
 /// dropped. `format` defaults to text on a terminal and JSON elsewhere.
 ///
 /// # Errors
-/// When a subscriber is in place already, or standard error cannot be had.
+/// When a subscriber is in place already, or the thread for standard error cannot be started.
 pub fn start(
     format: Option<LogFormat>,
     level: LogLevel,

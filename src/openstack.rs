@@ -117,7 +117,7 @@ impl OpenStack {
     }
 
     /// Which authorities vouch for servers. [`Trust::Unverified`] deserves a
-    /// loud warning, once, from whoever owns the log.
+    /// loud warning, once, by the caller.
     pub fn trust(&self) -> Trust {
         self.trust
     }

@@ -55,7 +55,7 @@ pub struct ServeOptions {
 /// Why the sidecar does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The socket cannot be had.
+    /// The socket cannot be bound.
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The configuration cannot be read or is not valid.
@@ -164,7 +164,7 @@ impl App {
         self.keyring.clone()
     }
 
-    /// The thread that writes the audit log, for whoever ends the process. It ends when
+    /// The thread that writes the audit log, for the caller that ends the process. It ends when
     /// nothing of this is left, calls that were cut off included.
     pub fn audit_writer(&mut self) -> Option<Worker> {
         self.audit.take()

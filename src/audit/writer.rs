@@ -150,7 +150,7 @@ impl Log {
         {
             error!(
                 file = %redact::path(&self.path), dropped = self.dropped,
-                "the audit log cannot be written, calls are served without it: {error}; mend the \
+                "the audit log cannot be written, calls are served without it: {error}; fix the \
                  directory, its permissions or the space, it is tried again"
             );
         }

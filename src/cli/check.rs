@@ -1,4 +1,4 @@
-//! The diagnosis for whoever sets this up: every step from the file to the key.
+//! The diagnosis for the person who sets this up: every step from the file to the key.
 //!
 //! Beside `serve` the only module that names several edges. It stops at the first step
 //! that fails, and says what was found, how long it took, and what to do. It never asks

@@ -30,7 +30,7 @@ const GRANTED_SPREAD: f64 = 0.25;
 /// all of it at the latest: the interval is a promise, the jitter only shortens it.
 const EARLIEST_REVALIDATION: f64 = 0.7;
 
-/// A number in `0.0..1.0`, drawn anew for each use.
+/// A number in `0.0..1.0`, drawn again for each use.
 pub(super) type Fraction = f64;
 
 /// The plans for a set of keys.

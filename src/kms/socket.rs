@@ -38,7 +38,7 @@ pub struct Listener {
     identity: (u64, u64),
 }
 
-/// Why the socket cannot be had. Each text names the path and the fix.
+/// Why the socket cannot be bound. Each text names the path and the fix.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// `sun_path` is short.
@@ -107,7 +107,7 @@ impl Listener {
     /// Binds and listens.
     ///
     /// The socket is made under a temporary name, gets its owner and mode, and is then
-    /// renamed: whoever can see it can use it as intended.
+    /// renamed: a client that sees it can use it.
     ///
     /// # Errors
     /// When the path is taken, or cannot be used.

@@ -1,6 +1,6 @@
 //! Key ids of Decrypts that are not configured: each is said once in the log.
 //!
-//! Whoever can write to etcd chooses them, so only so many are remembered.
+//! A client that can write to etcd chooses them, so only so many are remembered.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Standard error as the log's end: whoever reads it may stop reading.
+//! Writes the log to standard error, whose reader may stop reading.
 //!
 //! Lines go through a bounded queue to a thread of their own. Invariants: nobody who logs
 //! ever waits; what the queue has no room for is dropped and counted, and the log says so

@@ -1,7 +1,7 @@
 //! HTTP/1 on `--metrics-address`: `/metrics`, `/livez` and `/readyz`.
 //!
 //! Invariant: whatever happens here, the key service does not notice. An address that
-//! cannot be had is an error in the log and is tried again; connections, header sizes
+//! cannot be bound is an error in the log and is tried again; connections, header sizes
 //! and times are bounded, and one connection carries one request.
 
 use std::convert::Infallible;
@@ -72,7 +72,7 @@ pub async fn serve(address: SocketAddr, metrics: Metrics) -> Infallible {
     }
 }
 
-/// Until it works: whoever has the address may go, or an interface may come up.
+/// Until it works: the process that has the address may end, or an interface may come up.
 async fn bind(address: SocketAddr) -> TcpListener {
     let mut binding = LogThrottle::new(REPEAT_INTERVAL);
     loop {
@@ -166,7 +166,7 @@ fn answer(metrics: &Metrics, request: &Request<Incoming>) -> Response<Full<Bytes
             page.headers_mut().insert(CONTENT_TYPE, kind);
             page
         }
-        // Whoever gets this answer knows that the only thread is not stuck.
+        // A client that gets this answer knows that the only thread is not stuck.
         "/livez" => plain(StatusCode::OK, "ok\n"),
         "/readyz" => match metrics.ready() {
             Ok(()) => plain(StatusCode::OK, "ok\n"),

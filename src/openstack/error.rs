@@ -24,7 +24,7 @@ pub enum Error {
     /// Nobody answered, or not sensibly: try again later.
     #[error("{0}")]
     Unavailable(RequestError),
-    /// Keystone refuses the credentials: mend them. It is not asked again before
+    /// Keystone refuses the credentials: fix them. It is not asked again before
     /// some time has passed, because repeated failures can lock the account.
     #[error("{refusal}; {LOGIN_HINT}; Keystone is asked again in {} s", .again_in.as_secs())]
     Login {
@@ -33,10 +33,10 @@ pub enum Error {
         /// How long it will not be asked.
         again_in: Duration,
     },
-    /// The catalog does not say where Barbican is: mend region or interface.
+    /// The catalog does not say where Barbican is: fix region or interface.
     #[error("{0}")]
     Endpoint(EndpointError),
-    /// Barbican knows us and refuses this key: mend roles or access rules.
+    /// Barbican knows us and refuses this key: fix roles or access rules.
     #[error("{refusal}; {}", denied_hint(.refusal))]
     Denied {
         /// Barbican's answer.
@@ -92,7 +92,7 @@ impl From<Error> for FetchError {
     fn from(error: Error) -> Self {
         match error {
             // Neither is cured by asking again soon, but the login itself works,
-            // and a catalog is mended without us being told.
+            // and a catalog is corrected without notice.
             Error::Unavailable(_) | Error::Endpoint(_) => Self::Unavailable {
                 retry_after: error.retry_after(),
                 cause: error.into(),

@@ -28,7 +28,7 @@ const CREDENTIAL_TIME: Duration = Duration::from_secs(2);
 pub(super) struct Sessions {
     keystone: Keystone,
     timing: Timing,
-    /// Whoever holds the permit may log in. Not a lock on the state: a caller
+    /// The holder of the permit may log in. Not a lock on the state: a caller
     /// who finds a good session never waits for somebody's login.
     turnstile: Semaphore,
     /// Held for moments only, never across an await.

@@ -60,7 +60,7 @@ pub enum Trust {
     CaFile(usize),
     /// The host's store, or the roots bundled with this program where it has none.
     Host,
-    /// Nobody is verified: whoever is on the way can read the key. Worth a loud
+    /// Nobody is verified: anyone on the network path can read the key. Worth a loud
     /// warning.
     Unverified,
 }

@@ -19,7 +19,7 @@ const STATE_INTERVAL: Duration = Duration::from_secs(2);
 /// Says that the service is ready, then tells each change of `keyring`'s state. Where the
 /// unit has a watchdog, reports to it as long as `is_alive` says so. Never ends.
 ///
-/// Ready means that the socket listens: whoever is ordered after the unit may start. That
+/// Ready means that the socket listens: units ordered after this one may start. That
 /// a key is held is part of the state, as an outage of OpenStack must not keep
 /// kube-apiserver from starting.
 pub async fn report(keyring: &Keyring, is_alive: impl AsyncFn(Duration) -> bool) -> Infallible {

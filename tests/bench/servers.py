@@ -132,7 +132,7 @@ def until(true, what, log, seconds=60):
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
-            raise SystemExit("waited in vain until %s, see %s" % (what, log))
+            raise SystemExit("gave up waiting until %s, see %s" % (what, log))
         time.sleep(0.02)
 
 

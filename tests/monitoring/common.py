@@ -35,7 +35,7 @@ def until(what, look, seconds=60):
         if found:
             return found
         time.sleep(0.1)
-    die(f"waited {seconds} s in vain: {what}")
+    die(f"waited {seconds} s: {what} did not happen")
 
 
 def tool(name):

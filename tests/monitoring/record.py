@@ -43,7 +43,7 @@ FIRING = {
     "OpenStack is down": ["KeyUnconfirmed"],
     "and back": [],
     "a bad file": ["ReloadFailed"],
-    "mended": [],
+    "fixed": [],
     "credential revoked": ["KeyRefused", "KeyUnconfirmed", "KeyWipedSoon"],
     "keys wiped": ["CallsFail", "KeyMissing", "KeyRefused", "NotReady"],
     "new credential": [],
@@ -166,7 +166,7 @@ def story(cloud, sidecar, config, credential):
     yield "a bad file"
     sidecar.write("[Global]\n")
     time.sleep(14)
-    yield "mended"
+    yield "fixed"
     sidecar.write(rotated(credential))
     time.sleep(10)
     yield "credential revoked"

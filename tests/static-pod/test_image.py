@@ -128,7 +128,7 @@ class Image(unittest.TestCase):
             run(REPO / "scripts/image", "--binary", shutil.which("ls"), env=self.store.env)
 
     def test_the_containerfile_builds_from_source(self):
-        # Its Rust image cannot be had without a registry: an image of that name with this
+        # Its Rust image cannot be pulled without a registry: an image of that name with this
         # machine's toolchain mounted into it runs the same steps, in the cheapest profile.
         cargo = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
         rustup = pathlib.Path(os.environ.get("RUSTUP_HOME", pathlib.Path.home() / ".rustup"))

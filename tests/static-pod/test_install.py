@@ -135,7 +135,7 @@ class Install(OnNode):
         self.assertRegex(status, r"Uid:\t65532\t65532\t65532\t65532\nGid:\t65532")
         socket = self.node.path(f"/proc/{self.one('barbican-kms')}/root/run/barbican-kms/kms.sock").stat()
         self.assertEqual((socket.st_uid, socket.st_gid, socket.st_mode & 0o777), (65532, 65532, 0o660))
-        # kube-apiserver is in that group, whoever it is.
+        # kube-apiserver is in that group, whichever user it runs as.
         groups = re.search(r"Groups:(.*)", self.node.read(f"/proc/{self.one('kube-apiserver')}/status"))[1].split()
         self.assertIn("65532", groups)
         self.node.exec("sh", "-c", "rm /etc/kubernetes/patches/*-rootless* /etc/kubernetes/patches/*-startup* /etc/kubernetes/patches/*-metrics*")

@@ -109,7 +109,7 @@ pub enum Problem {
         /// The server's own words.
         says: Option<Excerpt>,
     },
-    /// A redirect, which is not followed: it would hand the token to whoever
+    /// A redirect, which is not followed: it would hand the token to whatever server
     /// stands at the other end.
     #[error(
         "{status}, a redirect{}, which is not followed: configure the final URL",
@@ -343,7 +343,7 @@ impl Problem {
             Self::Status { status, .. } => {
                 matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
             }
-            // Whoever hangs is not helped by further requests that hang: a few of
+            // A server that hangs is not helped by further requests that hang: a few of
             // them keep all of Barbican's threads.
             Self::Timeout { .. }
             | Self::Tls(_)

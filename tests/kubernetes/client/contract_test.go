@@ -204,7 +204,7 @@ func TestTheAPIServerSaysLocalhostAndSendsAUIDWithEveryCall(t *testing.T) {
 	}
 }
 
-// Whoever can write to etcd must not choose which secret is read from Barbican.
+// A client that can write to etcd must not choose which secret is read from Barbican.
 func TestAnObjectThatNamesAForeignKeyIsRefused(t *testing.T) {
 	t.Parallel()
 	kms := start(t, sidecar.Settings{Write: newKey(t).ID})

@@ -135,7 +135,7 @@ func poll(ctx context.Context, p *proc.Process, every time.Duration, check func(
 	}
 }
 
-// freePorts finds ports that nobody has now. They are below those that the kernel gives to whoever
+// freePorts finds free ports. They are below those that the kernel gives to a process that
 // connects: such a one could be taken before it is used.
 func freePorts(n int) ([]int, error) {
 	const lowest, highest = 20000, 32000

@@ -1,6 +1,6 @@
 // manifests is what the tests need of Kubernetes' and Cluster API's own code:
 //
-//	decode FILE...                   decodes YAML strictly into the Go types of whoever consumes it,
+//	decode FILE...                   decodes YAML strictly into the Go types of the program that consumes it,
 //	                                 and prints JSON; a kind that it has no type for is an error
 //	substitute                       replaces ${VARIABLE}s from standard input as clusterctl does
 //	class FILE VARIABLES CLUSTER     applies a ClusterClass's patches to its control plane's template

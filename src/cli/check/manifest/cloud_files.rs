@@ -69,7 +69,7 @@ pub(in super::super) fn are_mounted(pod: &Value, given: Option<&Path>, findings:
     }
 }
 
-/// What the manifest sets, and nothing of whoever checks.
+/// What the manifest sets, and nothing of the environment that `check` runs in.
 fn environment(container: Container<'_>) -> Environment {
     let variables = container.variables();
     let of = |name: &str| {

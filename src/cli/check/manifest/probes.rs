@@ -1,4 +1,4 @@
-//! The sidecar's probes: whoever asks what nobody answers kills it, and with it the key
+//! The sidecar's probes: one that asks what nothing answers kills it, and with it the key
 //! that it holds in memory.
 
 use std::ffi::OsString;

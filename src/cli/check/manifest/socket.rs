@@ -59,7 +59,7 @@ fn writable(
     };
     if rest.is_empty() {
         findings.wrong(
-            format!("the sidecar mounts the file {shown} itself, which can then not be made anew"),
+            format!("the sidecar mounts the file {shown} itself, which then cannot be made again"),
             "mount its directory",
         );
         return None;
