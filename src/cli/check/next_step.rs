@@ -90,14 +90,13 @@ fn of_request(error: &RequestError) -> String {
             "see the log of the load balancer or ingress in front of Barbican; if it is right, \
              correct {url}"
         ),
-        Problem::WrongPath { .. } => ENDPOINT_SET.to_owned(),
         Problem::Redirect { location, .. } if login => location.as_ref().map_or_else(
             || "write Keystone's final URL into auth-url in [Global]".to_owned(),
             |location| {
                 format!("write the URL that it leads to into auth-url in [Global]: {location}")
             },
         ),
-        Problem::Redirect { .. } => ENDPOINT_SET.to_owned(),
+        Problem::WrongPath { .. } | Problem::Redirect { .. } => ENDPOINT_SET.to_owned(),
         Problem::HeadTooLong { .. }
         | Problem::TooLong { .. }
         | Problem::Content { .. }
@@ -243,9 +242,8 @@ mod tests {
             let said = failed(method, problem);
             assert!(said.contains(step), "{shown}: {said}");
         }
-        for (error, step) in [(EndpointError::NoCatalog, "tenant-id")] {
-            assert!(next_step(&Error::Endpoint(error)).contains(step));
-        }
+        let error = Error::Endpoint(EndpointError::NoCatalog);
+        assert!(next_step(&error).contains("tenant-id"));
         assert!(of_settings(&SetupError::Url).contains("auth-url"));
     }
 }
