@@ -5,12 +5,14 @@
 //! waiting is for a key that is configured and not loaded, and it is bounded.
 
 mod clock;
+mod key_set;
 mod loader;
 mod refresh;
 mod reload;
 mod report;
 mod schedule;
 mod snapshot;
+mod writer;
 
 use std::error::Error;
 use std::future::Future;
@@ -25,13 +27,11 @@ use crate::key_id::KeyId;
 use crate::secret::{self, Kek, Protection};
 
 pub use clock::Clock;
-pub use refresh::{ConfigUpdate, Refresher};
+pub use refresh::Refresher;
+pub use reload::ConfigUpdate;
 pub use report::{ReloadOutcome, Report};
+pub use schedule::MISS_WAIT;
 pub use snapshot::{KeyProblem, Slot, Snapshot};
-
-/// How long a call waits for a key that is being loaded: kube-apiserver gives up
-/// after 3 s by default, and should get an answer before that.
-pub const MISS_WAIT: Duration = Duration::from_millis(2500);
 
 /// Where keys come from. The one thing tests replace.
 pub trait KeySource: Send + Sync + 'static {

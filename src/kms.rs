@@ -5,6 +5,7 @@
 
 mod call_guard;
 mod connections;
+mod error;
 mod introspection;
 pub mod server;
 pub mod socket;
@@ -13,17 +14,18 @@ mod strangers;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::audit::Trail;
-use crate::envelope::{self, BLOCK_BYTES, OpenError, PlaintextTooLong, TAG_ANNOTATION};
-use crate::instruments::{Format, Instruments, Operation, Refusal};
+use crate::envelope::{self, BLOCK_BYTES, TAG_ANNOTATION};
+use crate::instruments::{Format, Instruments, Operation};
 use crate::key_id::{KeyId, KeyIdError};
 use crate::keyring::{KeyError, Keyring};
 use crate::proto::v2;
 use crate::proto::v2::key_management_service_server::KeyManagementService;
 
 use call_guard::CallGuard;
+use error::CallError;
 use strangers::Strangers;
 
 /// The API version. It must never change while kube-apiserver lives
@@ -41,23 +43,6 @@ pub struct Kms {
     instruments: Arc<Instruments>,
     trail: Option<Trail>,
     strangers: Strangers,
-}
-
-/// Why a call is answered with an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum CallError {
-    #[error("the request's key id is malformed: {0}")]
-    KeyId(#[from] KeyIdError),
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    #[error("the key id {0} is not configured")]
-    NotInRing(KeyId),
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error(transparent)]
-    PlaintextTooLong(#[from] PlaintextTooLong),
-    #[error("the system gives no random numbers")]
-    NoRandomness,
 }
 
 impl Kms {
@@ -172,35 +157,5 @@ fn format(request: &v2::DecryptRequest) -> Format {
         Format::Tagged
     } else {
         Format::Legacy
-    }
-}
-
-impl CallError {
-    /// As what a refused Decrypt is counted.
-    fn refusal(self) -> Option<Refusal> {
-        match self {
-            Self::KeyId(_) => Some(Refusal::MalformedKeyId),
-            Self::Key(KeyError::NotInRing) | Self::NotInRing(_) => Some(Refusal::NotInRing),
-            Self::Key(KeyError::NotLoaded(_)) => Some(Refusal::NotLoaded),
-            Self::Open(OpenError::Invalid) => Some(Refusal::Damaged),
-            Self::Open(OpenError::Unauthenticated) => Some(Refusal::Unauthenticated),
-            Self::PlaintextTooLong(_) | Self::NoRandomness => None,
-        }
-    }
-}
-
-impl From<CallError> for Status {
-    fn from(error: CallError) -> Self {
-        let code = match error {
-            CallError::KeyId(_) | CallError::Open(_) | CallError::PlaintextTooLong(_) => {
-                Code::InvalidArgument
-            }
-            CallError::Key(KeyError::NotInRing) | CallError::NotInRing(_) => {
-                Code::FailedPrecondition
-            }
-            CallError::Key(KeyError::NotLoaded(_)) => Code::Unavailable,
-            CallError::NoRandomness => Code::Internal,
-        };
-        Self::new(code, error.to_string())
     }
 }

@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::MISS_WAIT;
 use super::snapshot::KeyProblem;
 use crate::key_id::KeyId;
+
+/// How long a call waits for a key that is being loaded: kube-apiserver gives up
+/// after 3 s by default, and should get an answer before that.
+pub const MISS_WAIT: Duration = Duration::from_millis(2500);
 
 /// A key that callers wait for is not asked for more often than this.
 const EXPEDITED_SPACING: Duration = Duration::from_secs(1);

@@ -104,7 +104,7 @@ impl fmt::Display for KeyProblem {
 }
 
 impl Slot {
-    pub(super) const EMPTY: Self = Self {
+    const EMPTY: Self = Self {
         key: None,
         fingerprint: None,
         confirmed: None,
@@ -130,6 +130,11 @@ impl Slot {
                 Ok(Arc::new(key))
             }
         }
+    }
+
+    /// Whether its key is or was held, so that other bytes are refused.
+    pub(super) fn has_history(&self) -> bool {
+        self.fingerprint.is_some()
     }
 
     /// Whether it holds a key that must be wiped, as nobody has confirmed it for `max_age`.
@@ -210,7 +215,12 @@ impl Snapshot {
     /// With `id` loaded, or confirmed where it was loaded before.
     #[must_use]
     pub fn loaded(&self, id: &KeyId, key: Arc<WrappingKey>, now: Instant) -> Self {
-        self.with_slot(id, |_| Self::staged_slot(key, now))
+        self.with_slot(id, |_| Slot {
+            fingerprint: Some(key.fingerprint()),
+            key: Some(key),
+            confirmed: Some(now),
+            trouble: None,
+        })
     }
 
     /// With the failure of an attempt noted; a key that is held stays.
@@ -255,29 +265,20 @@ impl Snapshot {
         Some((next, wiped))
     }
 
-    /// The snapshot of a new ring: keys in `staged` as they were just loaded, other
-    /// keys as they are here, unknown ones empty.
+    /// The snapshot of a new ring: keys that `staged` holds as they are there, other keys
+    /// as they are here, unknown ones empty.
     #[must_use]
-    pub fn with_ring(&self, ring: &Ring, mut staged: BTreeMap<KeyId, Slot>) -> Self {
-        let mut slot = |id: KeyId| {
-            let slot = staged.remove(&id).or_else(|| self.slots.get(&id).cloned());
+    pub fn replaced_by(&self, ring: &Ring, staged: &Self) -> Self {
+        let slot = |id: KeyId| {
+            let staged = staged.slot(&id).filter(|slot| slot.key.is_some());
+            let slot = staged.or_else(|| self.slot(&id)).cloned();
             (id, slot.unwrap_or(Slot::EMPTY))
         };
         Self {
             write: ring.write,
-            slots: ring.ids().map(&mut slot).collect(),
+            slots: ring.ids().map(slot).collect(),
             untagged: untagged(ring),
             max_cache_age: ring.max_cache_age,
-        }
-    }
-
-    /// A slot that holds `key`, as [`Snapshot::with_ring`] takes it.
-    pub fn staged_slot(key: Arc<WrappingKey>, now: Instant) -> Slot {
-        Slot {
-            fingerprint: Some(key.fingerprint()),
-            key: Some(key),
-            confirmed: Some(now),
-            trouble: None,
         }
     }
 
@@ -389,8 +390,9 @@ mod tests {
         let before = Snapshot::new(&ring(1, &[2]))
             .loaded(&id(1), key(1), now)
             .loaded(&id(2), key(2), now);
-        let staged = BTreeMap::from([(id(3), Snapshot::staged_slot(key(3), now))]);
-        let after = before.with_ring(&ring(3, &[1]), staged);
+        let next = ring(3, &[1]);
+        let staged = Snapshot::new(&next).loaded(&id(3), key(3), now);
+        let after = before.replaced_by(&next, &staged);
         assert_eq!(after.write_id(), id(3));
         assert!(after.slot(&id(3)).expect("of the ring").key().is_some());
         assert!(after.slot(&id(1)).expect("of the ring").key().is_some());

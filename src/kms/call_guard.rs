@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use tracing::debug;
 
-use super::CallError;
+use super::error::CallError;
 use crate::audit::{Entry, Outcome, Trail, UID_BYTES};
 use crate::instruments::{Label as _, Operation};
 use crate::key_id::KeyId;

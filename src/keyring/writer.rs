@@ -1,0 +1,105 @@
+//! `Writer`: what the refresher works on, and how it publishes what has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::key_set::KeySet;
+use super::report::ReloadOutcome;
+use super::{FetchError, KeySource, Report, Shared};
+use crate::chance::Chance;
+use crate::key_id::KeyId;
+use crate::secret::Kek;
+
+pub(super) struct Writer<S, C> {
+    /// Makes a source from cloud settings, without I/O.
+    pub(super) connect: C,
+    pub(super) shared: Arc<Shared>,
+    pub(super) ring: KeySet<S>,
+    /// Readers that wait for a key.
+    pub(super) waiting: BTreeMap<KeyId, Vec<oneshot::Sender<()>>>,
+    pub(super) candidate: Option<Candidate<S>>,
+    pub(super) chance: Chance,
+}
+
+/// A configuration whose keys are being loaded.
+pub(super) struct Candidate<S> {
+    pub(super) keys: KeySet<S>,
+    /// Whether every key has to be read with the new settings, held or not.
+    pub(super) proves_all: bool,
+    pub(super) missing: BTreeSet<KeyId>,
+    /// A change counts as failed once, however often it is tried.
+    pub(super) failed: bool,
+}
+
+impl<S: KeySource> Candidate<S> {
+    /// How old its keys may be; `in_force` is the limit of the configuration that it is
+    /// to replace. Whoever sets a limit means all copies, so the smaller one counts.
+    pub(super) fn max_age(&self, in_force: Option<Duration>) -> Option<Duration> {
+        let ages = [in_force, self.keys.live.ring.max_cache_age];
+        ages.into_iter().flatten().min()
+    }
+
+    /// Finds out what is missing, at the beginning and again: keys that were there may
+    /// have been wiped since, here or in the ring in force.
+    pub(super) fn recount(&mut self, ring: &KeySet<S>, now: Instant) {
+        if let Some(age) = self.max_age(ring.live.ring.max_cache_age) {
+            self.keys.wipe(age, now);
+        }
+        for id in self.keys.live.ring.ids() {
+            let held = self.keys.slots.holds(&id);
+            if held || (!self.proves_all && ring.slots.holds(&id)) {
+                self.missing.remove(&id);
+            } else if self.missing.insert(id) {
+                let schedule = &mut self.keys.loader.schedule;
+                if schedule.knows(&id) {
+                    schedule.expedite(&id, now);
+                } else {
+                    schedule.add(id, now);
+                }
+            }
+        }
+    }
+}
+
+impl<S: KeySource, C> Writer<S, C> {
+    pub(super) fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+
+    /// Shows readers the ring in force as it is now.
+    pub(super) fn publish(&self) {
+        self.shared.snapshot.store(Arc::clone(&self.ring.slots));
+    }
+
+    pub(super) fn note_contact(&self, outcome: &Result<Kek, FetchError>) {
+        self.update_report(|report| match outcome {
+            Ok(_) => {
+                report.last_contact = Some(self.shared.clock.wall());
+                report.consecutive_failures = 0;
+            }
+            Err(_) => report.consecutive_failures += 1,
+        });
+    }
+
+    /// Entries when the ring in force is asked about next.
+    pub(super) fn note_plan(&self) {
+        let clock = &self.shared.clock;
+        let (now, wall) = (clock.now(), clock.wall());
+        let due = self.ring.loader.schedule.next_due();
+        let next = due.map(|due| wall + due.saturating_duration_since(now));
+        self.update_report(|report| report.next_fetch = next);
+    }
+
+    pub(super) fn record_reload(&self, outcome: ReloadOutcome, message: String) {
+        self.update_report(|report| report.reloaded(outcome, message, self.shared.clock.wall()));
+    }
+
+    pub(super) fn update_report(&self, change: impl FnOnce(&mut Report)) {
+        let mut report = Report::clone(&self.shared.report.load());
+        change(&mut report);
+        self.shared.report.store(Arc::new(report));
+    }
+}
