@@ -17,7 +17,8 @@ mod writer;
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -29,7 +30,7 @@ use crate::secret::{self, Kek, Protection};
 pub use clock::Clock;
 pub use refresh::Refresher;
 pub use reload::ConfigUpdate;
-pub use report::{ReloadOutcome, Report};
+pub use report::{DroppedKey, ReloadOutcome, Report};
 pub use schedule::MISS_WAIT;
 pub use snapshot::{KeyProblem, Slot, Snapshot};
 
@@ -144,6 +145,11 @@ struct Shared {
     snapshot: ArcSwap<Snapshot>,
     report: ArcSwap<Report>,
     clock: Clock,
+    /// Since when the coarse clock counts.
+    begin: Instant,
+    /// The coarse clock: seconds since `begin`, and one. The writer sets it at least once
+    /// a minute, so that a call need read no clock to note when it used a key.
+    second: AtomicU64,
 }
 
 /// What readers ask of the writer.
@@ -173,7 +179,7 @@ impl Keyring {
     pub async fn write_key(&self) -> Result<WriteKey, KeyError> {
         self.wait_for_key(|snapshot| {
             let id = snapshot.write_id();
-            self.held(snapshot, &id)
+            self.taken(snapshot, &id)
                 .map(|key| WriteKey { id, key })
                 .map_err(|error| (id, error))
         })
@@ -187,7 +193,7 @@ impl Keyring {
     /// [`MISS_WAIT`].
     pub async fn key(&self, id: &KeyId) -> Result<DecryptKey, KeyError> {
         self.wait_for_key(|snapshot| {
-            self.held(snapshot, id)
+            self.taken(snapshot, id)
                 .map(|key| DecryptKey {
                     key,
                     untagged: snapshot.untagged(),
@@ -225,7 +231,18 @@ impl Keyring {
         let _ = self.requests.try_send(Request::Revalidate);
     }
 
-    fn held(&self, snapshot: &Snapshot, id: &KeyId) -> Result<Arc<WrappingKey>, KeyError> {
+    /// The key `id` for a call, which is noted.
+    fn taken(&self, snapshot: &Snapshot, id: &KeyId) -> Result<Arc<WrappingKey>, KeyError> {
+        let (slot, key) = self.held(snapshot, id)?;
+        slot.note_use(self.shared.second.load(Ordering::Relaxed));
+        Ok(Arc::clone(key))
+    }
+
+    fn held<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        id: &KeyId,
+    ) -> Result<(&'a Slot, &'a Arc<WrappingKey>), KeyError> {
         let slot = snapshot.slot(id).ok_or(KeyError::NotInRing)?;
         let key = slot.key().ok_or(KeyProblem::Pending);
         key.and_then(|key| {
@@ -235,7 +252,7 @@ impl Keyring {
                 Some(age) if slot.is_stale(age, self.shared.clock.now()) => {
                     Err(KeyProblem::Unconfirmed)
                 }
-                _ => Ok(Arc::clone(key)),
+                _ => Ok((slot, key)),
             }
         })
         .map_err(|otherwise| KeyError::NotLoaded(slot.trouble().unwrap_or(otherwise)))

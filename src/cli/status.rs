@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 
 use super::client::{CHECK, ClientError, Connection};
 use super::terminal::{Severity, Terminal, wrap};
-use crate::proto::introspection::{Configuration, DescribeRequest, DescribeResponse, Key};
+use crate::proto::introspection::{
+    Configuration, DescribeRequest, DescribeResponse, DroppedKey, Key,
+};
+
+const DAY_SECONDS: u64 = 24 * 3600;
 
 /// The state of a sidecar.
 #[derive(Debug)]
@@ -90,6 +94,11 @@ fn configuration_json(configuration: &Configuration) -> Value {
             "refused": configuration.refused,
             "failed": configuration.failed,
         },
+        "keys_dropped": configuration.dropped.iter().map(|key| json!({
+            "id": key.id,
+            "at": time(key.at_unix_ms),
+            "last_used": key.last_used_unix_ms.and_then(time),
+        })).collect::<Vec<_>>(),
         "last_reload": configuration.last_reload.as_ref().map(|last| json!({
             "at": time(last.at_unix_ms),
             "outcome": last.outcome,
@@ -164,6 +173,7 @@ impl State {
                 );
             }
         }
+        lines.extend(configuration.dropped.iter().map(dropped_line));
         if !state.ready {
             lines.push(Line::new(false, Severity::Error, format!("to do: {CHECK}")));
         }
@@ -186,6 +196,20 @@ fn key_line(key: &Key) -> Line {
         Severity::Error
     };
     Line::new(fine, otherwise, text).and(&key.trouble_text)
+}
+
+/// Who used a key shortly before it went may still need it.
+fn dropped_line(key: &DroppedKey) -> Line {
+    let at = time(key.at_unix_ms).unwrap_or_default();
+    let used = key.last_used_unix_ms;
+    let ago = used.map(|used| key.at_unix_ms.saturating_sub(used) / 1000);
+    let use_before = match ago {
+        Some(seconds) => format!("last used {seconds} s before"),
+        None => "not used since this process began".to_owned(),
+    };
+    let unused = ago.is_none_or(|seconds| seconds > DAY_SECONDS);
+    let text = format!("dropped by a reload: {} at {at}, {use_before}", key.id);
+    Line::new(unused, Severity::Warning, text)
 }
 
 fn contact_line(state: &DescribeResponse) -> Line {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -80,6 +81,8 @@ where
             snapshot: ArcSwap::new(Arc::clone(&slots)),
             report: ArcSwap::from_pointee(Report::new(&live, clock.wall())),
             clock,
+            begin: now,
+            second: AtomicU64::new(1),
         });
         let (sender, requests) = mpsc::channel(REQUESTS);
         let keyring = Keyring {
@@ -109,6 +112,7 @@ where
         loop {
             let event = self.next_event(&mut watching_config).await;
             let writer = &mut self.writer;
+            writer.tick();
             // Before anything else: a suspended machine may have slept past it.
             writer.expire();
             match event {

@@ -5,14 +5,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::key_set::{KeySet, Settled};
 use super::loader::Fetched;
-use super::report::ReloadOutcome;
+use super::report::{DroppedKey, ReloadOutcome};
 use super::schedule::{Schedule, revalidation_delay};
 use super::writer::{Candidate, Writer};
-use super::{Cause, KeyProblem, KeySource, Snapshot};
+use super::{Cause, KeyProblem, KeySource, Slot, Snapshot};
 use crate::config::{Cloud, Live};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
@@ -213,6 +213,20 @@ where
         let new: BTreeSet<KeyId> = live.ring.ids().collect();
         let added: Vec<KeyId> = new.difference(&old).copied().collect();
         let removed: Vec<KeyId> = old.difference(&new).copied().collect();
+        let at = self.shared.clock.wall();
+        let dropped: Vec<DroppedKey> = removed
+            .iter()
+            .map(|id| DroppedKey {
+                id: *id,
+                at,
+                last_used: self
+                    .ring
+                    .slots
+                    .slot(id)
+                    .and_then(Slot::last_use)
+                    .map(|second| self.date_of(second)),
+            })
+            .collect();
         let snapshot = self.ring.slots.replaced_by(&live.ring, &staged);
         let now = self.now();
         let mut schedule = Schedule::default();
@@ -244,7 +258,11 @@ where
             keys_removed = %list(&removed),
             "configuration reloaded"
         );
-        self.update_report(|report| report.follows(&live));
+        warn_of_those_in_use(&dropped);
+        self.update_report(|report| {
+            report.follows(&live);
+            report.drops(&dropped, &live, at);
+        });
         self.publish();
         self.note_plan();
         self.record_reload(ReloadOutcome::Applied, String::new());
@@ -253,6 +271,21 @@ where
                 (last.added, last.removed) = (added, removed);
             }
         });
+    }
+}
+
+fn warn_of_those_in_use(dropped: &[DroppedKey]) {
+    for key in dropped.iter().filter(|key| key.was_in_use()) {
+        let used = key
+            .last_used
+            .and_then(|used| key.at.duration_since(used).ok());
+        warn!(
+            key_id = %key.id,
+            key_id_hash = key.id.sha256_label(),
+            last_used_seconds_ago = used.unwrap_or_default().as_secs(),
+            "a key that was in use within the last day has left the ring: what it has wrapped \
+             cannot be read any more; if there is such data, add the key to decrypt-key-ids again"
+        );
     }
 }
 

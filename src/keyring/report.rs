@@ -12,6 +12,8 @@ pub struct Report {
     pub reloads: ReloadCounts,
     /// The newest reload, but for one that changed nothing after one that went well.
     pub last_reload: Option<LastReload>,
+    /// The keys that reloads have dropped within the last day, oldest first; bounded.
+    pub dropped: Vec<DroppedKey>,
     /// Since when the configuration in force is.
     pub in_force_since: SystemTime,
     /// When the files were last found to say what is in force, changed or not.
@@ -28,6 +30,35 @@ pub struct Report {
     pub max_cache_age: Option<Duration>,
     /// Attempts to download a key that failed since the last one that did not.
     pub consecutive_failures: u64,
+}
+
+/// For how long a key that was dropped is shown, and counts as one that was in use.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// So many dropped keys are shown at most: the newest.
+const DROPPED_KEYS: usize = 32;
+
+/// A key that a reload has dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DroppedKey {
+    /// Its id.
+    pub id: KeyId,
+    /// When it went.
+    pub at: SystemTime,
+    /// When a call was last given it by this process, to within a minute.
+    pub last_used: Option<SystemTime>,
+}
+
+impl DroppedKey {
+    /// Whether a call was given it within the day before it went.
+    pub fn was_in_use(&self) -> bool {
+        self.last_used
+            .is_some_and(|used| within_a_day(used, self.at))
+    }
+}
+
+fn within_a_day(then: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(then).unwrap_or_default() <= DAY
 }
 
 /// How many reloads ended in each way.
@@ -117,6 +148,7 @@ impl Report {
             max_cache_age: live.ring.max_cache_age,
             reloads: ReloadCounts::default(),
             last_reload: None,
+            dropped: Vec::new(),
             in_force_since: now,
             files_good: now,
             last_contact: None,
@@ -129,6 +161,21 @@ impl Report {
         self.configuration = live.digest();
         self.revalidate_interval = live.ring.revalidate_interval;
         self.max_cache_age = live.ring.max_cache_age;
+    }
+
+    /// The keys that reloads have dropped within the day before `now`.
+    pub fn dropped_lately(&self, now: SystemTime) -> impl Iterator<Item = &DroppedKey> {
+        let lately = move |key: &&DroppedKey| within_a_day(key.at, now);
+        self.dropped.iter().filter(lately)
+    }
+
+    /// Records the keys that a reload has dropped; a key that came back is none of them.
+    pub(super) fn drops(&mut self, keys: &[DroppedKey], live: &Live, now: SystemTime) {
+        self.dropped.extend(keys);
+        self.dropped
+            .retain(|key| within_a_day(key.at, now) && live.ring.ids().all(|id| id != key.id));
+        let excess = self.dropped.len().saturating_sub(DROPPED_KEYS);
+        self.dropped.drain(..excess);
     }
 
     /// Records that the files say what is in force: whatever was wrong with them has

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::Ring;
@@ -30,6 +31,9 @@ pub struct Slot {
     fingerprint: Option<Fingerprint>,
     confirmed: Option<Instant>,
     trouble: Option<KeyProblem>,
+    /// When a call was last given the key, on the coarse clock; shared by all snapshots
+    /// that have the key, as readers note it.
+    used: Arc<AtomicU64>,
 }
 
 /// Barbican payloads are written once, so this cannot happen in good order.
@@ -104,12 +108,27 @@ impl fmt::Display for KeyProblem {
 }
 
 impl Slot {
-    const EMPTY: Self = Self {
-        key: None,
-        fingerprint: None,
-        confirmed: None,
-        trouble: Some(KeyProblem::Pending),
-    };
+    fn empty() -> Self {
+        Self {
+            key: None,
+            fingerprint: None,
+            confirmed: None,
+            trouble: Some(KeyProblem::Pending),
+            used: Arc::default(),
+        }
+    }
+
+    /// Notes that a call is given the key, at `second` of the coarse clock.
+    pub(super) fn note_use(&self, second: u64) {
+        // Nothing is ordered by it.
+        self.used.store(second, Ordering::Relaxed);
+    }
+
+    /// The second of the coarse clock at which a call was last given the key.
+    pub(super) fn last_use(&self) -> Option<u64> {
+        let second = self.used.load(Ordering::Relaxed);
+        (second > 0).then_some(second)
+    }
 
     /// The key, when it is held.
     pub fn key(&self) -> Option<&Arc<WrappingKey>> {
@@ -165,7 +184,7 @@ impl Snapshot {
     pub fn new(ring: &Ring) -> Self {
         Self {
             write: ring.write,
-            slots: ring.ids().map(|id| (id, Slot::EMPTY)).collect(),
+            slots: ring.ids().map(|id| (id, Slot::empty())).collect(),
             untagged: untagged(ring),
             max_cache_age: ring.max_cache_age,
         }
@@ -215,11 +234,12 @@ impl Snapshot {
     /// With `id` loaded, or confirmed where it was loaded before.
     #[must_use]
     pub fn loaded(&self, id: &KeyId, key: Arc<WrappingKey>, now: Instant) -> Self {
-        self.with_slot(id, |_| Slot {
+        self.with_slot(id, |slot| Slot {
             fingerprint: Some(key.fingerprint()),
             key: Some(key),
             confirmed: Some(now),
             trouble: None,
+            used: Arc::clone(&slot.used),
         })
     }
 
@@ -270,9 +290,13 @@ impl Snapshot {
     #[must_use]
     pub fn replaced_by(&self, ring: &Ring, staged: &Self) -> Self {
         let slot = |id: KeyId| {
+            let old = self.slot(&id);
             let staged = staged.slot(&id).filter(|slot| slot.key.is_some());
-            let slot = staged.or_else(|| self.slot(&id)).cloned();
-            (id, slot.unwrap_or(Slot::EMPTY))
+            let mut slot = staged.or(old).cloned().unwrap_or_else(Slot::empty);
+            if let Some(old) = old {
+                slot.used = Arc::clone(&old.used);
+            }
+            (id, slot)
         };
         Self {
             write: ring.write,

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
@@ -67,6 +68,23 @@ impl<S: KeySource> Candidate<S> {
 impl<S: KeySource, C> Writer<S, C> {
     pub(super) fn now(&self) -> Instant {
         self.shared.clock.now()
+    }
+
+    /// Sets the coarse clock.
+    pub(super) fn tick(&self) {
+        let second = self.coarse(self.now());
+        self.shared.second.store(second, Ordering::Relaxed);
+    }
+
+    fn coarse(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.shared.begin).as_secs() + 1
+    }
+
+    /// The date of a second of the coarse clock.
+    pub(super) fn date_of(&self, second: u64) -> SystemTime {
+        let ago = self.coarse(self.now()).saturating_sub(second);
+        let wall = self.shared.clock.wall();
+        wall.checked_sub(Duration::from_secs(ago)).unwrap_or(wall)
     }
 
     /// Shows readers the ring in force as it is now.

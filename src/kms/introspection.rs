@@ -12,7 +12,7 @@ use crate::key_id::KeyId;
 use crate::keyring::{Keyring, Report, Slot, Snapshot};
 use crate::proto::introspection::introspection_server::Introspection;
 use crate::proto::introspection::{
-    Configuration, DescribeRequest, DescribeResponse, Key, LastReload,
+    Configuration, DescribeRequest, DescribeResponse, DroppedKey, Key, LastReload,
 };
 
 /// The service over a keyring.
@@ -43,7 +43,7 @@ impl Introspection for IntrospectionService {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: self.keyring.status().is_ok(),
             keys: keys(&snapshot, self.keyring.clock().now()),
-            configuration: Some(configuration(&report)),
+            configuration: Some(configuration(&report, self.keyring.clock().wall())),
             last_contact_unix_ms: report.last_contact.map_or(0, unix_ms),
             consecutive_failures: report.consecutive_failures,
             credential_end_unix_ms: self.instruments.credential_end().map_or(0, of_seconds),
@@ -80,7 +80,7 @@ fn key(id: &KeyId, slot: &Slot, write: bool, now: Instant) -> Key {
     }
 }
 
-fn configuration(report: &Report) -> Configuration {
+fn configuration(report: &Report, now: SystemTime) -> Configuration {
     Configuration {
         in_force_since_unix_ms: unix_ms(report.in_force_since),
         applied: report.reloads.applied,
@@ -88,6 +88,14 @@ fn configuration(report: &Report) -> Configuration {
         invalid: report.reloads.invalid,
         refused: report.reloads.refused,
         failed: report.reloads.failed,
+        dropped: report
+            .dropped_lately(now)
+            .map(|key| DroppedKey {
+                id: key.id.to_string(),
+                at_unix_ms: unix_ms(key.at),
+                last_used_unix_ms: key.last_used.map(unix_ms),
+            })
+            .collect(),
         last_reload: report.last_reload.as_ref().map(|last| LastReload {
             at_unix_ms: unix_ms(last.at),
             outcome: last.outcome.as_str().to_owned(),

@@ -280,3 +280,57 @@ async fn the_report_follows_the_interval_in_force() {
     seconds(1).await;
     assert_eq!(interval(), Duration::from_secs(10));
 }
+
+#[tokio::test(start_paused = true)]
+async fn keys_dropped_within_a_day_are_reported_with_their_last_use() {
+    let answers: Vec<_> = (1..=5).map(|n| (n, Answer::Key(n))).collect();
+    let running = Running::start(&fake(&answers), live(1, &[5]));
+    seconds(1).await;
+    assert!(running.keyring.key(&id(1)).await.is_ok());
+    // Status is no use of the key, and nobody asks for the fifth.
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    let reload = async |settings: Live| {
+        seconds(600).await;
+        running.propose(settings);
+        seconds(1).await;
+    };
+    reload(live(2, &[1])).await;
+    reload(live(3, &[2])).await;
+    reload(live(4, &[3])).await;
+    let dropped = running.keyring.report().dropped.clone();
+    let seen: Vec<_> = dropped
+        .iter()
+        .map(|key| (key.id, key.was_in_use()))
+        .collect();
+    assert_eq!(seen, [(id(5), false), (id(1), true), (id(2), false)]);
+    let used = dropped[1].last_used.expect("it was used");
+    let ago = dropped[1].at.duration_since(used).expect("before it went");
+    assert!((1080..=1320).contains(&ago.as_secs()), "{ago:?}");
+
+    reload(live(4, &[3, 1])).await;
+    let report = running.keyring.report();
+    assert!(
+        report.dropped.iter().all(|key| key.id != id(1)),
+        "it is back"
+    );
+    let shown = |after: Duration| report.dropped_lately(dropped[2].at + after).count();
+    assert_eq!(shown(Duration::from_secs(3600)), 2);
+    assert_eq!(shown(Duration::from_secs(25 * 3600)), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_last_used_more_than_a_day_before_it_is_dropped_was_not_in_use() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Key(2))]);
+    let running = Running::start(&fake, live(1, &[2]));
+    seconds(1).await;
+    assert!(running.keyring.key(&id(2)).await.is_ok());
+    seconds(25 * 3600).await;
+    running.propose(live(1, &[]));
+    seconds(1).await;
+    let report = running.keyring.report();
+    let dropped = report.dropped.first().expect("one was dropped");
+    assert!(
+        dropped.last_used.is_some() && !dropped.was_in_use(),
+        "{dropped:?}"
+    );
+}
