@@ -128,6 +128,7 @@ key-id = "b5309dfb-b326-4148-b0ad-e9cd1ec223a8"
 decrypt-key-ids = [ "b5309dfb-b326-4148-b0ad-e9cd1ec223a9_002" ]
 revalidate-interval = "5m"
 max-cache-age = "1h30m"
+key-manager-endpoint = "https://b/key-manager"
 require-authentication = true
 "#;
 

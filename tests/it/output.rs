@@ -16,7 +16,7 @@ use barbican_kms::key_id::KeyId;
 use crate::support::cloud::{KEY_ID, Recorder, cloud_config};
 use crate::support::pki::{Authority, acceptor, params};
 use crate::support::read_text;
-use crate::support::server::{Reply, Server};
+use crate::support::server::{Received, Reply, Server};
 use crate::support::sidecar::{BINARY, CommandOutput, Place, barbican_kms, run};
 
 const OTHER_KEY: &str = "11111111-2222-4333-8444-555555555555";
@@ -269,6 +269,124 @@ async fn check_of_clouds_that_are_not_as_configured() {
         let place = Place::new(&config);
         std::fs::write(place.path("ca.pem"), &other.chain_pem).expect("written");
         assert_check(name, &place, &server.base()).await;
+    }
+}
+
+/// A cloud in which this answers every request of this kind: `POST` for logins, or the
+/// end of a path.
+async fn answering(kind: &'static str, reply: Reply) -> Server {
+    let answers = move |request: &Received| {
+        let asked = request.method == kind || request.target.ends_with(kind);
+        asked.then(|| reply.clone())
+    };
+    Recorder::default().start_with(None, answers).await
+}
+
+fn page(status: u16, text: &str) -> Reply {
+    let html = format!("<html><head><title>{text}</title></head><body></body></html>");
+    Reply::status(status)
+        .header("Content-Type", "text/html")
+        .body(html)
+}
+
+fn json_of(status: u16, text: &str) -> Reply {
+    Reply::status(status)
+        .header("Content-Type", "application/json")
+        .body(text.to_owned())
+}
+
+fn of_keystone(message: &str) -> Reply {
+    let body =
+        format!(r#"{{"error": {{"code": 401, "message": "{message}", "title": "Unauthorized"}}}}"#);
+    json_of(401, &body)
+}
+
+#[tokio::test]
+async fn check_of_what_stands_in_front_of_a_cloud() {
+    let payload = "/payload";
+    let moved = "https://barbican.example.com/v1/secrets/x/payload";
+    let keystone = "https://keystone.example.com/v3/auth/tokens";
+    let unrouted = r#"{"code": 406, "title": "Not Acceptable", "description": null}"#;
+    let failure = r#"{"code": 500, "title": "Internal Server Error", "description": "Secret payload retrieval failure seen - please contact site administrator."}"#;
+    for (name, kind, reply) in [
+        (
+            "check-ingress-without-barbican",
+            payload,
+            Reply::status(404).body("default backend - 404"),
+        ),
+        (
+            "check-page-401",
+            payload,
+            page(401, "Authorization Required"),
+        ),
+        ("check-page-403", payload, page(403, "Forbidden")),
+        ("check-wrong-path", payload, json_of(406, unrouted)),
+        (
+            "check-redirect",
+            payload,
+            Reply::status(302).header("Location", moved),
+        ),
+        ("check-barbican-fails", payload, json_of(500, failure)),
+        ("check-login-page", "POST", page(200, "Welcome")),
+        ("check-login-page-404", "POST", page(404, "Not Found")),
+        (
+            "check-login-moved",
+            "POST",
+            Reply::status(302).header("Location", keystone),
+        ),
+        (
+            "check-login-locked",
+            "POST",
+            of_keystone("The account is locked for user: u."),
+        ),
+        (
+            "check-login-expired",
+            "POST",
+            of_keystone("The password is expired and needs to be changed for user: u."),
+        ),
+    ] {
+        let server = answering(kind, reply).await;
+        let place = Place::new(&cloud_config(&server));
+        assert_check(name, &place, &server.base()).await;
+    }
+}
+
+#[tokio::test]
+async fn check_of_an_order_of_a_password_and_of_a_setting_for_barbican() {
+    let order = Recorder {
+        pay: vec![404],
+        ..Recorder::default()
+    };
+    let order = order.start_with(None, |request| {
+        let asked = request.target.contains("/orders/");
+        let body = format!(
+            r#"{{"order_ref": "http://b/v1/orders/{KEY_ID}", "status": "ACTIVE",
+               "secret_ref": "http://b/v1/secrets/{OTHER_KEY}"}}"#
+        );
+        asked.then(|| json_of(200, &body))
+    });
+    let order = order.await;
+    let password = Recorder::default().start_with(None, |request| {
+        if request.target.ends_with("/payload") {
+            return Some(Reply::status(200).body("correct-horse-battery-staple-42!"));
+        }
+        let asked = request.target.contains("/secrets/");
+        let body = r#"{"name": "kms", "status": "ACTIVE", "secret_type": "passphrase"}"#;
+        asked.then(|| json_of(200, body))
+    });
+    let password = password.await;
+    let own = Recorder {
+        sfx: "/elsewhere".to_owned(),
+        ..Recorder::default()
+    };
+    let own = own.start().await;
+    let setting = format!("key-manager-endpoint = {}/km\n", own.base());
+    for (name, config, server) in [
+        ("check-order-id", cloud_config(&order), &order),
+        ("check-password-as-key", cloud_config(&password), &password),
+        ("check-own-endpoint", cloud_config(&own) + &setting, &own),
+    ] {
+        assert_check(name, &Place::new(&config), &server.base()).await;
     }
 }
 

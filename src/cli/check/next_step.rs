@@ -197,8 +197,9 @@ fn of_catalog(error: &EndpointError) -> &'static str {
 
 /// Keystone does not tell these apart, lest it tells a stranger.
 const CREDENTIALS: &str = "correct the credentials in [Global]: `openstack token issue` with the same ones must work; \
-     Keystone says the same of a wrong name, domain or password, of a user or project that is \
-     disabled, and of a project in which the user has no role";
+     Keystone says the same of a wrong name, domain or password, of a user that is disabled, or \
+     locked after wrong passwords, of a disabled project, and of one in which the user has no \
+     role";
 
 #[cfg(test)]
 mod tests;

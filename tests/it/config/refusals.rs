@@ -89,6 +89,64 @@ fn what_is_no_address_of_keystone_is_refused() {
 }
 
 #[test]
+fn barbicans_own_url_always_ends_in_v1_in_both_dialects() {
+    let directory = Directory::new();
+    let without = directory.load_text(&conf("", "")).expect("loaded");
+    assert_eq!(without.live.cloud.barbican, None);
+    for (url, expected) in [
+        ("http://b:9311", "http://b:9311/v1"),
+        ("https://b/key-manager/", "https://b/key-manager/v1"),
+        ("https://b/key-manager/v1/", "https://b/key-manager/v1"),
+        ("HTTPS://B/v1", "https://B/v1"),
+        ("https://[::1]:9311", "https://[::1]:9311/v1"),
+        ("https://b/a \u{e9}", "https://b/a%20%C3%A9/v1"),
+    ] {
+        let text = conf("", &format!("key-manager-endpoint=\"{url}\""));
+        let loaded = directory.load_text(&text).expect(url);
+        let barbican = loaded.live.cloud.barbican.as_ref().expect("a URL");
+        assert_eq!(barbican.to_string(), expected, "{url}");
+        // It belongs to what a key is proved with.
+        assert_ne!(loaded.live.cloud, without.live.cloud, "{url}");
+    }
+    let toml = format!(
+        "[Global]\nauth-url = 'http://k'\nuser-id = 'u'\npassword = 'p'\ntenant-id = 't'\n\
+         [KeyManager]\nkey-id = '{KEY_ID}'\nkey-manager-endpoint = 'https://b/km'\n"
+    );
+    directory.write("cloud.toml", &toml);
+    let loaded = directory.load("cloud.toml").expect("loaded");
+    let barbican = loaded.live.cloud.barbican.as_ref().expect("a URL");
+    assert_eq!(barbican.to_string(), "https://b/km/v1");
+}
+
+#[test]
+fn what_is_no_address_of_barbican_is_refused() {
+    for (url, expected) in [
+        ("barbican:9311", "it must begin with https://"),
+        ("ftp://b", "it must begin with https://"),
+        (
+            "http://",
+            "it is not a URL like https://barbican.example.com:9311",
+        ),
+        (
+            "http://b b",
+            "it is not a URL like https://barbican.example.com:9311",
+        ),
+        (
+            "http://u:hunter2@b",
+            "it must not contain a user or password",
+        ),
+        ("http://b?x=1", "it must end with the path"),
+        ("http://b/#x", "it must end with the path"),
+    ] {
+        let text = conf("", &format!("key-manager-endpoint=\"{url}\""));
+        let refusal = Directory::new().refusal(&text);
+        let said = format!("[KeyManager] key-manager-endpoint: {expected}");
+        assert!(refusal.contains(&said), "{url}: {refusal}");
+        assert!(!refusal.contains("hunter2"), "{refusal}");
+    }
+}
+
+#[test]
 fn an_endpoint_type_is_taken_in_every_spelling() {
     for (word, expected) in [
         ("public", Interface::Public),

@@ -93,7 +93,13 @@ impl Recorder {
                     "links": [{"rel": "self", "href": format!("{base}{}v1/", request.target)}]}]}});
                 return Reply::status(self.disc).body(versions.to_string());
             }
-            Reply::status(404)
+            let of_barbican =
+                request.target.contains("/secrets/") || request.target.contains("/orders/");
+            if of_barbican {
+                refused(404)
+            } else {
+                Reply::status(404)
+            }
         })
         .await
     }
@@ -151,8 +157,18 @@ pub(crate) fn refused(status: u16) -> Reply {
             .header("WWW-Authenticate", "Keystone uri=\"http://keystone\"")
             .body(body.to_string());
     }
-    let body = json!({"code": status, "title": "t", "description": "d"});
-    Reply::status(status).body(body.to_string())
+    let (title, description) = match status {
+        403 => (
+            "Forbidden",
+            "Secret payload retrieval attempt not allowed - please review your user/project privileges",
+        ),
+        404 => ("Not Found", "Secret not found."),
+        _ => ("t", "d"),
+    };
+    let body = json!({"code": status, "title": title, "description": description});
+    Reply::status(status)
+        .header("Content-Type", "application/json")
+        .body(body.to_string())
 }
 
 fn nth(sequence: &[u16], at: usize) -> u16 {
