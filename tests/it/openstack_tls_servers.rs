@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::cloud::{Recorder, cloud, cloud_config, key_id, quick};
 use crate::support::pki::{Authority, Pair, acceptor, elsewhere, expired, future, params};
+use crate::support::read_text;
 use crate::support::sidecar::Place;
 
 const RSA: &str = "rsa:2048";
@@ -83,8 +84,8 @@ impl OpenSsl {
     }
 
     fn der(&self, name: &str) -> Vec<u8> {
-        let pem = std::fs::read(self.0.path().join(format!("{name}.pem"))).expect("written");
-        CertificateDer::from_pem_slice(&pem)
+        let pem = read_text(&self.0.path().join(format!("{name}.pem")));
+        CertificateDer::from_pem_slice(pem.as_bytes())
             .expect("a certificate")
             .to_vec()
     }
