@@ -180,12 +180,15 @@ impl<S: KeySource> KeySet<S> {
     }
 }
 
+/// What is wrong, how long to wait, and the same for a person.
+type Unusable = (KeyProblem, Option<Duration>, String);
+
 /// The key that a download comes to and whether it looks like text, or what is wrong with
 /// it and how long to wait.
 fn key_of(
     before: &Slot,
     outcome: Result<Kek, FetchError>,
-) -> Result<(Arc<WrappingKey>, bool), (KeyProblem, Option<Duration>, String)> {
+) -> Result<(Arc<WrappingKey>, bool), Unusable> {
     let kek = outcome.map_err(|error| {
         let cause = ErrorChain(&error).to_string();
         (error.trouble(), error.wait(), cause)
