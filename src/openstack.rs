@@ -159,7 +159,7 @@ impl OpenStack {
         Err(Error::Unavailable(RequestError {
             asked: RequestLine {
                 method: Method::CONNECT,
-                url: http::shown(url),
+                url: excerpt::printable_url(url),
             },
             problem,
         }))

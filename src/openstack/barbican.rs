@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::catalog::Endpoint;
 use super::error::{Error, Problem, RequestError, RequestLine};
 use super::excerpt::Speaker;
-use super::http::{Call, ExpectedBody, Http, shown};
+use super::excerpt::printable_url;
+use super::http::{Call, ExpectedBody, Http};
 use super::json::optional;
 use super::keystone::{Session, clean};
 use super::retry::{Attempts, Timing};
@@ -184,7 +185,7 @@ fn unavailable(url: &Uri, problem: Problem) -> Error {
     Error::Unavailable(RequestError {
         asked: RequestLine {
             method: Method::GET,
-            url: shown(url),
+            url: printable_url(url),
         },
         problem,
     })

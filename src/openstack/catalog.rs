@@ -10,7 +10,7 @@ use http::Uri;
 use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess};
 
-use super::excerpt::Excerpt;
+use super::excerpt::{Excerpt, printable_url};
 use super::json::{self, Element, FromJson, LONGEST_LIST, optional};
 use crate::config::{Interface, escaped_url, redact};
 
@@ -180,7 +180,7 @@ impl Endpoint {
 /// The URL, as it may be shown.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&super::http::shown(&self.url))
+        f.write_str(&printable_url(&self.url))
     }
 }
 

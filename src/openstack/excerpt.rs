@@ -232,6 +232,12 @@ fn printable(c: char) -> impl Iterator<Item = char> {
     escaped.into_iter().flatten().chain(plain)
 }
 
+/// A URL without user name, password and query.
+pub(super) fn printable_url(url: &http::Uri) -> String {
+    Excerpt::of_text(&crate::config::redact::url(url).to_string())
+        .map_or_else(String::new, |text| text.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -27,7 +27,7 @@ use tower_service::Service;
 
 use super::connect::{Connector, Peer, find, innermost};
 use super::error::{Problem, RequestError, RequestLine};
-use super::excerpt::{Excerpt, Redactor, Speaker, is_keystones, speaker};
+use super::excerpt::{Redactor, Speaker, is_keystones, printable_url, speaker};
 use super::retry::{Timing, retry_after};
 use super::tls;
 use crate::config::redact;
@@ -169,7 +169,7 @@ impl Http {
             Err(problem) => Err(RequestError {
                 asked: RequestLine {
                     method: Method::CONNECT,
-                    url: shown(url),
+                    url: printable_url(url),
                 },
                 problem,
             }),
@@ -364,14 +364,8 @@ fn sending_problem(error: &(dyn StdError + 'static), scheme: Option<&Scheme>) ->
 fn asked(call: &Call<'_>) -> RequestLine {
     RequestLine {
         method: call.method.clone(),
-        url: shown(call.url),
+        url: printable_url(call.url),
     }
-}
-
-/// Without user name, password and query.
-pub(super) fn shown(url: &Uri) -> String {
-    Excerpt::of_text(&redact::url(url).to_string())
-        .map_or_else(String::new, |shown| shown.to_string())
 }
 
 /// A body that stays in locked memory until the connection copies it out.

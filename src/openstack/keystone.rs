@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::credential::CredentialEnd;
 use super::error::{Problem, RequestError, RequestLine};
-use super::http::{Call, ExpectedBody, Http, shared_body, shown};
+use super::excerpt::printable_url;
+use super::http::{Call, ExpectedBody, Http, shared_body};
 use super::retry::{Attempts, Timing};
 use crate::config::Cloud;
 use crate::instruments::Upstream;
@@ -212,7 +213,7 @@ impl Keystone {
                     return Session::from_reply(token, &body).map_err(|error| RequestError {
                         asked: RequestLine {
                             method: Method::POST,
-                            url: shown(&self.url),
+                            url: printable_url(&self.url),
                         },
                         problem: Problem::Reply(error),
                     });

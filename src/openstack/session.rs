@@ -15,7 +15,8 @@ use tracing::warn;
 
 use super::credential::{self, CredentialEnd, Ending};
 use super::error::{Error, Problem, RequestError, RequestLine};
-use super::http::{Http, shown};
+use super::excerpt::printable_url;
+use super::http::Http;
 use super::keystone::{Keystone, Session};
 use super::retry::Timing;
 use crate::key_id::KeyId;
@@ -125,7 +126,7 @@ impl Sessions {
             return Err(Error::Unavailable(RequestError {
                 asked: RequestLine {
                     method: http::Method::POST,
-                    url: shown(self.keystone.url()),
+                    url: printable_url(self.keystone.url()),
                 },
                 problem: Problem::Timeout {
                     limit: self.timing.operation,

@@ -57,12 +57,6 @@ const EDGE_CRATES: &[&str] = &[
     "signal_hook",
 ];
 
-/// Circles that are still to be cut.
-const KNOWN_CIRCLES: &[&str] = &["keyring", "kms"];
-
-/// Arrows that still point up.
-const KNOWN_UP: &[&str] = &["keyring::schedule"];
-
 #[test]
 fn every_arrow_points_down() {
     let mut wrong = Vec::new();
@@ -72,9 +66,6 @@ fn every_arrow_points_down() {
             let below = self::layer(&used).unwrap_or_else(|| panic!("{used} is not on the map"));
             let top = |name: &str| name.split("::").next().map(str::to_owned);
             let family = top(&module) == top(&used);
-            if KNOWN_UP.contains(&module.as_str()) {
-                continue;
-            }
             if below > layer || (below == layer && !family && below != 1) {
                 wrong.push(format!(
                     "{module} (layer {layer}) uses {used} (layer {below})"
@@ -109,12 +100,6 @@ fn no_files_use_each_other_in_a_circle() {
         }
     }
     let names: BTreeSet<&str> = left.keys().copied().collect();
-    let known = |module: &&str| {
-        KNOWN_CIRCLES
-            .iter()
-            .any(|top| module.split("::").next() == Some(top))
-    };
-    left.retain(|module, _| !known(module));
     let shown = left.iter().map(|(module, targets)| {
         let targets: Vec<&str> = targets.intersection(&names).copied().collect();
         format!("{module} -> {}", targets.join(", "))

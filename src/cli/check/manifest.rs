@@ -10,6 +10,7 @@ pub(super) mod directory;
 pub(super) mod document;
 mod expansion;
 mod flags;
+mod here;
 mod names;
 mod pod;
 mod probes;

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::super::findings::{Findings, is_set, list, text};
 use super::containers;
+use super::here::{Here, keys_and_values};
 use super::names::Form;
-use super::types::below;
 use super::{quantity, quoted};
 
 const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
@@ -36,24 +36,6 @@ const FIELDS: [&str; 9] = [
 
 /// What a container can be given or limited to, without a name of somebody's own.
 const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
-
-/// Where rules report to.
-pub(super) struct Here<'a> {
-    at: &'a str,
-    findings: &'a mut Findings,
-}
-
-impl Here<'_> {
-    pub(super) fn wrong(&mut self, field: &str, what: &str, fix: &str) {
-        let at = if field.is_empty() {
-            self.at.to_owned()
-        } else {
-            below(self.at, field)
-        };
-        self.findings
-            .wrong(format!("{at} {what}: the kubelet refuses the pod"), fix);
-    }
-}
 
 pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) {
     let mut here = Here { at, findings };
@@ -134,33 +116,6 @@ fn one_of(value: &Value, keys: &[&str], here: &mut Here<'_>) {
             &format!("has {}", given.join(" and ")),
             "keep one of them",
         );
-    }
-}
-
-pub(super) fn keys_and_values(value: &Value, labels: &str, here: &mut Here<'_>) {
-    let pairs = |key: &str| {
-        value
-            .get(key)
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-    };
-    for (key, label) in pairs(labels) {
-        let label = label.as_str().unwrap_or_default();
-        if !Form::Key.fits(key) || !Form::LabelValue.fits(label) {
-            let what = format!(
-                "has the label {}, {}",
-                quoted::word(key),
-                quoted::word(label)
-            );
-            here.wrong(labels, &what, Form::LabelValue.wanted());
-        }
-    }
-    for (key, _) in pairs("annotations") {
-        if !Form::Key.fits(&key.to_lowercase()) {
-            let what = format!("has the key {}", quoted::word(key));
-            here.wrong("annotations", &what, Form::Key.wanted());
-        }
     }
 }
 

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::super::findings::Findings;
 use super::flags::distance;
+use super::here::{below, whole};
 use super::{quantity, values};
-use crate::config::redact;
 
 /// A line for each type: its name, and `field:kind`. Before the kind of entries stands `[`
 /// for a list and `{` for a mapping.
@@ -161,33 +161,5 @@ impl Walk<'_> {
             "{}: the kubelet knows no such field and ignores it: {hint}",
             below(at, key)
         ));
-    }
-}
-
-/// A whole number; YAML's `8.0` is one too.
-pub(super) fn whole(value: &Value) -> Option<i64> {
-    /// Beyond this, not every whole number has a float.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    let number = value.as_number()?;
-    number.as_i64().or_else(|| {
-        let float = number.as_f64()?;
-        let is_whole = number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT;
-        #[allow(clippy::cast_possible_truncation, reason = "whole and in range")]
-        is_whole.then_some(float as i64)
-    })
-}
-
-/// The path of a field. A key may be anything, so it is shown only if it looks like one.
-pub(super) fn below(at: &str, key: &str) -> String {
-    let shown = redact::name(key);
-    let is_plain = key.len() <= 40 && key.chars().all(|one| one.is_ascii_alphabetic());
-    let key = match (shown.is_redacted(), is_plain) {
-        (true, false) => format!("({shown})"),
-        _ => key.to_owned(),
-    };
-    if at.is_empty() {
-        key
-    } else {
-        format!("{at}.{key}")
     }
 }

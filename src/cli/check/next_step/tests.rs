@@ -57,6 +57,7 @@ fn redirect(location: &str) -> Problem {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, a row for each cause")]
 fn the_next_step_of_a_request_follows_from_the_cause() {
     let status = StatusCode::NOT_FOUND;
     let limit = Duration::from_secs(1);
