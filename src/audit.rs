@@ -62,7 +62,7 @@ pub struct Trail {
 /// The end that the file's thread reads.
 #[derive(Debug)]
 pub struct Entries {
-    entries: Receiver<Note>,
+    queue: Receiver<Note>,
     reopen: Arc<AtomicBool>,
     instruments: Arc<Instruments>,
 }
@@ -76,7 +76,7 @@ enum Note {
 
 /// Both ends of a trail.
 pub fn trail(instruments: &Arc<Instruments>) -> (Trail, Entries) {
-    let (sender, entries) = sync_channel(QUEUE);
+    let (sender, queue) = sync_channel(QUEUE);
     let reopen = Arc::new(AtomicBool::new(false));
     let trail = Trail {
         entries: sender,
@@ -84,7 +84,7 @@ pub fn trail(instruments: &Arc<Instruments>) -> (Trail, Entries) {
         instruments: Arc::clone(instruments),
     };
     let notes = Entries {
-        entries,
+        queue,
         reopen,
         instruments: Arc::clone(instruments),
     };
@@ -142,7 +142,7 @@ mod tests {
         let (trail, notes) = trail(&instruments);
         // 63 bytes, and then two for each letter.
         trail.note(entry("u".repeat(63) + &"é".repeat(32 * 1024)));
-        let Ok(Note::Entry(queued)) = notes.entries.try_recv() else {
+        let Ok(Note::Entry(queued)) = notes.queue.try_recv() else {
             panic!("an entry waits");
         };
         assert_eq!(queued.uid, "u".repeat(63));

@@ -54,9 +54,9 @@ impl ExposedKek<'_> {
     /// Whether all of it is printable ASCII, which a random key practically never is: a
     /// password, or hex or base64 of fewer bytes. All bytes are looked at in any case.
     pub fn looks_like_text(&self) -> bool {
-        self.as_slice().iter().fold(true, |text, byte| {
-            text & (byte.is_ascii_graphic() | (*byte == b' '))
-        })
+        self.as_slice()
+            .iter()
+            .fold(true, |text, byte| text & matches!(byte, b' '..=b'~'))
     }
 
     /// The bytes without their length in the type.

@@ -59,7 +59,7 @@ pub fn start(path: PathBuf, notes: Entries) -> io::Result<Worker> {
 fn write_all(path: PathBuf, notes: &Entries) {
     let mut log = Log::new(path);
     log.refresh(false);
-    while let Ok(note) = notes.entries.recv() {
+    while let Ok(note) = notes.queue.recv() {
         log.refresh(notes.reopen.swap(false, Ordering::AcqRel));
         let Note::Entry(entry) = note else {
             continue;

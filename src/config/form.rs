@@ -1,6 +1,6 @@
 //! Files of another kind than the one that was asked for, told by their looks.
 //!
-//! RequestLine by [`super::load()`] and `clouds_yaml` when a file cannot be read: "illegal
+//! Asked by [`super::load()`] and `clouds_yaml` when a file cannot be read: "illegal
 //! character" helps nobody whose file is base64. Pure; nothing of a file is quoted.
 
 use std::fmt;

@@ -271,7 +271,7 @@ async fn a_role_that_is_given_is_noticed_within_seconds() {
     sidecar
         .until("Encrypt works", async |_| client.encrypt(SEED).await.ok())
         .await;
-    // RequestLine again after 5 s; the rest is for a busy machine.
+    // Asked again after 5 s; the rest is for a busy machine.
     let took = given.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}");
     client.round_trip().await;
