@@ -206,7 +206,7 @@ fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
         )
     {
-        let (status, endpoint) = (*status, endpoint.clone());
+        let (status, endpoint) = (*status, Box::new(endpoint.clone()));
         // Where there is no such path, Barbican looks no further than to what is wanted.
         let unknown_path = match speaker {
             Speaker::BarbicansRouter => matches!(

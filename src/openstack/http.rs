@@ -30,7 +30,6 @@ use super::error::{Problem, RequestError, RequestLine};
 use super::excerpt::{Redactor, Speaker, is_keystones, printable_url, speaker};
 use super::retry::{Timing, retry_after};
 use super::tls;
-use crate::config::redact;
 use crate::instruments::{Instruments, Outcome, Upstream};
 use crate::secret::Token;
 

@@ -136,15 +136,21 @@ fn endpoint_set(endpoint: Option<&Endpoint>, new: Option<&str>) -> String {
     if endpoint.is_some_and(Endpoint::is_of_setting) {
         return format!("correct key-manager-endpoint in [KeyManager]: it must be {url}");
     }
+    let id = endpoint.and_then(Endpoint::id);
     let command = format!(
         "openstack endpoint set --url {} {}",
         new.unwrap_or("URL"),
-        endpoint.and_then(Endpoint::id).unwrap_or("ID")
+        id.unwrap_or("ID")
     );
+    let whose = if id.is_none() {
+        " (`openstack endpoint list --service key-manager` shows the ID)"
+    } else {
+        ""
+    };
     let old = endpoint.map_or_else(String::new, |endpoint| format!(" in place of {endpoint}"));
     format!(
-        "have the cloud's operator run `{command}`{old} (`openstack endpoint list --service \
-         key-manager` shows it), or set key-manager-endpoint in [KeyManager]: it must be {url}"
+        "have the cloud's operator run `{command}`{old}{whose}, or set key-manager-endpoint in \
+         [KeyManager]; the URL must be {url}"
     )
 }
 

@@ -84,7 +84,7 @@ pub enum Problem {
         /// The server's own words.
         says: Option<Excerpt>,
         /// Where Barbican should be.
-        endpoint: Endpoint,
+        endpoint: Box<Endpoint>,
     },
     /// Barbican does not know the path.
     #[error(
@@ -95,7 +95,7 @@ pub enum Problem {
         /// The status.
         status: StatusCode,
         /// What is configured, or in the catalog.
-        endpoint: Endpoint,
+        endpoint: Box<Endpoint>,
     },
     /// An answer where Keystone should be, in another form than its own.
     #[error(

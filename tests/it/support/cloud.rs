@@ -93,13 +93,17 @@ impl Recorder {
                     "links": [{"rel": "self", "href": format!("{base}{}v1/", request.target)}]}]}});
                 return Reply::status(self.disc).body(versions.to_string());
             }
-            let of_barbican =
-                request.target.contains("/secrets/") || request.target.contains("/orders/");
-            if of_barbican {
-                refused(404)
-            } else {
-                Reply::status(404)
+            if request.target.contains("/secrets/") && request.method == "GET" {
+                // What is recorded about it: there whenever the payload is.
+                return match nth(&self.pay, counts.1) {
+                    200 => metadata(),
+                    status => payload(status, base),
+                };
             }
+            if request.target.contains("/orders/") {
+                return refused(404);
+            }
+            Reply::status(404)
         })
         .await
     }
@@ -111,7 +115,7 @@ impl Recorder {
         }
         let base = self.name.as_deref().unwrap_or(base);
         let url = |path: &str| format!("{base}{path}{}", self.sfx);
-        let endpoint = |interface: &str, region: &str, id: &str, path: &str| json!({"interface": interface, "region": region, "region_id": id, "url": url(path)});
+        let endpoint = |interface: &str, region: &str, id: &str, path: &str| json!({"id": format!("4f0c{}", path.trim_start_matches('/')), "interface": interface, "region": region, "region_id": id, "url": url(path)});
         let now = jiff::Timestamp::now();
         let end = now + jiff::SignedDuration::from_secs(self.lifetime);
         let body = json!({"token": {
@@ -137,6 +141,15 @@ impl Recorder {
             .header("Content-Type", "application/json")
             .body(body.to_string())
     }
+}
+
+fn metadata() -> Reply {
+    let body = json!({"name": "kms", "status": "ACTIVE", "secret_type": "symmetric",
+        "algorithm": "aes", "bit_length": 256, "mode": "cbc", "expiration": null,
+        "content_types": {"default": "application/octet-stream"}});
+    Reply::status(200)
+        .header("Content-Type", "application/json")
+        .body(body.to_string())
 }
 
 fn payload(status: u16, base: &str) -> Reply {
