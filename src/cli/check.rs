@@ -14,6 +14,7 @@ mod kubernetes;
 mod manifest;
 mod next_step;
 mod report;
+mod walk;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,6 @@ use std::time::SystemTime;
 
 use http::{StatusCode, Uri};
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use crate::config::{self, Environment, Live, Loaded, files, redact};
 use crate::key_id::KeyId;
@@ -36,6 +36,7 @@ use judgement::{
     described, doubts, ends_soon, identity, of_order, printable_key, short_key, too_powerful,
 };
 use next_step::{next_step, of_settings};
+use walk::{Failed, Walk};
 
 pub use manifest::{Called, Served, Understand};
 pub use report::{Outcome, Report, Step};
@@ -55,29 +56,13 @@ pub struct Files {
 
 /// Goes through every step; `on_step` is called after each, as soon as it is done.
 pub async fn check(files: &Files, on_step: &mut dyn FnMut(&Step)) -> Report {
-    let mut walk = Walk {
-        report: Report::default(),
-        on_step,
-        begin: Instant::now(),
-        endpoint: None,
-    };
+    let mut walk = Walk::begin(on_step);
     walk.kubernetes(files);
     if let Some(cloud_config) = &files.cloud_config {
         // The step that fails has been recorded.
         let _ = walk.all(cloud_config).await;
     }
     walk.report
-}
-
-/// A step has failed, and is in the report.
-struct Failed;
-
-struct Walk<'a> {
-    report: Report,
-    on_step: &'a mut dyn FnMut(&Step),
-    begin: Instant,
-    /// Barbican's, once it is known.
-    endpoint: Option<Endpoint>,
 }
 
 impl Walk<'_> {
@@ -337,73 +322,6 @@ impl Walk<'_> {
         }
         self.pass(&name, format!("{id}: an AES key of {bits} bits"), warnings);
         Ok(())
-    }
-
-    /// What a request has brought, or what to do now that it has failed.
-    fn ask<T>(&mut self, name: &str, outcome: Result<T, Error>) -> Result<T, Failed> {
-        let fix = outcome.as_ref().err().map_or_else(String::new, |error| {
-            next_step(error, self.endpoint.as_ref())
-        });
-        self.take(name, outcome, &fix)
-    }
-
-    fn take<T, E>(&mut self, name: &str, outcome: Result<T, E>, fix: &str) -> Result<T, Failed>
-    where
-        E: std::error::Error + 'static,
-    {
-        match outcome {
-            Ok(value) => Ok(value),
-            Err(error) => {
-                let text = ErrorChain(&error).to_string();
-                self.fail(name, text, Some(fix.to_owned()), Vec::new())
-            }
-        }
-    }
-
-    fn pass(&mut self, name: &str, found: String, warnings: Vec<String>) {
-        let outcome = if warnings.is_empty() {
-            Outcome::Ok
-        } else {
-            Outcome::Warning
-        };
-        self.record(name, outcome, found, warnings, None);
-    }
-
-    fn skip(&mut self, name: &str, found: String) {
-        self.record(name, Outcome::Skipped, found, Vec::new(), None);
-    }
-
-    fn fail<T>(
-        &mut self,
-        name: &str,
-        cause: String,
-        fix: Option<String>,
-        warnings: Vec<String>,
-    ) -> Result<T, Failed> {
-        self.record(name, Outcome::Failed, cause, warnings, fix);
-        Err(Failed)
-    }
-
-    fn record(
-        &mut self,
-        name: &str,
-        outcome: Outcome,
-        found: String,
-        warnings: Vec<String>,
-        fix: Option<String>,
-    ) {
-        let took = self.begin.elapsed();
-        self.begin = Instant::now();
-        let step = Step {
-            name: name.to_owned(),
-            outcome,
-            found,
-            warnings,
-            fix,
-            took,
-        };
-        (self.on_step)(&step);
-        self.report.steps.push(step);
     }
 }
 

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use super::findings::Findings;
-use super::{Files, Outcome, Walk, encryption_config, manifest};
+use super::walk::Walk;
+use super::{Files, Outcome, encryption_config, manifest};
 use crate::config::files;
 use crate::log::error_chain::ErrorChain;
 
