@@ -33,7 +33,7 @@ use crate::secret::{self, ExposedKek, Protection};
 
 use access_rules::Base;
 use judgement::{
-    described, doubts, ends_soon, identity, of_order, printable_key, short_key, too_powerful,
+    described, doubts, ends_soon, identity, of_order, place, printable_key, short_key, too_powerful,
 };
 use next_step::{next_step, of_settings};
 use walk::{Failed, Walk};
@@ -225,19 +225,7 @@ impl Walk<'_> {
     async fn catalog(&mut self, client: &OpenStack, session: &Session) -> Result<Endpoint, Failed> {
         let endpoint = client.endpoint(session);
         let endpoint = self.ask("catalog", endpoint)?;
-        let found = if endpoint.is_of_setting() {
-            let instead = match client.endpoint_of_catalog(session) {
-                Ok(other) if other.url() == endpoint.url() => "the same".to_owned(),
-                Ok(other) => other.to_string(),
-                Err(_) => "none that fits".to_owned(),
-            };
-            format!(
-                "key-manager at {endpoint}, by key-manager-endpoint; the catalog's is not used: \
-                 {instead}"
-            )
-        } else {
-            format!("key-manager at {endpoint}")
-        };
+        let found = place(&endpoint, client.endpoint_of_catalog(session).ok().as_ref());
         self.pass("catalog", found, Vec::new());
         self.endpoint = Some(endpoint.clone());
         let url = endpoint.url().clone();

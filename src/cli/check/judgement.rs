@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::config::{Identity, User, redact};
 use crate::key_id::KeyId;
-use crate::openstack::{Account, Metadata, Order, SOON, span};
+use crate::openstack::{Account, Endpoint, Metadata, Order, SOON, span};
 
 /// A key that ends sooner than this is called urgent.
 const EXPIRES_SOON: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -148,6 +148,21 @@ pub(super) fn doubts(metadata: &Metadata, now: Timestamp) -> Vec<String> {
         warnings.push(format!("its status is {status}, not ACTIVE"));
     }
     warnings
+}
+
+/// Where Barbican is, and what the catalog has where it does not count.
+pub(super) fn place(endpoint: &Endpoint, catalog: Option<&Endpoint>) -> String {
+    if !endpoint.is_of_setting() {
+        return format!("key-manager at {endpoint}");
+    }
+    let instead = match catalog {
+        Some(other) if other.url() == endpoint.url() => "the same".to_owned(),
+        Some(other) => other.to_string(),
+        None => "none that fits".to_owned(),
+    };
+    format!(
+        "key-manager at {endpoint}, by key-manager-endpoint; the catalog's is not used: {instead}"
+    )
 }
 
 /// Nothing of it is shown.
