@@ -2,7 +2,7 @@
 //! entry is used.
 //!
 //! Called by [`super::load()`] for `use-clouds` or `cloud`. [`entry`] parses an entry,
-//! [`merge`] combines it with the cloud-config. The search is the Go plugin's, with two
+//! [`mod@merge`] combines it with the cloud-config. The search is the Go plugin's, with two
 //! differences: a file that is named must exist, and secure.yaml applies also to an
 //! entry that is not named.
 

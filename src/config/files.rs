@@ -93,8 +93,8 @@ impl Environment {
             home: home_from_passwd().or_else(|| path("HOME")),
             working_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             proxy: Proxy {
-                http: any_variable("HTTP_PROXY", "http_proxy"),
-                https: any_variable("HTTPS_PROXY", "https_proxy"),
+                http: any_variable("HTTP_PROXY", "http_proxy").into(),
+                https: any_variable("HTTPS_PROXY", "https_proxy").into(),
                 no_proxy: any_variable("NO_PROXY", "no_proxy"),
             },
         }

@@ -1,6 +1,7 @@
 //! What a configuration means: typed settings, all of them checked.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -192,12 +193,37 @@ pub struct ClientCertificate {
 /// be shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Proxy {
-    /// For `http` URLs; empty for none.
-    pub http: String,
-    /// For `https` URLs; empty for none.
-    pub https: String,
+    /// For `http` URLs.
+    pub http: ProxyUrl,
+    /// For `https` URLs.
+    pub https: ProxyUrl,
     /// Hosts that are reached directly.
     pub no_proxy: String,
+}
+
+/// A proxy's URL as the environment has it; empty for none. In locked memory, as it may
+/// carry a password.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyUrl(Option<Arc<Password>>);
+
+impl ProxyUrl {
+    /// The text in clear.
+    pub fn expose_text(&self) -> &str {
+        self.0.as_deref().map_or("", Password::expose_text)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl From<String> for ProxyUrl {
+    /// Takes the text over and wipes the original.
+    fn from(text: String) -> Self {
+        let url = (!text.is_empty()).then(|| Arc::new(Password::new(text)));
+        Self(url)
+    }
 }
 
 impl fmt::Debug for Proxy {

@@ -83,8 +83,8 @@ const BASIC: &str = "Basic ";
 impl Proxies {
     pub(super) fn new(config: &config::Proxy) -> Result<Self, ProxyError> {
         Ok(Self {
-            http: server("HTTP_PROXY", &config.http)?,
-            https: server("HTTPS_PROXY", &config.https)?,
+            http: server("HTTP_PROXY", config.http.expose_text())?,
+            https: server("HTTPS_PROXY", config.https.expose_text())?,
             except: Exceptions::new(&config.no_proxy),
         })
     }
@@ -199,8 +199,8 @@ mod tests {
 
     fn proxies(http: &str, https: &str, no_proxy: &str) -> Result<Proxies, ProxyError> {
         Proxies::new(&config::Proxy {
-            http: http.to_owned(),
-            https: https.to_owned(),
+            http: http.to_owned().into(),
+            https: https.to_owned().into(),
             no_proxy: no_proxy.to_owned(),
         })
     }

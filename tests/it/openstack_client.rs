@@ -461,7 +461,7 @@ async fn settings_that_cannot_work_are_refused_before_any_request() {
     let client = OpenStack::new(&cloud, quick()).expect("roots are not needed");
     assert_eq!(client.trust(), Trust::Unverified);
 
-    cloud.proxy.https = "socks5://u:hunter22@proxy".to_owned();
+    cloud.proxy.https = "socks5://u:hunter22@proxy".to_owned().into();
     let error = OpenStack::new(&cloud, quick()).expect_err("no such proxy");
     assert!(matches!(error, SetupError::Proxy(_)), "{error}");
     assert!(!error.to_string().contains("hunter22"), "{error}");

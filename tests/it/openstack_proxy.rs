@@ -79,7 +79,7 @@ async fn https_goes_through_a_tunnel_with_the_proxys_password() {
 
     let mut cloud = cloud("https://cloud.example:5000");
     cloud.tls.roots = Roots::Only(vec![authority.der()]);
-    cloud.proxy.https = format!("http://user:p%40ss-word@{proxy}");
+    cloud.proxy.https = format!("http://user:p%40ss-word@{proxy}").into();
     let client = OpenStack::new(&cloud, quick()).expect("valid");
     assert_eq!(
         client.proxy(client.keystone()),
@@ -123,7 +123,7 @@ async fn http_names_the_whole_url_to_the_proxy() {
         .await;
     let (proxy, heads, _tasks) = proxy(server.address, OPEN).await;
     let mut cloud = cloud("http://cloud.example:5000");
-    cloud.proxy.http = format!("http://user:hunter22@{proxy}");
+    cloud.proxy.http = format!("http://user:hunter22@{proxy}").into();
     let client = OpenStack::new(&cloud, quick()).expect("valid");
     client.key(key_id()).await.expect("a key");
     let heads = heads.lock().expect("no panic while held").clone();
@@ -148,7 +148,7 @@ async fn a_proxy_may_itself_be_reached_by_https() {
     let mut cloud = cloud("http://cloud.example:5000");
     cloud.tls.roots = Roots::Only(vec![authority.der()]);
     // The recorder plays the proxy, too.
-    cloud.proxy.http = server.base();
+    cloud.proxy.http = server.base().into();
     let client = OpenStack::new(&cloud, quick()).expect("valid");
     client.key(key_id()).await.expect("a key");
     let target = &server.received()[0].target;
@@ -159,8 +159,8 @@ async fn a_proxy_may_itself_be_reached_by_https() {
 async fn no_proxy_and_loopback_are_reached_directly() {
     let server = Recorder::default().start().await;
     let mut cloud = cloud(&server.base());
-    cloud.proxy.http = "http://127.0.0.1:1".to_owned();
-    cloud.proxy.https = "http://127.0.0.1:1".to_owned();
+    cloud.proxy.http = "http://127.0.0.1:1".to_owned().into();
+    cloud.proxy.https = "http://127.0.0.1:1".to_owned().into();
     let client = OpenStack::new(&cloud, quick()).expect("valid");
     client.key(key_id()).await.expect("a key, not by the proxy");
     assert_eq!(client.proxy(client.keystone()), None);
@@ -179,7 +179,7 @@ async fn a_proxy_that_refuses_is_blamed_without_its_password() {
         let target = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let (proxy, _heads, _tasks) = proxy(target.local_addr().expect("an address"), answer).await;
         let mut cloud = cloud("https://cloud.example:5000");
-        cloud.proxy.https = format!("http://user:hunter22@{proxy}");
+        cloud.proxy.https = format!("http://user:hunter22@{proxy}").into();
         let client = OpenStack::new(&cloud, quick()).expect("valid");
         let error = client.key(key_id()).await.expect_err("no tunnel");
         assert!(matches!(error, Error::Unavailable(_)), "{error}");
@@ -196,7 +196,7 @@ async fn a_proxy_that_refuses_is_blamed_without_its_password() {
 #[tokio::test]
 async fn a_proxy_that_is_not_there_is_named() {
     let mut cloud = cloud("https://cloud.example:5000");
-    cloud.proxy.https = "127.0.0.1:1".to_owned();
+    cloud.proxy.https = "127.0.0.1:1".to_owned().into();
     let client = OpenStack::new(&cloud, quick()).expect("valid");
     let text = client
         .key(key_id())

@@ -134,8 +134,8 @@ async fn reads(vector: &Vector, server: &Server, directory: &Path) -> Result<(),
         home: None,
         working_directory: directory.to_owned(),
         proxy: Proxy {
-            http: either("HTTP_PROXY"),
-            https: either("HTTPS_PROXY"),
+            http: either("HTTP_PROXY").into(),
+            https: either("HTTPS_PROXY").into(),
             no_proxy: either("NO_PROXY"),
         },
     };

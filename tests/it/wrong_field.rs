@@ -96,8 +96,8 @@ fn load_case(case: &Case) -> String {
         home: variable("HOME").map(PathBuf::from),
         working_directory: directory.to_owned(),
         proxy: Proxy {
-            http: either("HTTP_PROXY").unwrap_or_default(),
-            https: either("HTTPS_PROXY").unwrap_or_default(),
+            http: either("HTTP_PROXY").unwrap_or_default().into(),
+            https: either("HTTPS_PROXY").unwrap_or_default().into(),
             no_proxy: either("NO_PROXY").unwrap_or_default(),
         },
     };
