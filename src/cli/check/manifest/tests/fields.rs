@@ -169,7 +169,7 @@ fn a_file_is_read_as_the_kubelet_reads_it() {
     }
     let (pod, findings) = read(&format!("kind: Job\n{GOOD}")).expect("the last counts");
     assert_eq!(pod["kind"], "Pod");
-    assert!(findings.doubts[0].contains("stands twice"), "{findings:?}");
+    assert!(findings.doubts[0].contains("occurs twice"), "{findings:?}");
     let (_, findings) = read(&format!("{GOOD}---\n{GOOD}")).expect("the first counts");
     assert!(findings.doubts[0].contains("the first"), "{findings:?}");
     // Flow style is YAML, and the kubelet does not ask.
