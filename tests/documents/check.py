@@ -109,7 +109,7 @@ def lines_of(text):
             elif line.startswith(("$ ", "# ")):
                 yield line[2:], True
     prose = re.sub(r"```.*?```", "", text, flags=re.S)
-    for code in re.findall(r"`((?:sudo )?(?:barbican-kms|scripts/|tests/)[^`\n]*)`", prose):
+    for code in re.findall(r"`((?:sudo )?(?:barbican-kms(?=[ `])|scripts/|tests/)[^`\n]*)`", prose):
         # [--one|--other], as a synopsis has it, are two flags.
         yield re.sub(r"\[(.*?)\]", lambda found: found[1].replace("|", " "), code), True
 
