@@ -72,8 +72,11 @@ async fn five_hundred_reloads_under_load_fail_no_call_and_leak_nothing() {
     // The callers' connections have gone; their descriptors were part of the count.
     let callers = usize::try_from(CALLERS).expect("small");
     let expected = (descriptors_before.0 - callers, descriptors_before.1);
+    // An idle connection to the cloud may have been among them too: it is closed after
+    // three seconds, so there may be fewer now. A leak would be hundreds.
     until("the callers' connections are closed", async || {
-        (at_rest(&scene).await == expected).then_some(())
+        let (descriptors, watches) = at_rest(&scene).await;
+        (descriptors <= expected.0 && watches == expected.1).then_some(())
     })
     .await;
     assert_eq!(reloads(&socket, "applied").await, RELOADS / 2);
