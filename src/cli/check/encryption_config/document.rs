@@ -124,7 +124,7 @@ fn text(file: &[u8]) -> Result<String, &'static str> {
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
         _ => {
             let bare = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
-            std::str::from_utf8(bare).ok().map(str::to_owned)
+            utf8(bare).map(str::to_owned)
         }
     };
     let text = decoded.ok_or("illegal UTF-8 encoding")?;
@@ -137,6 +137,18 @@ fn text(file: &[u8]) -> Result<String, &'static str> {
     } else {
         Ok(text)
     }
+}
+
+/// UTF-8. What follows the end of the first document (`...`) is not read.
+fn utf8(bytes: &[u8]) -> Option<&str> {
+    let error = match std::str::from_utf8(bytes) {
+        Ok(text) => return Some(text),
+        Err(error) => error,
+    };
+    let valid = std::str::from_utf8(bytes.get(..error.valid_up_to())?).ok()?;
+    let end = ["\n...\n", "\n...\r\n"].map(|end| valid.find(end));
+    let end = end.into_iter().flatten().min()?;
+    valid.get(..=end)
 }
 
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {

@@ -460,3 +460,11 @@ fn anything_may_stand_in_the_file() {
         assert!(!judged(text).findings.wrong.is_empty(), "{text}");
     }
 }
+
+#[test]
+fn what_follows_the_end_of_the_document_is_not_read() {
+    let file = |end: &str| [GOOD.as_bytes(), end.as_bytes(), b"# \xe9\n"].concat();
+    assert_eq!(judge(&file("...\n")).findings.wrong, []);
+    let wrong = judge(&file("")).findings.wrong;
+    assert!(wrong[0].what.contains("illegal UTF-8"), "{wrong:?}");
+}
