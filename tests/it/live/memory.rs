@@ -146,19 +146,20 @@ async fn keys_leave_no_trace(openstack: &'static OpenStack, mode: Mode) {
         Mode::Locked | Mode::Unlocked | Mode::Few { .. } => {
             // The second key may still be on its way when the first is used.
             sidecar.logged_times("key loaded", keys.len()).await;
+            let names = ["encryption round 7", "decryption round 7", "tag key"];
             let seen = |found: &[Finding], name: &str| {
                 let named = found.iter().filter(|finding| finding.name.ends_with(name));
                 named.count()
             };
             // A mapping may be made while the others are read.
             let all_seen = |found: &[Finding]| {
-                only_in_locked_pages(found) && seen(found, "encryption round 7") == keys.len()
+                only_in_locked_pages(found)
+                    && names.iter().all(|name| seen(found, name) == keys.len())
             };
             let found = comes_to(&sidecar, &all, "held", all_seen).await;
             // Else nothing here would prove anything.
-            for name in ["encryption round 7", "decryption round 7", "tag key"] {
-                let seen = found.iter().filter(|finding| finding.name.ends_with(name));
-                assert_eq!(seen.count(), keys.len(), "{name}: {found:#?}");
+            for name in names {
+                assert_eq!(seen(&found, name), keys.len(), "{name}: {found:#?}");
             }
         }
     }
