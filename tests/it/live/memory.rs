@@ -148,8 +148,8 @@ async fn keys_leave_no_trace(openstack: &'static OpenStack, mode: Mode) {
             sidecar.logged_times("key loaded", keys.len()).await;
             let names = ["encryption round 7", "decryption round 7", "tag key"];
             let seen = |found: &[Finding], name: &str| {
-                let named = found.iter().filter(|finding| finding.name.ends_with(name));
-                named.count()
+                let findings = found.iter().filter(|finding| finding.name.ends_with(name));
+                findings.count()
             };
             // A mapping may be made while the others are read.
             let all_seen = |found: &[Finding]| {
