@@ -81,7 +81,7 @@ pub enum FetchError {
 pub type Cause = Box<dyn Error + Send + Sync>;
 
 impl FetchError {
-    fn trouble(&self) -> KeyProblem {
+    fn problem(&self) -> KeyProblem {
         match self {
             Self::Unavailable { .. } => KeyProblem::Unavailable,
             Self::Login { .. } => KeyProblem::Login,
@@ -255,7 +255,7 @@ impl Keyring {
                 _ => Ok((slot, key)),
             }
         })
-        .map_err(|otherwise| KeyError::NotLoaded(slot.trouble().unwrap_or(otherwise)))
+        .map_err(|otherwise| KeyError::NotLoaded(slot.problem().unwrap_or(otherwise)))
     }
 
     async fn wait_for_key<T>(

@@ -9,9 +9,9 @@
 mod access_rules;
 mod encryption_config;
 mod findings;
-mod judgement;
 mod kubernetes;
 mod manifest;
+mod messages;
 mod next_step;
 mod report;
 mod walk;
@@ -32,7 +32,7 @@ use crate::openstack::{
 use crate::secret::{self, ExposedKek, Protection};
 
 use access_rules::Base;
-use judgement::{
+use messages::{
     described, doubts, ends_soon, identity, of_order, place, printable_key, short_key, too_powerful,
 };
 use next_step::{next_step, of_settings};

@@ -79,8 +79,8 @@ fn key_json(key: &Key) -> Value {
         "write": key.write,
         "held": key.held,
         "confirmed_seconds_ago": key.confirmed_ms_ago.map(|ms| ms / 1000),
-        "trouble": some_text(&key.trouble),
-        "trouble_text": some_text(&key.trouble_text),
+        "problem": some_text(&key.problem),
+        "problem_text": some_text(&key.problem_text),
     })
 }
 
@@ -189,13 +189,13 @@ fn key_line(key: &Key) -> Line {
         None => "never confirmed".to_owned(),
     };
     let text = format!("{role}  {held}  {}  {confirmed}", key.id);
-    let fine = key.held && key.trouble.is_empty();
+    let fine = key.held && key.problem.is_empty();
     let otherwise = if key.held {
         Severity::Warning
     } else {
         Severity::Error
     };
-    Line::new(fine, otherwise, text).and(&key.trouble_text)
+    Line::new(fine, otherwise, text).and(&key.problem_text)
 }
 
 /// Who used a key shortly before it went may still need it.
@@ -281,13 +281,13 @@ mod tests {
     use crate::proto::introspection::LastReload;
 
     fn state() -> State {
-        let key = |write, held, trouble: &str| Key {
+        let key = |write, held, problem: &str| Key {
             id: "b5309dfb-b326-4148-b0ad-e9cd1ec223a8".to_owned(),
             write,
             held,
             confirmed_ms_ago: held.then_some(12_345),
-            trouble_text: trouble.to_owned(),
-            trouble: trouble.to_owned(),
+            problem_text: problem.to_owned(),
+            problem: problem.to_owned(),
             ..Key::default()
         };
         State(DescribeResponse {

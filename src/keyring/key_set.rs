@@ -130,13 +130,13 @@ impl<S: KeySource> KeySet<S> {
             Err(refused) => refused,
         };
         let failure = Failure {
-            trouble: problem,
+            problem: problem,
             wait,
             held,
             wiped_in: expiry.map(|expiry| expiry.saturating_duration_since(now)),
         };
         let (failures, retry_in) = self.loader.schedule.failed(&id, failure, now, jitter);
-        self.slots = Arc::new(self.slots.troubled(&id, problem));
+        self.slots = Arc::new(self.slots.failing(&id, problem));
         let throttle = self
             .throttles
             .entry(id)
@@ -191,7 +191,7 @@ fn key_of(
 ) -> Result<(Arc<WrappingKey>, bool), Unusable> {
     let kek = outcome.map_err(|error| {
         let cause = ErrorChain(&error).to_string();
-        (error.trouble(), error.wait(), cause)
+        (error.problem(), error.wait(), cause)
     })?;
     let looks_like_text = kek.expose().looks_like_text();
     before

@@ -227,7 +227,7 @@ where
                     key_id = %id,
                     key_id_hash = id.sha256_label(),
                     max_cache_age_seconds = age.as_secs(),
-                    trouble = problem.as_str(),
+                    problem = problem.as_str(),
                     "key wiped: Barbican has not confirmed it within max-cache-age"
                 );
             }

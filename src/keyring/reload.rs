@@ -53,7 +53,7 @@ where
             self.candidate = None;
             self.update_report(|report| report.unchanged(self.shared.clock.wall()));
             info!("the files say what is in force: nothing to reload");
-            self.hurry_the_troubled();
+            self.expedite_failing_keys();
             return;
         }
         if let Some(candidate) = &mut self.candidate
@@ -100,7 +100,7 @@ where
         // A mistyped id: this process has never had such a key, and Barbican says that
         // there is none. Nothing is lost for good, as the id can be added later.
         let never_usable = self.ring.slots.slot(&old).is_some_and(|slot| {
-            slot.confirmed().is_none() && slot.trouble().is_some_and(KeyProblem::is_final)
+            slot.confirmed().is_none() && slot.problem().is_some_and(KeyProblem::is_final)
         });
         if never_usable {
             return Ok(());
@@ -192,10 +192,10 @@ where
 
     /// Somebody who asks for a reload that changes nothing may have fixed something else,
     /// and requests a try now.
-    fn hurry_the_troubled(&mut self) {
+    fn expedite_failing_keys(&mut self) {
         let now = self.now();
         for (id, slot) in self.ring.slots.slots() {
-            if slot.trouble().is_some() {
+            if slot.problem().is_some() {
                 self.ring.loader.schedule.order(id, now);
             }
         }
@@ -238,7 +238,7 @@ where
                 Some(confirmed) if staged.holds(id) => schedule.add(*id, confirmed + interval),
                 // A reload puts off neither a confirmation nor the next try of one.
                 Some(confirmed) => {
-                    let latest = match slot.trouble() {
+                    let latest = match slot.problem() {
                         None => now.max(confirmed + interval),
                         Some(_) => now + interval,
                     };

@@ -55,7 +55,7 @@ struct Plan {
 /// A fetch that failed, as far as the next one depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
-    pub(super) trouble: KeyProblem,
+    pub(super) problem: KeyProblem,
     /// For how long another fetch is unwelcome, or of no use.
     pub(super) wait: Option<Duration>,
     pub(super) held: bool,
@@ -199,7 +199,7 @@ impl Schedule {
 impl Failure {
     /// How long we wait because we are asked to, and not by our own choice.
     fn granted(self) -> Duration {
-        let longest = match self.trouble {
+        let longest = match self.problem {
             // Until then the source logs in for nobody.
             KeyProblem::Login => Duration::MAX,
             _ if self.held && self.wiped_in.is_none() => LONGEST_WAIT_HELD,
@@ -213,7 +213,7 @@ impl Failure {
     fn last_chance(self) -> Duration {
         match self.wiped_in {
             // Until then the source logs in for nobody.
-            _ if self.trouble == KeyProblem::Login => Duration::MAX,
+            _ if self.problem == KeyProblem::Login => Duration::MAX,
             Some(left) if self.held => (left / 2).max(EXPEDITED_SPACING),
             _ => Duration::MAX,
         }
@@ -229,7 +229,7 @@ impl Failure {
 
     fn may_pass_by_itself(self) -> bool {
         matches!(
-            self.trouble,
+            self.problem,
             KeyProblem::Unavailable | KeyProblem::Pending | KeyProblem::Unconfirmed
         )
     }
@@ -242,7 +242,7 @@ pub(super) fn revalidation_delay(interval: Duration, jitter: Fraction) -> Durati
 
 /// Doubles from a first delay to a bound, of which it then takes 50 to 100 %.
 fn retry_delay(failure: Failure, failures: u32, jitter: Fraction) -> Duration {
-    let (first, bound) = match failure.trouble {
+    let (first, bound) = match failure.problem {
         // Nobody can read a Secret until this works: stay close behind it.
         _ if failure.may_pass_by_itself() && !failure.held => (1, 15),
         // Repeated wrong passwords can lock the account.
@@ -267,9 +267,9 @@ mod tests {
             .expect("a UUID")
     }
 
-    fn missing(trouble: KeyProblem) -> Failure {
+    fn missing(problem: KeyProblem) -> Failure {
         Failure {
-            trouble,
+            problem,
             wait: None,
             held: false,
             wiped_in: None,
@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn a_key_is_tried_before_it_is_wiped_whatever_a_server_asks() {
         let seconds = Duration::from_secs;
-        for trouble in [
+        for problem in [
             KeyProblem::Unavailable,
             KeyProblem::Denied,
             KeyProblem::Altered,
@@ -398,12 +398,12 @@ mod tests {
                     wait: Some(seconds(3600)),
                     held: true,
                     wiped_in: Some(wiped - now),
-                    ..missing(trouble)
+                    ..missing(problem)
                 };
                 now += schedule.failed(&id(1), failure, now, 0.9).1;
                 tries += 1;
             }
-            assert!((4..=10).contains(&tries), "{trouble:?}: {tries}");
+            assert!((4..=10).contains(&tries), "{problem:?}: {tries}");
         }
     }
 

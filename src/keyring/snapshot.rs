@@ -30,7 +30,7 @@ pub struct Slot {
     /// Of the key that is held, or was until it was wiped.
     fingerprint: Option<Fingerprint>,
     confirmed: Option<Instant>,
-    trouble: Option<KeyProblem>,
+    problem: Option<KeyProblem>,
     /// When a call was last given the key, on the coarse clock; shared by all snapshots
     /// that have the key, as readers note it.
     used: Arc<AtomicU64>,
@@ -113,7 +113,7 @@ impl Slot {
             key: None,
             fingerprint: None,
             confirmed: None,
-            trouble: Some(KeyProblem::Pending),
+            problem: Some(KeyProblem::Pending),
             used: Arc::default(),
         }
     }
@@ -174,8 +174,8 @@ impl Slot {
     }
 
     /// What has gone wrong since, if anything.
-    pub fn trouble(&self) -> Option<KeyProblem> {
-        self.trouble
+    pub fn problem(&self) -> Option<KeyProblem> {
+        self.problem
     }
 }
 
@@ -238,16 +238,16 @@ impl Snapshot {
             fingerprint: Some(key.fingerprint()),
             key: Some(key),
             confirmed: Some(now),
-            trouble: None,
+            problem: None,
             used: Arc::clone(&slot.used),
         })
     }
 
     /// With the failure of an attempt noted; a key that is held stays.
     #[must_use]
-    pub fn troubled(&self, id: &KeyId, trouble: KeyProblem) -> Self {
+    pub fn failing(&self, id: &KeyId, problem: KeyProblem) -> Self {
         self.with_slot(id, |slot| Slot {
-            trouble: Some(trouble),
+            problem: Some(problem),
             ..slot.clone()
         })
     }
@@ -270,15 +270,15 @@ impl Snapshot {
             .slots
             .iter()
             .filter(|(_, slot)| slot.is_stale(max_age, now))
-            .map(|(id, slot)| (*id, slot.trouble.unwrap_or(KeyProblem::Unconfirmed)))
+            .map(|(id, slot)| (*id, slot.problem.unwrap_or(KeyProblem::Unconfirmed)))
             .collect();
         if wiped.is_empty() {
             return None;
         }
-        let next = wiped.iter().fold(self.clone(), |snapshot, (id, trouble)| {
+        let next = wiped.iter().fold(self.clone(), |snapshot, (id, problem)| {
             snapshot.with_slot(id, |slot| Slot {
                 key: None,
-                trouble: Some(*trouble),
+                problem: Some(*problem),
                 ..slot.clone()
             })
         });
@@ -355,7 +355,7 @@ mod tests {
         let snapshot = Snapshot::new(&ring(1, &[2]));
         assert!(!snapshot.holds_any());
         let slot = snapshot.slot(&id(2)).expect("of the ring");
-        assert_eq!(slot.trouble(), Some(KeyProblem::Pending));
+        assert_eq!(slot.problem(), Some(KeyProblem::Pending));
         assert!(snapshot.slot(&id(3)).is_none());
     }
 
@@ -363,10 +363,10 @@ mod tests {
     fn a_failed_confirmation_keeps_the_key() {
         let now = Instant::now();
         let snapshot = Snapshot::new(&ring(1, &[])).loaded(&id(1), key(1), now);
-        let snapshot = snapshot.troubled(&id(1), KeyProblem::NotFound);
+        let snapshot = snapshot.failing(&id(1), KeyProblem::NotFound);
         let slot = snapshot.slot(&id(1)).expect("of the ring");
         assert!(slot.key().is_some());
-        assert_eq!(slot.trouble(), Some(KeyProblem::NotFound));
+        assert_eq!(slot.problem(), Some(KeyProblem::NotFound));
         assert_eq!(slot.confirmed(), Some(now));
     }
 
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(wiped, [(id(1), KeyProblem::Unconfirmed)]);
         let slot = next.slot(&id(1)).expect("of the ring");
         assert!(slot.key().is_none());
-        assert_eq!(slot.trouble(), Some(KeyProblem::Unconfirmed));
+        assert_eq!(slot.problem(), Some(KeyProblem::Unconfirmed));
         assert!(next.slot(&id(2)).expect("of the ring").key().is_some());
     }
 
@@ -397,14 +397,14 @@ mod tests {
         let snapshot = Snapshot::new(&ring(1, &[2]))
             .loaded(&id(1), key(1), now)
             .loaded(&id(2), key(2), now)
-            .troubled(&id(1), KeyProblem::Login);
+            .failing(&id(1), KeyProblem::Login);
         let (next, wiped) = snapshot.expired(age, now + age).expect("both are too old");
-        let troubles = [(id(1), KeyProblem::Login), (id(2), KeyProblem::Unconfirmed)];
-        assert_eq!(wiped, troubles);
-        for (id, trouble) in troubles {
+        let problems = [(id(1), KeyProblem::Login), (id(2), KeyProblem::Unconfirmed)];
+        assert_eq!(wiped, problems);
+        for (id, problem) in problems {
             let slot = next.slot(&id).expect("of the ring");
             assert!(slot.key().is_none());
-            assert_eq!(slot.trouble(), Some(trouble));
+            assert_eq!(slot.problem(), Some(problem));
         }
     }
 

@@ -166,12 +166,12 @@ impl Running {
             .send_replace(ConfigUpdate::Valid(Arc::new(live)));
     }
 
-    fn trouble(&self, last: u8) -> Option<KeyProblem> {
+    fn problem(&self, last: u8) -> Option<KeyProblem> {
         self.keyring
             .snapshot()
             .slot(&id(last))
             .expect("of the ring")
-            .trouble()
+            .problem()
     }
 }
 
@@ -360,7 +360,7 @@ async fn an_outage_without_max_cache_age_fails_no_call() {
     seconds(7 * 24 * 3600).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
     assert!(running.keyring.write_key().await.is_ok());
-    assert_eq!(running.trouble(1), Some(KeyProblem::Unavailable));
+    assert_eq!(running.problem(1), Some(KeyProblem::Unavailable));
 }
 
 #[tokio::test(start_paused = true)]
@@ -430,7 +430,7 @@ async fn an_altered_payload_is_never_taken() {
     seconds(400).await;
     let after = running.keyring.write_key().await.expect("held").key;
     assert!(Arc::ptr_eq(&before, &after));
-    assert_eq!(running.trouble(1), Some(KeyProblem::Altered));
+    assert_eq!(running.problem(1), Some(KeyProblem::Altered));
 }
 
 #[tokio::test(start_paused = true)]

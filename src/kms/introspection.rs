@@ -63,7 +63,7 @@ fn keys(snapshot: &Snapshot, now: Instant) -> Vec<Key> {
 }
 
 fn key(id: &KeyId, slot: &Slot, write: bool, now: Instant) -> Key {
-    let trouble = slot.trouble();
+    let problem = slot.problem();
     let confirmed = slot.confirmed().map(|at| now.saturating_duration_since(at));
     Key {
         id: id.to_string(),
@@ -71,11 +71,11 @@ fn key(id: &KeyId, slot: &Slot, write: bool, now: Instant) -> Key {
         write,
         held: slot.key().is_some(),
         confirmed_ms_ago: confirmed.map(milliseconds),
-        trouble: trouble
-            .map(|trouble| trouble.as_str().to_owned())
+        problem: problem
+            .map(|problem| problem.as_str().to_owned())
             .unwrap_or_default(),
-        trouble_text: trouble
-            .map(|trouble| trouble.to_string())
+        problem_text: problem
+            .map(|problem| problem.to_string())
             .unwrap_or_default(),
     }
 }

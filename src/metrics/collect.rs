@@ -105,14 +105,14 @@ impl Source {
             }
         }
         let help = "What keeps the key from being loaded or confirmed: 1 for what does.";
-        let mut written = family(out, "key_trouble", help, MetricType::Gauge)?;
+        let mut written = family(out, "key_problem", help, MetricType::Gauge)?;
         for (hash, _, slot) in &keys {
-            for trouble in TROUBLES {
+            for problem in PROBLEMS {
                 let labels = [
                     ("key_id_hash", hash.as_str()),
-                    ("trouble", trouble.as_str()),
+                    ("problem", problem.as_str()),
                 ];
-                let present = slot.trouble() == Some(trouble);
+                let present = slot.problem() == Some(problem);
                 labelled(&mut written, &labels, i64::from(present))?;
             }
         }
@@ -258,7 +258,7 @@ impl Source {
     }
 }
 
-const TROUBLES: [KeyProblem; 9] = [
+const PROBLEMS: [KeyProblem; 9] = [
     KeyProblem::Pending,
     KeyProblem::Unavailable,
     KeyProblem::Login,

@@ -155,7 +155,7 @@ fn answer(metrics: &Metrics, request: &Request<Incoming>) -> Response<Full<Bytes
     }
     match request.uri().path() {
         "/metrics" => {
-            let exposition = wanted(request.headers().get(ACCEPT));
+            let exposition = requested(request.headers().get(ACCEPT));
             let kind = HeaderValue::from_static(match exposition {
                 Exposition::OpenMetrics => {
                     "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -179,7 +179,7 @@ fn answer(metrics: &Metrics, request: &Request<Incoming>) -> Response<Full<Bytes
     }
 }
 
-fn wanted(accept: Option<&HeaderValue>) -> Exposition {
+fn requested(accept: Option<&HeaderValue>) -> Exposition {
     let accept = accept.and_then(|accept| accept.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
         Exposition::OpenMetrics

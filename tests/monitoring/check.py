@@ -177,10 +177,10 @@ def check_runbook(rules, known):
 
     def words(entry):
         return set(re.findall(r"^\| `([\w-]+)`", entries.get(entry, ""), re.M))
-    troubles = known.get("barbican_kms_key_trouble", {}).get("trouble", set())
-    if words("BarbicanKmsNotReady") != troubles:
-        odd = words("BarbicanKmsNotReady") ^ troubles
-        problems.append(f"README.md: BarbicanKmsNotReady has not every trouble: {sorted(odd)}")
+    problems = known.get("barbican_kms_key_problem", {}).get("problem", set())
+    if words("BarbicanKmsNotReady") != problems:
+        odd = words("BarbicanKmsNotReady") ^ problems
+        problems.append(f"README.md: BarbicanKmsNotReady has not every problem: {sorted(odd)}")
     refusals = next(rule["expr"] for rule in alerts if rule["alert"] == "BarbicanKmsDecryptRefused")
     refusals = set(re.search(r'reason=~"([^"]*)"', refusals)[1].split("|"))
     if words("BarbicanKmsDecryptRefused") != refusals:

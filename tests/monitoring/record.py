@@ -161,7 +161,7 @@ def story(cloud, sidecar, config, credential):
     yield "and back"
     for server in ("keystone", "barbican"):
         cloud.ctl("open", server)
-    until("recovery", lambda: not any(sidecar.values("key_trouble")), 90)
+    until("recovery", lambda: not any(sidecar.values("key_problem")), 90)
     time.sleep(12)
     yield "a bad file"
     sidecar.write("[Global]\n")
@@ -308,7 +308,7 @@ def write_test(series, lasts):
     lines += [f"  - {{series: '{name}', values: '{values}'}}" for name, values in series]
     lines.append("  promql_expr_test:")
     for event, last in lasts.items():
-        # Two keys can be in the same trouble; how many alerts is not the point.
+        # Two keys can be in the same problem; how many alerts is not the point.
         lines.append(f"  # {event}")
         lines.append("  - expr: 'group by (alertname) (ALERTS{alertstate=\"firing\"})'")
         lines.append(f"    eval_time: {last}m")

@@ -5,14 +5,14 @@ use serde_json::Value;
 /// What one file says wrong.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    pub(super) wrong: Vec<Wrong>,
+    pub(super) errors: Vec<Finding>,
     /// Works, or may be meant so.
-    pub(super) doubts: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// It does not work.
 #[derive(Debug, PartialEq)]
-pub(super) struct Wrong {
+pub(super) struct Finding {
     /// What, and where in the file.
     pub(super) what: String,
     /// What to do about it.
@@ -20,15 +20,15 @@ pub(super) struct Wrong {
 }
 
 impl Findings {
-    pub(super) fn wrong(&mut self, what: impl Into<String>, fix: impl Into<String>) {
-        self.wrong.push(Wrong {
+    pub(super) fn error(&mut self, what: impl Into<String>, fix: impl Into<String>) {
+        self.errors.push(Finding {
             what: what.into(),
             fix: fix.into(),
         });
     }
 
-    pub(super) fn doubt(&mut self, what: impl Into<String>) {
-        self.doubts.push(what.into());
+    pub(super) fn warn(&mut self, what: impl Into<String>) {
+        self.warnings.push(what.into());
     }
 }
 

@@ -19,7 +19,7 @@ impl Walk<'_> {
             let name = "encryption-config";
             if let Some(file) = self.content(name, path) {
                 let mut reading = encryption_config::judge(&file);
-                for wrong in &mut reading.findings.wrong {
+                for wrong in &mut reading.findings.errors {
                     wrong.what = format!("{}: {}", path.display(), wrong.what);
                 }
                 let found = format!("{}: {}", path.display(), reading.summary);
@@ -45,8 +45,8 @@ impl Walk<'_> {
                     understand: files.understand,
                 };
                 let judged = manifest::judge(&pod, beside);
-                findings.wrong.extend(judged.wrong);
-                findings.doubts.extend(judged.doubts);
+                findings.errors.extend(judged.errors);
+                findings.warnings.extend(judged.warnings);
                 let cloud_config = files.cloud_config.as_deref();
                 manifest::cloud_files::are_mounted(&pod, cloud_config, &mut findings);
                 manifest::directory::nothing_else_runs(path, &pod, &mut findings);
@@ -71,12 +71,12 @@ impl Walk<'_> {
 
     /// One step for each thing that is wrong, or one for all that is well.
     fn judged(&mut self, name: &str, found: String, findings: Findings) {
-        let mut doubts = findings.doubts;
-        if findings.wrong.is_empty() {
+        let mut doubts = findings.warnings;
+        if findings.errors.is_empty() {
             self.pass(name, found, doubts);
             return;
         }
-        for wrong in findings.wrong {
+        for wrong in findings.errors {
             let doubts = std::mem::take(&mut doubts);
             self.record(name, Outcome::Failed, wrong.what, doubts, Some(wrong.fix));
         }

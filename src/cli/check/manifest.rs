@@ -53,7 +53,7 @@ pub(super) fn judge(manifest: &Value, beside: Beside<'_>) -> Findings {
     let mut findings = Findings::default();
     let fix = "name kube-apiserver's manifest with --manifest";
     if text(manifest, "kind") != Some("Pod") {
-        findings.wrong("this is no Pod", fix);
+        findings.error("this is no Pod", fix);
         return findings;
     }
     let none = Value::Null;
@@ -68,7 +68,7 @@ pub(super) fn judge(manifest: &Value, beside: Beside<'_>) -> Findings {
     references::only_what_the_node_has(pod, &mut findings);
     let server = pod.containers().find(|one| one.name() == "kube-apiserver");
     let Some(server) = server else {
-        findings.wrong("there is no container kube-apiserver in it", fix);
+        findings.error("there is no container kube-apiserver in it", fix);
         return findings;
     };
     let flags = server::flags_of(server);
@@ -83,7 +83,7 @@ pub(super) fn judge(manifest: &Value, beside: Beside<'_>) -> Findings {
     users::kube_apiserver_can_read(server, &mut findings);
     match sidecar::find(pod, &mut findings) {
         Some(sidecar) => judge_sidecar(server, sidecar, beside, &mut findings),
-        None => findings.wrong(
+        None => findings.error(
             "there is no barbican-kms container in it",
             "add it with the patch in static-pod/kubeadm/patches; after `kubeadm upgrade` \
              without --patches it is gone",

@@ -17,7 +17,7 @@ async fn a_source_that_panics_fails_one_fetch_and_is_tried_again() {
         Ok(id(1)),
         "what is held serves on"
     );
-    assert_eq!(running.trouble(1), Some(KeyProblem::Crashed));
+    assert_eq!(running.problem(1), Some(KeyProblem::Crashed));
     let tries = fake.fetches(2).len();
     assert!((60..=130).contains(&tries), "{tries} tries in an hour");
     assert!(running.keyring.report().consecutive_failures > 60);

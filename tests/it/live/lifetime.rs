@@ -60,7 +60,7 @@ async fn keys_that_barbican_takes_away_are_noticed_at_the_interval_and_wiped_at_
     for (id, word) in gone {
         let noticed = async |_: &Sidecar| {
             let key = key(&state(&place.socket()).await, id);
-            (trouble(&key) == Some(word)).then_some(key)
+            (problem(&key) == Some(word)).then_some(key)
         };
         let key = sidecar.until(&format!("{word}: {id}"), noticed).await;
         assert_eq!(key.get("held"), Some(&Value::Bool(true)), "{key}");
@@ -101,6 +101,6 @@ fn key(state: &Value, id: &str) -> Value {
     found.expect("of the ring").clone()
 }
 
-fn trouble(key: &Value) -> Option<&str> {
-    key.get("trouble").and_then(Value::as_str)
+fn problem(key: &Value) -> Option<&str> {
+    key.get("problem").and_then(Value::as_str)
 }

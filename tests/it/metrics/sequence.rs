@@ -35,9 +35,9 @@ fn of_key(family: &str, id: &str) -> String {
     format!("{family}{{key_id_hash=\"{}\"}}", id.sha256_label())
 }
 
-fn trouble(id: &str, trouble: &str) -> String {
-    let labels = of_key("key_trouble", id);
-    labels.replace('}', &format!(",trouble=\"{trouble}\"}}"))
+fn problem(id: &str, problem: &str) -> String {
+    let labels = of_key("key_problem", id);
+    labels.replace('}', &format!(",problem=\"{problem}\"}}"))
 }
 
 fn requests(method: &str, code: &str) -> String {
@@ -129,7 +129,7 @@ async fn metrics_tell_what_happens_from_the_start_to_the_end() {
     cloud.heal().await;
     let healed = watch
         .until("the end of the outage", |now| {
-            now.count("consecutive_failures") == 0 && now.count(&trouble(&new, "unavailable")) == 0
+            now.count("consecutive_failures") == 0 && now.count(&problem(&new, "unavailable")) == 0
         })
         .await;
     assert_eq!(healed.count("ready"), 1);
@@ -164,7 +164,7 @@ async fn starts_without_barbican(watch: &mut Watch, id: &str) {
     assert_eq!(scrape.count("ready"), 0);
     assert_eq!(scrape.count(&of_key("key_held", id)), 0);
     assert_eq!(scrape.count(&of_key("key_write", id)), 1);
-    assert_eq!(scrape.count(&trouble(id, "unavailable")), 1);
+    assert_eq!(scrape.count(&problem(id, "unavailable")), 1);
     assert_eq!(scrape.find(&of_key("key_confirmed_age_seconds", id)), None);
     assert_eq!(scrape.find("last_contact_timestamp_seconds"), None);
     assert_eq!(scrape.count(&upstream("login", "ok")), 1);
@@ -179,7 +179,7 @@ async fn starts_without_barbican(watch: &mut Watch, id: &str) {
 async fn recovers(watch: &mut Watch, id: &str) {
     let scrape = watch.until("recovery", |now| now.count("ready") == 1).await;
     assert_eq!(scrape.count(&of_key("key_held", id)), 1);
-    assert_eq!(scrape.count(&trouble(id, "unavailable")), 0);
+    assert_eq!(scrape.count(&problem(id, "unavailable")), 0);
     assert_eq!(scrape.count("consecutive_failures"), 0);
     assert!(scrape.value(&of_key("key_confirmed_age_seconds", id)) < 10.0);
     assert!(scrape.value("last_contact_timestamp_seconds") > now() - 10.0);
@@ -255,7 +255,7 @@ async fn survives_an_outage(watch: &mut Watch, client: &Client, id: &str) {
     let before = watch.target.scrape().await;
     let during = watch
         .until("an outage", |now| {
-            now.count(&trouble(id, "unavailable")) == 1 && now.count("consecutive_failures") > 0
+            now.count(&problem(id, "unavailable")) == 1 && now.count("consecutive_failures") > 0
         })
         .await;
     assert_eq!(during.count("ready"), 1);
@@ -277,7 +277,7 @@ async fn is_revoked(watch: &mut Watch, client: &Client, id: &str) {
     let wrapped = client.round_trip().await;
     watch
         .until("a refused login", |now| {
-            now.count(&trouble(id, "login-refused")) == 1
+            now.count(&problem(id, "login-refused")) == 1
         })
         .await;
     let wiped = watch
@@ -288,8 +288,8 @@ async fn is_revoked(watch: &mut Watch, client: &Client, id: &str) {
         wiped.find(&of_key("key_expiry_timestamp_seconds", id)),
         None
     );
-    assert_eq!(wiped.count(&trouble(id, "login-refused")), 1);
-    assert_eq!(wiped.count(&trouble(id, "unconfirmed")), 0);
+    assert_eq!(wiped.count(&problem(id, "login-refused")), 1);
+    assert_eq!(wiped.count(&problem(id, "unconfirmed")), 0);
     let refused = wiped.count(&upstream("login", "not_found"));
     assert!(refused > 0, "Keystone does not know the credential");
     let (code, _) = refusal(client.decrypt(&wrapped).await);

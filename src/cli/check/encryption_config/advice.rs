@@ -14,7 +14,7 @@ pub(super) fn give(configuration: &Configuration, findings: &mut Findings) {
     let mut providers = entries.iter().flat_map(|entry| &entry.providers);
     let has_kms = providers.any(|provider| provider.kms.is_some());
     if !entries.is_empty() && !has_kms {
-        findings.doubt(
+        findings.warn(
             "there is no kms provider in it, so kube-apiserver does not ask the sidecar: add one \
              as static-pod/encryption-config.yaml has it",
         );
@@ -32,11 +32,11 @@ fn first_provider(entry: &Entry, has_kms: bool, findings: &mut Findings) {
     let later_kms = kinds.any(|kind| kind == Some("kms"));
     let path = format!("{}.providers[0]", entry.path);
     match first {
-        Some("identity") if later_kms => findings.doubt(format!(
+        Some("identity") if later_kms => findings.warn(format!(
             "{path}: identity comes first, so what is written is NOT encrypted. That is right \
              only while nodes learn to read; then kms goes first"
         )),
-        Some(kind) if kind != "kms" && kind != "identity" && has_kms => findings.doubt(format!(
+        Some(kind) if kind != "kms" && kind != "identity" && has_kms => findings.warn(format!(
             "{path}: {kind} comes first and wraps what is written; kms only reads"
         )),
         _ => {}
@@ -58,7 +58,7 @@ fn secrets(entries: &[Entry], findings: &mut Findings) {
         .find_map(named);
     let Some(entry) = entry else {
         if entries.iter().any(|entry| !entry.resources.is_empty()) {
-            findings.doubt("Secrets are not among the resources that are encrypted");
+            findings.warn("Secrets are not among the resources that are encrypted");
         }
         return;
     };
@@ -72,7 +72,7 @@ fn secrets(entries: &[Entry], findings: &mut Findings) {
         .any(|kind| kind == "kms");
     // With kms behind it, that has been said.
     if first == Some("identity") && !later_kms {
-        findings.doubt(format!(
+        findings.warn(format!(
             "{}.providers[0]: Secrets are written by this identity, NOT encrypted, whatever a \
              later entry says",
             entry.path

@@ -16,7 +16,7 @@ const EXAMPLE: &str = "static-pod/encryption-config.yaml is one to compare it wi
 /// The value of the file, if it has one.
 pub(super) fn read(file: &[u8], findings: &mut Findings) -> Option<Value> {
     if file.is_empty() {
-        findings.wrong(
+        findings.error(
             "the file is empty",
             format!("write a configuration; {EXAMPLE}"),
         );
@@ -29,7 +29,7 @@ pub(super) fn read(file: &[u8], findings: &mut Findings) -> Option<Value> {
     let text = match text(file) {
         Ok(text) => text,
         Err(what) => {
-            findings.wrong(
+            findings.error(
                 what,
                 "save the file as UTF-8, without control characters and marks",
             );
@@ -37,13 +37,13 @@ pub(super) fn read(file: &[u8], findings: &mut Findings) -> Option<Value> {
         }
     };
     if let Some((what, fix)) = older_yaml(&text) {
-        findings.wrong(what, fix);
+        findings.error(what, fix);
         return None;
     }
     match config::parse_first_yaml(&text) {
         Ok(document) => {
             if document.more {
-                findings.doubt(
+                findings.warn(
                     "the file has several documents (`---`), and kube-apiserver reads only the \
                      first",
                 );
@@ -51,7 +51,7 @@ pub(super) fn read(file: &[u8], findings: &mut Findings) -> Option<Value> {
             Some(document.value)
         }
         Err((at, problem)) => {
-            findings.wrong(
+            findings.error(
                 format!("line {}, column {}: {problem}", at.line, at.column),
                 format!("correct it there; {EXAMPLE}"),
             );
@@ -106,7 +106,7 @@ fn json(text: &str, findings: &mut Findings) -> Option<Value> {
     match serde_json::from_str::<Strict>(text) {
         Ok(Strict(value)) => Some(value),
         Err(error) => {
-            findings.wrong(
+            findings.error(
                 format!("not valid JSON: {error}"),
                 "correct it there. What begins with a brace is read as JSON; to write YAML, begin \
                  with `apiVersion:`",

@@ -12,7 +12,7 @@ pub(super) fn judge(keys: &Keys, findings: &mut Findings) {
         return;
     };
     if list.is_empty() {
-        findings.wrong(
+        findings.error(
             format!("{}: at least one is required", keys.path),
             format!("add a key, or remove {}", keys.kind),
         );
@@ -20,7 +20,7 @@ pub(super) fn judge(keys: &Keys, findings: &mut Findings) {
     for (number, key) in list.iter().enumerate() {
         let path = format!("{}[{number}]", keys.path);
         if key.name.as_deref() == Some("") {
-            findings.wrong(
+            findings.error(
                 format!("{path}.name: missing"),
                 "add one, such as `name: key1`; it is stored with every object",
             );
@@ -31,11 +31,11 @@ pub(super) fn judge(keys: &Keys, findings: &mut Findings) {
         let path = format!("{path}.secret");
         let fix = "write what `head -c 32 /dev/urandom | base64` prints";
         match decoded_length(secret) {
-            _ if secret.is_empty() => findings.wrong(format!("{path}: missing"), fix),
-            None => findings.wrong(format!("{path}: not base64"), fix),
+            _ if secret.is_empty() => findings.error(format!("{path}: missing"), fix),
+            None => findings.error(format!("{path}: not base64"), fix),
             Some(length) if !lengths.contains(&length) => {
                 let lengths: Vec<_> = lengths.iter().map(ToString::to_string).collect();
-                findings.wrong(
+                findings.error(
                     format!(
                         "{path}: {length} bytes; a key of {} has {}",
                         keys.kind,

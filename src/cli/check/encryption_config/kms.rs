@@ -31,17 +31,17 @@ fn version(kms: &Kms, findings: &mut Findings) {
     let off = "v1 is off since Kubernetes 1.29";
     match kms.api_version.as_deref() {
         None | Some("v2") => {}
-        Some("") => findings.wrong(
+        Some("") => findings.error(
             format!("{path}: missing, which means v1, and {off}"),
             "add `apiVersion: v2` below `kms:`",
         ),
-        Some("v1") => findings.wrong(
+        Some("v1") => findings.error(
             format!("{path}: {off}, and this sidecar speaks v2 only"),
             "write `apiVersion: v2`. A provider for v1 data of the Go plugin needs that plugin \
              beside this one, and kube-apiserver needs --feature-gates=KMSv1=true, until all is \
              rewritten",
         ),
-        Some(other) => findings.wrong(
+        Some(other) => findings.error(
             format!("{path}: {} is neither v1 nor v2", quoted(other)),
             "write `apiVersion: v2`",
         ),
@@ -54,20 +54,20 @@ fn name<'a>(kms: &'a Kms, v1: bool, names: &mut Names<'a>, findings: &mut Findin
         return;
     };
     if name.is_empty() {
-        findings.wrong(
+        findings.error(
             format!("{path}: missing"),
             "add one, such as `name: barbican`; it is stored with every object",
         );
     }
     if !v1 && name.contains(':') {
-        findings.wrong(
+        findings.error(
             format!("{path}: {} has a colon in it", quoted(name)),
             "take a name without one",
         );
     }
     let new = names.0.insert(name);
     if !new && !v1 && !name.is_empty() {
-        findings.wrong(
+        findings.error(
             format!(
                 "{path}: {} is the name of an earlier provider",
                 quoted(name)
@@ -84,11 +84,11 @@ fn timeout(kms: &Kms, findings: &mut Findings) {
     };
     let path = format!("{}.timeout", kms.path);
     match config::parse_duration(text) {
-        None => findings.wrong(
+        None => findings.error(
             format!("{path}: {} is no positive duration", quoted(text)),
             "write a number with a unit, such as `timeout: 3s`",
         ),
-        Some(duration) if duration.is_zero() => findings.wrong(
+        Some(duration) if duration.is_zero() => findings.error(
             format!("{path}: zero, but it should be a positive value"),
             "write `timeout: 3s`",
         ),
@@ -100,9 +100,9 @@ fn cache_size(kms: &Kms, v1: bool, findings: &mut Findings) {
     let path = format!("{}.cachesize", kms.path);
     match kms.cache_size {
         Some(_) if !v1 => {
-            findings.wrong(format!("{path}: not supported in v2"), "remove cachesize");
+            findings.error(format!("{path}: not supported in v2"), "remove cachesize");
         }
-        Some(0) => findings.wrong(
+        Some(0) => findings.error(
             format!("{path}: zero, but it should be positive, or negative to disable the cache"),
             "remove cachesize",
         ),
@@ -116,7 +116,7 @@ fn endpoint(kms: &Kms, findings: &mut Findings) -> Option<String> {
     match endpoint::socket(text) {
         Ok(socket) => {
             if let Some(doubt) = endpoint::doubt(&socket) {
-                findings.doubt(format!("{path}: {}: {doubt}", quoted(text)));
+                findings.warn(format!("{path}: {}: {doubt}", quoted(text)));
             }
             Some(socket)
         }
@@ -125,7 +125,7 @@ fn endpoint(kms: &Kms, findings: &mut Findings) -> Option<String> {
                 "" => String::new(),
                 text => format!("{}: ", quoted(text)),
             };
-            findings.wrong(
+            findings.error(
                 format!("{path}: {shown}{wrong}"),
                 "write `endpoint: unix:///run/barbican-kms/kms.sock`, with three slashes",
             );

@@ -51,14 +51,14 @@ pub(super) fn judge<'a>(entry: &'a Entry, masks: &mut Masks<'a>, findings: &mut 
         .collect();
     let duplicate = has_duplicate(&parsed);
     if duplicate {
-        findings.wrong(
+        findings.error(
             format!("{path}: the same resource cannot be specified multiple times"),
             "remove one of them",
         );
     }
     let overlaps = has_overlap(&parsed);
     if overlaps {
-        findings.wrong(
+        findings.error(
             format!("{path}: a wildcard overlaps with another resource of the same list"),
             "remove one of them, or give each an entry of its own, the wildcard last",
         );
@@ -66,7 +66,7 @@ pub(super) fn judge<'a>(entry: &'a Entry, masks: &mut Masks<'a>, findings: &mut 
     for (number, text) in texts {
         let path = format!("{path}[{number}]");
         if let Some((what, fix)) = name(text) {
-            findings.wrong(format!("{path}: {}: {what}", quoted(text)), fix);
+            findings.error(format!("{path}: {}: {what}", quoted(text)), fix);
             continue;
         }
         let resource = GroupResource::parse(text);
@@ -75,7 +75,7 @@ pub(super) fn judge<'a>(entry: &'a Entry, masks: &mut Masks<'a>, findings: &mut 
             .find(|mask| masks.0.contains(mask));
         match mask {
             Some(_) if overlaps || duplicate => {}
-            Some(mask) => findings.wrong(
+            Some(mask) => findings.error(
                 format!(
                     "{path}: {} is masked by the earlier {}",
                     quoted(text),

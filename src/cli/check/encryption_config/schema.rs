@@ -20,7 +20,7 @@ const PROVIDERS: [&str; 5] = ["kms", "aesgcm", "aescbc", "secretbox", "identity"
 pub(super) fn decode(file: &Value, findings: &mut Findings) -> Option<Configuration> {
     let mut decoder = Decoder { findings };
     let Value::Object(fields) = file else {
-        decoder.findings.wrong(
+        decoder.findings.error(
             format!("the file is {}, not a configuration", kind_of(file)),
             format!("begin it with `apiVersion: {API_VERSION}`, or name the right file"),
         );
@@ -32,7 +32,7 @@ pub(super) fn decode(file: &Value, findings: &mut Findings) -> Option<Configurat
     decoder.known("", fields, &["kind", "apiVersion", "resources"]);
     let mut entries = Vec::new();
     match decoder.items("resources", fields.get("resources")) {
-        Some([]) => decoder.findings.wrong(
+        Some([]) => decoder.findings.error(
             "resources: at least one is required",
             "add them as static-pod/encryption-config.yaml has it",
         ),
@@ -62,21 +62,21 @@ impl Decoder<'_> {
         match (kind.as_str(), version.as_str()) {
             ("EncryptionConfiguration", API_VERSION) => true,
             ("EncryptionConfig", "v1" | "/v1") => {
-                self.findings.doubt(format!(
+                self.findings.warn(format!(
                     "kind: EncryptionConfig is outdated, though kube-apiserver still takes it: {right}"
                 ));
                 true
             }
             ("", _) => {
-                self.findings.wrong("kind: missing", right);
+                self.findings.error("kind: missing", right);
                 false
             }
             ("EncryptionConfiguration" | "EncryptionConfig", "" | "/") => {
-                self.findings.wrong("apiVersion: missing", right);
+                self.findings.error("apiVersion: missing", right);
                 false
             }
             ("EncryptionConfiguration" | "EncryptionConfig", version) => {
-                self.findings.wrong(
+                self.findings.error(
                     format!(
                         "apiVersion: there is no {kind} of version {}",
                         quoted(version)
@@ -86,7 +86,7 @@ impl Decoder<'_> {
                 false
             }
             (kind, _) => {
-                self.findings.wrong(
+                self.findings.error(
                     format!("kind: {}, not EncryptionConfiguration", quoted(kind)),
                     format!("{right}, or name the right file"),
                 );
@@ -100,7 +100,7 @@ impl Decoder<'_> {
         let place = format!("{path}.resources");
         let resources = match self.items(&place, fields.get("resources")) {
             Some([]) => {
-                self.findings.wrong(
+                self.findings.error(
                     format!("{place}: at least one is required"),
                     "add `resources: [secrets]`",
                 );
@@ -116,7 +116,7 @@ impl Decoder<'_> {
         let place = format!("{path}.providers");
         let mut providers = Vec::new();
         match self.items(&place, fields.get("providers")) {
-            Some([]) => self.findings.wrong(
+            Some([]) => self.findings.error(
                 format!("{place}: at least one is required"),
                 "add `providers:` with kms first and `identity: {}` last",
             ),
@@ -134,7 +134,7 @@ impl Decoder<'_> {
     }
 
     fn provider(&mut self, path: &str, value: &Value) -> Option<Provider> {
-        let before = self.findings.wrong.len();
+        let before = self.findings.errors.len();
         let fields = self.fields(path, value, &PROVIDERS)?;
         let mut kinds = PROVIDERS
             .into_iter()
@@ -142,15 +142,15 @@ impl Decoder<'_> {
         let kind = kinds.next();
         let only = kinds.next().is_none();
         match kind {
-            Some(_) if !only => self.findings.wrong(
+            Some(_) if !only => self.findings.error(
                 format!("{path}: more than one provider in a single element"),
                 "begin each provider with a `-` of its own",
             ),
-            None if fields.contains_key("identity") => self.findings.wrong(
+            None if fields.contains_key("identity") => self.findings.error(
                 format!("{path}: identity without a value is no provider"),
                 "write `identity: {}`, with the braces",
             ),
-            None if self.findings.wrong.len() == before => self.findings.wrong(
+            None if self.findings.errors.len() == before => self.findings.error(
                 format!("{path}: there is no provider in it"),
                 format!("write one of {} there", PROVIDERS.join(", ")),
             ),
@@ -190,14 +190,14 @@ impl Decoder<'_> {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text.clone()),
             Some(Value::Number(number)) => {
-                self.findings.wrong(
+                self.findings.error(
                     format!("{path}.timeout: {number} is a number, not a duration"),
                     format!("add a unit, such as `timeout: {number}s`"),
                 );
                 None
             }
             Some(other) => {
-                self.findings.wrong(
+                self.findings.error(
                     format!("{path}.timeout: {}, not a duration", kind_of(other)),
                     "write one with a unit, such as `timeout: 3s`",
                 );
@@ -209,7 +209,7 @@ impl Decoder<'_> {
             Some(value) => {
                 let size = whole_number(value);
                 if size.is_none() {
-                    self.findings.wrong(
+                    self.findings.error(
                         format!("{path}.cachesize: not a whole number"),
                         "remove cachesize; it is for v1 only",
                     );
@@ -270,7 +270,7 @@ impl Decoder<'_> {
                     known => format!("write a mapping there, with {}", known.join(", ")),
                 };
                 let what = format!("{path}: {}, not a mapping", kind_of(other));
-                self.findings.wrong(what, fix);
+                self.findings.error(what, fix);
                 None
             }
         }
@@ -291,7 +291,7 @@ impl Decoder<'_> {
                 ),
             };
             let what = format!("{path}{dot}{field}: there is no such field");
-            self.findings.wrong(what, fix);
+            self.findings.error(what, fix);
         }
     }
 
@@ -301,7 +301,7 @@ impl Decoder<'_> {
             None | Some(Value::Null) => Some(String::new()),
             Some(Value::String(text)) => Some(text.clone()),
             Some(other) => {
-                self.findings.wrong(
+                self.findings.error(
                     format!("{path}: {}, not a text", kind_of(other)),
                     match other {
                         Value::Array(_) | Value::Object(_) => "write one text there",
@@ -319,7 +319,7 @@ impl Decoder<'_> {
             None | Some(Value::Null) => Some(&[]),
             Some(Value::Array(items)) => Some(items),
             Some(other) => {
-                self.findings.wrong(
+                self.findings.error(
                     format!("{path}: {}, not a list", kind_of(other)),
                     "begin each element with `- `",
                 );

@@ -34,7 +34,7 @@ fn with_resources(names: &str) -> Findings {
 
 /// The only fault of all.
 fn only_wrong(findings: &Findings) -> &str {
-    let [wrong] = findings.wrong.as_slice() else {
+    let [wrong] = findings.errors.as_slice() else {
         panic!("one fault: {findings:?}");
     };
     assert!(!wrong.fix.is_empty());
@@ -44,14 +44,17 @@ fn only_wrong(findings: &Findings) -> &str {
 #[test]
 fn the_shipped_files_are_right() {
     let reading = judged(GOOD);
-    assert_eq!(reading.findings.wrong, []);
-    assert_eq!(reading.findings.doubts, [""; 0]);
+    assert_eq!(reading.findings.errors, []);
+    assert_eq!(reading.findings.warnings, [""; 0]);
     assert_eq!(reading.sockets, ["/run/barbican-kms/kms.sock"]);
     assert_eq!(reading.summary, "secrets, at /run/barbican-kms/kms.sock");
     let first_step = include_str!("../../../../static-pod/encryption-config-read.yaml");
     let findings = judged(first_step).findings;
-    assert_eq!(findings.wrong, []);
-    assert!(findings.doubts[0].contains("NOT encrypted"), "{findings:?}");
+    assert_eq!(findings.errors, []);
+    assert!(
+        findings.warnings[0].contains("NOT encrypted"),
+        "{findings:?}"
+    );
 }
 
 #[test]
@@ -219,7 +222,7 @@ fn a_provider_is_one_of_five_and_alone() {
         let findings = provider(&format!(
             "{text}: {{keys: [{{name: a, secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}}]}}"
         ));
-        assert_eq!(findings.wrong, [], "{text}");
+        assert_eq!(findings.errors, [], "{text}");
     }
 }
 
@@ -249,7 +252,7 @@ fn resources_are_named_as_kube_apiserver_wants_them() {
     }
     for names in ["[secrets, '*.apps']", "['*.*']", "[secrets.v1, events, '']"] {
         let findings = with_resources(names);
-        assert_eq!(findings.wrong, [], "{names}");
+        assert_eq!(findings.errors, [], "{names}");
     }
 }
 
@@ -275,7 +278,7 @@ fn what_an_earlier_wildcard_masks_is_refused() {
     }
     for (first, second) in [("secrets", "*."), ("secrets", "secrets"), ("*.apps", "*.*")] {
         assert_eq!(
-            entries(first, second).findings.wrong,
+            entries(first, second).findings.errors,
             [],
             "{first} {second}"
         );
@@ -335,16 +338,16 @@ fn what_works_and_is_unwise_is_doubted() {
         ),
     ] {
         let findings = file(&entries).findings;
-        assert_eq!(findings.wrong, [], "{entries}");
+        assert_eq!(findings.errors, [], "{entries}");
         assert!(
-            findings.doubts.iter().any(|doubt| doubt.contains(found)),
+            findings.warnings.iter().any(|doubt| doubt.contains(found)),
             "{found}: {findings:?}"
         );
     }
     let first = format!(
         "- {{resources: [events], providers: [{none}]}}\n- {{resources: ['*.*'], providers: [{kms}]}}"
     );
-    assert_eq!(file(&first).findings.doubts, [""; 0]);
+    assert_eq!(file(&first).findings.warnings, [""; 0]);
 }
 
 #[test]
@@ -353,8 +356,8 @@ fn the_go_plugins_own_guide_is_outdated_and_works() {
         .replace("EncryptionConfiguration", "EncryptionConfig")
         .replace("apiserver.config.k8s.io/v1", "v1");
     let reading = judged(&old);
-    assert_eq!(reading.findings.wrong, []);
-    assert!(reading.findings.doubts[0].contains("outdated"));
+    assert_eq!(reading.findings.errors, []);
+    assert!(reading.findings.warnings[0].contains("outdated"));
     assert_eq!(reading.sockets, ["/run/barbican-kms/kms.sock"]);
 }
 
@@ -367,7 +370,7 @@ fn what_begins_with_a_brace_is_json() {
         ))
     };
     assert_eq!(
-        json(&format!(r#""resources": [{entry}]"#)).findings.wrong,
+        json(&format!(r#""resources": [{entry}]"#)).findings.errors,
         []
     );
     let twice = json(&format!(r#""resources": [], "resources": [{entry}]"#)).findings;
@@ -382,9 +385,9 @@ fn what_begins_with_a_brace_is_json() {
 #[test]
 fn only_the_first_document_is_read_and_strictly() {
     let findings = judged(&format!("{GOOD}---\nkind: [\n")).findings;
-    assert_eq!(findings.wrong, []);
+    assert_eq!(findings.errors, []);
     assert!(
-        findings.doubts[0].contains("only the first"),
+        findings.warnings[0].contains("only the first"),
         "{findings:?}"
     );
     for (text, found) in [
@@ -418,7 +421,7 @@ fn only_the_first_document_is_read_and_strictly() {
 fn a_text_may_be_in_utf_16_and_not_in_latin_1() {
     let mut bytes = vec![0xff, 0xfe];
     bytes.extend(GOOD.encode_utf16().flat_map(u16::to_le_bytes));
-    assert_eq!(judge(&bytes).findings.wrong, []);
+    assert_eq!(judge(&bytes).findings.errors, []);
     bytes.pop();
     assert!(only_wrong(&judge(&bytes).findings).contains("illegal UTF-8"));
     let latin = [b"# f\xfcr\n", GOOD.as_bytes()].concat();
@@ -426,7 +429,7 @@ fn a_text_may_be_in_utf_16_and_not_in_latin_1() {
     assert_eq!(
         judged(&format!("\u{feff}{}", GOOD.replace('\n', "\r\n")))
             .findings
-            .wrong,
+            .errors,
         []
     );
 }
@@ -441,7 +444,7 @@ fn no_message_quotes_a_key() {
         format!("kms: {{apiVersion: {secret}, name: 'a:', endpoint: {secret}, timeout: {secret}}}"),
     ] {
         let findings = provider(&text);
-        assert!(!findings.wrong.is_empty(), "{text}");
+        assert!(!findings.errors.is_empty(), "{text}");
         assert!(!format!("{findings:?}").contains("c2Vj"), "{findings:?}");
     }
 }
@@ -457,14 +460,14 @@ fn anything_may_stand_in_the_file() {
         "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources: [1]",
         "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources: [{resources: [], providers: {}}]",
     ] {
-        assert!(!judged(text).findings.wrong.is_empty(), "{text}");
+        assert!(!judged(text).findings.errors.is_empty(), "{text}");
     }
 }
 
 #[test]
 fn what_follows_the_end_of_the_document_is_not_read() {
     let file = |end: &str| [GOOD.as_bytes(), end.as_bytes(), b"# \xe9\n"].concat();
-    assert_eq!(judge(&file("...\n")).findings.wrong, []);
-    let wrong = judge(&file("")).findings.wrong;
+    assert_eq!(judge(&file("...\n")).findings.errors, []);
+    let wrong = judge(&file("")).findings.errors;
     assert!(wrong[0].what.contains("illegal UTF-8"), "{wrong:?}");
 }

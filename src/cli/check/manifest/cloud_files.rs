@@ -47,7 +47,7 @@ pub(in super::super) fn are_mounted(pod: &Value, given: Option<&Path>, findings:
     let loaded = config::load(&inside, &environment(container), &read);
     let fix = "put it beside the cloud-config, whose directory is mounted, or mount its directory";
     for path in unmounted.borrow().iter() {
-        findings.wrong(
+        findings.error(
             format!(
                 "the cloud-config names {}, and no mount of the sidecar holds it",
                 redact::path(path)
@@ -62,7 +62,7 @@ pub(in super::super) fn are_mounted(pod: &Value, given: Option<&Path>, findings:
         && let Some(file) = error.files.last()
         && container.mount_over(&file.to_string_lossy()).is_none()
     {
-        findings.wrong(
+        findings.error(
             format!("{setting} names a file that no mount of the sidecar holds"),
             fix,
         );

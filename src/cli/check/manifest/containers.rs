@@ -14,27 +14,27 @@ pub(super) fn pod(spec: &Value, here: &mut Here<'_>) {
     keys_and_values(spec, "nodeSelector", here);
     for key in ["ephemeralContainers", "schedulingGates"] {
         if list(spec, key).next().is_some() {
-            here.wrong(key, "is not for pods of files", "remove it");
+            here.error(key, "is not for pods of files", "remove it");
         }
     }
     if list(spec, "containers").next().is_none() {
-        here.wrong("containers", "is empty", "name kube-apiserver's manifest");
+        here.error("containers", "is empty", "name kube-apiserver's manifest");
     }
     if is("shareProcessNamespace") && is("hostPID") {
-        here.wrong("shareProcessNamespace", "contradicts hostPID", "remove it");
+        here.error("shareProcessNamespace", "contradicts hostPID", "remove it");
     }
     if is_set(spec, "hostnameOverride") && (is("hostNetwork") || is("setHostnameAsFQDN")) {
         let what = "contradicts hostNetwork or setHostnameAsFQDN";
-        here.wrong("hostnameOverride", what, "remove it");
+        here.error("hostnameOverride", what, "remove it");
     }
     let shared = ["hostNetwork", "hostPID", "hostIPC"];
     if spec.get("hostUsers").and_then(Value::as_bool) == Some(false) && shared.into_iter().any(is) {
-        here.wrong("hostUsers", "contradicts hostNetwork", "remove it");
+        here.error("hostUsers", "contradicts hostNetwork", "remove it");
     }
     let dns = spec.get("dnsConfig");
     let servers = dns.is_some_and(|dns| list(dns, "nameservers").next().is_some());
     if text(spec, "dnsPolicy") == Some("None") && !servers {
-        here.wrong(
+        here.error(
             "dnsPolicy",
             "is None, and dnsConfig names no server",
             "remove it",
@@ -58,7 +58,7 @@ pub(super) fn pod(spec: &Value, here: &mut Here<'_>) {
             if is_set(one, key) && !is_sidecar {
                 let name = quoted::name(text(one, "name").unwrap_or_default());
                 let what = format!("has {key} in {name}, which has no `restartPolicy: Always`");
-                here.wrong("initContainers", &what, "add it to that container");
+                here.error("initContainers", &what, "add it to that container");
             }
         }
     }
@@ -84,7 +84,7 @@ fn host_ports<'a>(
         );
         if !taken.insert(key) {
             let what = format!("has the port {outside} of the node twice");
-            here.wrong("containers", &what, "remove one");
+            here.error("containers", &what, "remove one");
         }
     }
 }
@@ -97,7 +97,7 @@ fn ports_are_the_hosts(container: &Value, on_host: bool, here: &mut Here<'_>) {
             && number("containerPort") != Some(outside)
         {
             let what = format!("has the hostPort {outside}, which is not the containerPort");
-            here.wrong("containers", &what, "remove hostPort: hostNetwork is true");
+            here.error("containers", &what, "remove hostPort: hostNetwork is true");
         }
     }
 }
@@ -107,7 +107,7 @@ pub(super) fn container(container: &Value, here: &mut Here<'_>) {
     for name in list(container, "ports").filter_map(|port| text(port, "name")) {
         if !name.is_empty() && !names.insert(name) {
             let what = format!("has two ports called {}", quoted::word(name));
-            here.wrong("ports", &what, "give each a name of its own");
+            here.error("ports", &what, "give each a name of its own");
         }
     }
     for key in ["livenessProbe", "startupProbe"] {
@@ -115,13 +115,13 @@ pub(super) fn container(container: &Value, here: &mut Here<'_>) {
             .get(key)
             .and_then(|probe| probe.get("successThreshold"));
         if threshold.and_then(whole).is_some_and(|number| number > 1) {
-            here.wrong(key, "has a successThreshold that is not 1", "remove it");
+            here.error(key, "has a successThreshold that is not 1", "remove it");
         }
     }
     let readiness = container.get("readinessProbe");
     if readiness.is_some_and(|probe| is_set(probe, "terminationGracePeriodSeconds")) {
         let what = "has terminationGracePeriodSeconds, and kills nobody";
-        here.wrong(
+        here.error(
             "readinessProbe",
             what,
             "remove terminationGracePeriodSeconds",
@@ -129,7 +129,7 @@ pub(super) fn container(container: &Value, here: &mut Here<'_>) {
     }
     if list(container, "volumeDevices").next().is_some() {
         let fix = "remove it: a static pod has no block volumes";
-        here.wrong("volumeDevices", "names no volume of the pod", fix);
+        here.error("volumeDevices", "names no volume of the pod", fix);
     }
     let is_privileged = container
         .pointer("/securityContext/privileged")
@@ -138,7 +138,7 @@ pub(super) fn container(container: &Value, here: &mut Here<'_>) {
     for mount in list(container, "volumeMounts") {
         if text(mount, "mountPropagation") == Some("Bidirectional") && !is_privileged {
             let what = "has mountPropagation Bidirectional, and the container is not privileged";
-            here.wrong("volumeMounts", what, "remove mountPropagation");
+            here.error("volumeMounts", what, "remove mountPropagation");
         }
     }
 }

@@ -55,12 +55,12 @@ pub(in super::super) fn nothing_else_runs(manifest: &Path, pod: &Value, findings
     // Elsewhere, manifests may well be collected.
     let is_copy = others.iter().any(|other| other.starts_with(own.as_ref()));
     if is_copy || own.starts_with("kube-apiserver.") {
-        findings.wrong(
+        findings.error(
             what,
             "move it out of the directory; a name that begins with a dot will do as well",
         );
     } else {
-        findings.doubt(what);
+        findings.warn(what);
     }
 }
 
@@ -98,7 +98,7 @@ pub(in super::super) fn kubeadm_has_the_patch(
         });
     let mut kubeadms = KUBEADMS.iter().chain([&PATCHES]);
     if is_kubeadms && kubeadms.any(|name| directory.join(name).exists()) && !has_patch(directory) {
-        findings.doubt(format!(
+        findings.warn(format!(
             "kubeadm has written this manifest and will write it again without the sidecar: no \
              patch in {} has it. Copy static-pod/kubeadm/patches there, and run `kubeadm upgrade` \
              with --patches",

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::super::findings::{Findings, Wrong};
+use super::super::findings::{Finding, Findings};
 use crate::config::{self, YamlProblem};
 
 /// What is in a manifest.
@@ -15,11 +15,11 @@ pub(in super::super) struct Document {
 }
 
 /// Reads a manifest; what is wrong names line and column.
-pub(in super::super) fn read(content: &[u8], findings: &mut Findings) -> Result<Document, Wrong> {
+pub(in super::super) fn read(content: &[u8], findings: &mut Findings) -> Result<Document, Finding> {
     let fix = "correct the file there; static-pod/kube-apiserver.yaml is one to compare it with";
     let text = String::from_utf8_lossy(content);
     if text.trim_start().starts_with('{') {
-        let pod = serde_json::from_str(&text).map_err(|error| Wrong {
+        let pod = serde_json::from_str(&text).map_err(|error| Finding {
             what: format!(
                 "line {}, column {}: this is no JSON, as which the kubelet reads a file that \
                  begins with `{{`",
@@ -39,17 +39,17 @@ pub(in super::super) fn read(content: &[u8], findings: &mut Findings) -> Result<
         }
         Err((at, problem)) => {
             if problem == YamlProblem::DuplicateKey {
-                findings.doubt(format!("{at}: {problem}; the kubelet takes the last"));
+                findings.warn(format!("{at}: {problem}; the kubelet takes the last"));
             }
             config::parse_first_leniently(&text)
         }
     };
-    let first = lenient.map_err(|(at, problem)| Wrong {
+    let first = lenient.map_err(|(at, problem)| Finding {
         what: format!("{at}: {problem}"),
         fix: fix.to_owned(),
     })?;
     if first.more {
-        findings.doubt(
+        findings.warn(
             "the file has several documents, of which the kubelet runs the first: keep one, and \
              remove the `---` between them",
         );

@@ -14,14 +14,14 @@ pub(super) struct Here<'a> {
 }
 
 impl Here<'_> {
-    pub(super) fn wrong(&mut self, field: &str, what: &str, fix: &str) {
+    pub(super) fn error(&mut self, field: &str, what: &str, fix: &str) {
         let at = if field.is_empty() {
             self.at.to_owned()
         } else {
             below(self.at, field)
         };
         self.findings
-            .wrong(format!("{at} {what}: the kubelet refuses the pod"), fix);
+            .error(format!("{at} {what}: the kubelet refuses the pod"), fix);
     }
 }
 
@@ -41,13 +41,13 @@ pub(super) fn keys_and_values(value: &Value, labels: &str, here: &mut Here<'_>) 
                 quoted::word(key),
                 quoted::word(label)
             );
-            here.wrong(labels, &what, Form::LabelValue.wanted());
+            here.error(labels, &what, Form::LabelValue.expected());
         }
     }
     for (key, _) in pairs("annotations") {
         if !Form::Key.fits(&key.to_lowercase()) {
             let what = format!("has the key {}", quoted::word(key));
-            here.wrong("annotations", &what, Form::Key.wanted());
+            here.error("annotations", &what, Form::Key.expected());
         }
     }
 }

@@ -66,18 +66,20 @@ impl Form {
         }
     }
 
-    pub(super) fn wanted(self) -> &'static str {
+    pub(super) fn expected(self) -> &'static str {
         match self {
             Self::Given => "it must not be empty",
-            Self::Label => "up to 63 small letters, digits and `-` are wanted, no `-` at the ends",
-            Self::Subdomain => "small letters, digits, `-` and `.` are wanted",
-            Self::Key => "a name is wanted such as `app` or `example.com/app`",
-            Self::LabelValue => "up to 63 letters, digits, `-`, `_` and `.` are wanted",
-            Self::Variable => "printable characters other than `=` are wanted",
-            Self::Header => "letters, digits and `-` are wanted",
-            Self::Port => "up to 15 small letters, digits and `-` are wanted, and a letter",
-            Self::Address => "an IP address is wanted",
-            Self::Down => "a path without `..` and without `/` at its beginning is wanted",
+            Self::Label => {
+                "up to 63 small letters, digits and `-` are expected, no `-` at the ends"
+            }
+            Self::Subdomain => "small letters, digits, `-` and `.` are expected",
+            Self::Key => "a name such as `app` or `example.com/app` is expected",
+            Self::LabelValue => "up to 63 letters, digits, `-`, `_` and `.` are expected",
+            Self::Variable => "printable characters other than `=` are expected",
+            Self::Header => "letters, digits and `-` are expected",
+            Self::Port => "up to 15 small letters, digits and `-` are expected, and a letter",
+            Self::Address => "an IP address is expected",
+            Self::Down => "a path without `..` and without `/` at its beginning is expected",
         }
     }
 }

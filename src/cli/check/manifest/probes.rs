@@ -40,31 +40,31 @@ pub(super) fn they_ask_what_is_answered(
             continue;
         };
         match fault(sidecar, probe, served, understand) {
-            Some(Fault::Fails(why)) if name == "readinessProbe" => findings.doubt(format!(
+            Some(Fault::Fails(why)) if name == "readinessProbe" => findings.warn(format!(
                 "the sidecar's readinessProbe always fails, so the pod is never ready: {why}"
             )),
-            Some(Fault::Fails(why)) => findings.wrong(
+            Some(Fault::Fails(why)) => findings.error(
                 format!(
                     "the sidecar's {name} always fails, and each time the kubelet kills the \
                      sidecar, which loses the key: {why}"
                 ),
                 EXEC,
             ),
-            Some(Fault::AsksForAKey) if name == "startupProbe" => findings.wrong(
+            Some(Fault::AsksForAKey) if name == "startupProbe" => findings.error(
                 "the sidecar's startupProbe asks for a loaded key: without OpenStack \
                  kube-apiserver is never started, and OpenStack may well need this cluster",
                 "remove the startupProbe: the socket is there within milliseconds",
             ),
-            Some(Fault::AsksForAKey) if name == "livenessProbe" => findings.wrong(
+            Some(Fault::AsksForAKey) if name == "livenessProbe" => findings.error(
                 "the sidecar's livenessProbe asks for a loaded key: an outage of OpenStack would \
                  restart it, and a restart loses the key that still works",
                 "probe without --ready and --deep, and by HTTP /livez",
             ),
-            Some(Fault::Doubt(doubt)) => findings.doubt(format!("the sidecar's {name}: {doubt}")),
+            Some(Fault::Doubt(doubt)) => findings.warn(format!("the sidecar's {name}: {doubt}")),
             Some(Fault::AsksForAKey) | None => {}
         }
         if name == "startupProbe" {
-            findings.doubt(
+            findings.warn(
                 "the sidecar has a startupProbe: with kubelets of 1.35.0 to 1.35.2, \
                  kube-apiserver is not started again when it ends after a restart of the kubelet",
             );

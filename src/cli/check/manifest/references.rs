@@ -28,7 +28,7 @@ const PROJECTED: [(&str, &str); 5] = [
 
 pub(super) fn only_what_the_node_has(pod: Pod<'_>, findings: &mut Findings) {
     let mut refer = |place: String, what: &str, fix: &str| {
-        findings.wrong(
+        findings.error(
             format!("{place} refers to {what}: the kubelet refuses a static pod that does"),
             fix,
         );

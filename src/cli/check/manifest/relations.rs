@@ -45,15 +45,15 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
         "Container" => containers::container(value, &mut here),
         "Probe" | "LifecycleHandler" => one_of(value, HANDLERS, &mut here),
         "Lifecycle" if is_set(value, "stopSignal") => {
-            here.wrong("stopSignal", "needs spec.os.name", "remove it");
+            here.error("stopSignal", "needs spec.os.name", "remove it");
         }
         "ExecAction" if list(value, "command").next().is_none() => {
-            here.wrong("command", "is empty", "write one word in each line");
+            here.error("command", "is empty", "write one word in each line");
         }
         "EnvVar" => {
             let is_filled = text(value, "value").is_some_and(|text| !text.is_empty());
             if is_filled && is_set(value, "valueFrom") {
-                here.wrong("", "has both value and valueFrom", "keep one");
+                here.error("", "has both value and valueFrom", "keep one");
             }
         }
         "EnvVarSource" => one_of(value, SOURCES, &mut here),
@@ -66,7 +66,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
                     && (RESOURCES.contains(&name) || name.starts_with("hugepages-"))
             });
             if !known {
-                here.wrong(
+                here.error(
                     "resource",
                     "is not known",
                     "write limits.memory or the like",
@@ -80,22 +80,22 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
             let profile = text(value, "localhostProfile").map(str::trim);
             let is_empty = profile.is_none_or(str::is_empty) && of == "AppArmorProfile";
             if is_local && (profile.is_none() || is_empty) {
-                here.wrong("localhostProfile", "is missing", "name the profile's file");
+                here.error("localhostProfile", "is missing", "name the profile's file");
             } else if !is_local && profile.is_some() {
                 let fix = "remove it, or write `type: Localhost`";
-                here.wrong("localhostProfile", "is for type Localhost", fix);
+                here.error("localhostProfile", "is for type Localhost", fix);
             }
         }
         "VolumeMount" => mount(value, &mut here),
         "EmptyDirVolumeSource" => {
             let limit = value.get("sizeLimit").and_then(quantity::value);
             if limit.is_some_and(|limit| limit < 0.0) {
-                here.wrong("sizeLimit", "is negative", "write `sizeLimit: 1Mi`");
+                here.error("sizeLimit", "is negative", "write `sizeLimit: 1Mi`");
             }
         }
         "Toleration" => toleration(value, &mut here),
         "NFSVolumeSource" if text(value, "path").is_some_and(|path| !path.starts_with('/')) => {
-            here.wrong("path", "does not begin with `/`", "write the whole path");
+            here.error("path", "does not begin with `/`", "write the whole path");
         }
         _ => {}
     }
@@ -109,9 +109,9 @@ fn one_of(value: &Value, keys: &[&str], here: &mut Here<'_>) {
         .collect();
     if given.is_empty() {
         let fix = format!("write one of {}", keys.join(", "));
-        here.wrong("", "says nothing that the kubelet knows", &fix);
+        here.error("", "says nothing that the kubelet knows", &fix);
     } else if given.len() > 1 {
-        here.wrong(
+        here.error(
             "",
             &format!("has {}", given.join(" and ")),
             "keep one of them",
@@ -122,7 +122,7 @@ fn one_of(value: &Value, keys: &[&str], here: &mut Here<'_>) {
 fn mount(mount: &Value, here: &mut Here<'_>) {
     let filled = |key: &str| text(mount, key).is_some_and(|text| !text.is_empty());
     if filled("subPath") && filled("subPathExpr") {
-        here.wrong("", "has both subPath and subPathExpr", "keep one");
+        here.error("", "has both subPath and subPathExpr", "keep one");
     }
     let recursive = text(mount, "recursiveReadOnly");
     if recursive.is_some_and(|word| ["IfPossible", "Enabled"].contains(&word)) {
@@ -130,14 +130,14 @@ fn mount(mount: &Value, here: &mut Here<'_>) {
         let propagates = text(mount, "mountPropagation").is_some_and(|word| word != "None");
         if !is_read_only || propagates {
             let what = "needs readOnly, and no mountPropagation";
-            here.wrong("recursiveReadOnly", what, "remove recursiveReadOnly");
+            here.error("recursiveReadOnly", what, "remove recursiveReadOnly");
         }
     }
     let mut known = BTreeSet::new();
     for option in list(mount, "bindMountOptions").filter_map(Value::as_str) {
         if !["noexec", "nodev", "nosuid"].contains(&option) || !known.insert(option) {
             let what = format!("has {}, or twice", quoted::word(option));
-            here.wrong("bindMountOptions", &what, "write noexec, nodev, nosuid");
+            here.error("bindMountOptions", &what, "write noexec, nodev, nosuid");
         }
     }
 }
@@ -147,11 +147,11 @@ fn field_of_the_pod(value: &Value, here: &mut Here<'_>) {
     let entry = |of: &str| path.starts_with(&format!("metadata.{of}['")) && path.ends_with("']");
     if !FIELDS.contains(&path) && !entry("labels") && !entry("annotations") {
         let fix = format!("write one of {}", FIELDS.join(", "));
-        here.wrong("fieldPath", "is none that a variable can be", &fix);
+        here.error("fieldPath", "is none that a variable can be", &fix);
     }
     let version = text(value, "apiVersion").unwrap_or_default();
     if !["", "v1"].contains(&version) {
-        here.wrong("apiVersion", "is not v1", "remove it");
+        here.error("apiVersion", "is not v1", "remove it");
     }
 }
 
@@ -169,14 +169,14 @@ fn resources(value: &Value, here: &mut Here<'_>) {
             let is_own = name.contains('/') && Form::Key.fits(name);
             if !is_native && !is_own {
                 let what = format!("has {}, which is nothing to give", quoted::word(name));
-                here.wrong(kind, &what, "write cpu, memory or ephemeral-storage");
+                here.error(kind, &what, "write cpu, memory or ephemeral-storage");
             }
             let Some(amount) = amount_of(amount) else {
                 continue;
             };
             if amount < 0.0 || (is_own && amount.fract() != 0.0) {
                 let what = format!("has {} with an amount that nobody has", quoted::word(name));
-                here.wrong(kind, &what, "write an amount above zero");
+                here.error(kind, &what, "write an amount above zero");
             }
             let limit = of("limits").and_then(|all| all.get(name));
             let limit = limit.and_then(amount_of);
@@ -185,12 +185,12 @@ fn resources(value: &Value, here: &mut Here<'_>) {
             let differs = !is_shared && limit != Some(amount);
             if kind == "requests" && (exceeds || differs) {
                 let what = format!("has more {} than limits has", quoted::word(name));
-                here.wrong(kind, &what, "raise the limit, or lower the request");
+                here.error(kind, &what, "raise the limit, or lower the request");
             }
         }
     }
     if list(value, "claims").next().is_some() {
-        here.wrong("claims", "names claims of the API", "remove it");
+        here.error("claims", "names claims of the API", "remove it");
     }
 }
 
@@ -206,7 +206,7 @@ fn security(value: &Value, here: &mut Here<'_>) {
         } else {
             return;
         };
-        here.wrong("allowPrivilegeEscalation", what, "remove one of them");
+        here.error("allowPrivilegeEscalation", what, "remove one of them");
     }
 }
 
@@ -220,13 +220,13 @@ fn toleration(value: &Value, here: &mut Here<'_>) {
     };
     if !fits {
         let fix = "remove value, or write `operator: Equal`";
-        here.wrong("value", "does not fit the operator", fix);
+        here.error("value", "does not fit the operator", fix);
     }
     if of("key").is_empty() && operator != "Exists" {
-        here.wrong("operator", "must be Exists without a key", "write Exists");
+        here.error("operator", "must be Exists without a key", "write Exists");
     }
     if is_set(value, "tolerationSeconds") && of("effect") != "NoExecute" {
         let fix = "remove tolerationSeconds";
-        here.wrong("effect", "must be NoExecute with tolerationSeconds", fix);
+        here.error("effect", "must be NoExecute with tolerationSeconds", fix);
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn each_word_is_one_flag(flags: &Flags, findings: &mut Findings) {
         .names()
         .filter(|name| name.contains(char::is_whitespace))
     {
-        findings.wrong(
+        findings.error(
             format!(
                 "one word of kube-apiserver's command holds several: --{}",
                 quoted::name(name.split_whitespace().next().unwrap_or_default())
@@ -52,7 +52,7 @@ pub(super) fn each_word_is_one_flag(flags: &Flags, findings: &mut Findings) {
         } else {
             "kube-apiserver takes flags only"
         };
-        findings.wrong(
+        findings.error(
             format!(
                 "kube-apiserver refuses the word {} of its command: {kind}",
                 quoted::word(word.split('=').next().unwrap_or_default())
@@ -77,7 +77,7 @@ pub(super) fn encryption_flags_exist(flags: &Flags, findings: &mut Findings) {
             .min_by_key(|meant| distance(name, meant));
         let meant = meant.unwrap_or(ENCRYPTION);
         if name.contains("encryption-provider") || distance(name, meant) <= NEAR {
-            findings.wrong(
+            findings.error(
                 format!(
                     "kube-apiserver has no flag --{}, and does not start with it",
                     quoted::name(name)
@@ -90,24 +90,24 @@ pub(super) fn encryption_flags_exist(flags: &Flags, findings: &mut Findings) {
 
 pub(super) fn it_encrypts(flags: &Flags, findings: &mut Findings) {
     match flags.value(ENCRYPTION) {
-        None => findings.wrong(
+        None => findings.error(
             format!("kube-apiserver has no --{ENCRYPTION}: it writes Secrets in clear"),
             format!("add --{ENCRYPTION}=/etc/kubernetes/encryption/encryption-config.yaml"),
         ),
-        Some("") => findings.wrong(
+        Some("") => findings.error(
             format!("--{ENCRYPTION} of kube-apiserver is empty: it writes Secrets in clear"),
             "name the file of the EncryptionConfiguration",
         ),
         Some(_) => match flags.value(RELOAD) {
             Some(value) if TRUE.contains(&value) => {}
-            Some(value) if !FALSE.contains(&value) => findings.wrong(
+            Some(value) if !FALSE.contains(&value) => findings.error(
                 format!(
                     "kube-apiserver does not start: --{RELOAD} is {}",
                     quoted::word(value)
                 ),
                 "write true",
             ),
-            _ => findings.doubt(format!(
+            _ => findings.warn(format!(
                 "without --{RELOAD}=true each change of the EncryptionConfiguration needs a \
                  restart of kube-apiserver"
             )),
@@ -117,7 +117,7 @@ pub(super) fn it_encrypts(flags: &Flags, findings: &mut Findings) {
     if let Some((last, before)) = values.split_last()
         && before.iter().any(|one| one != last)
     {
-        findings.doubt(format!(
+        findings.warn(format!(
             "--{ENCRYPTION} is given {} times: the last one counts, {}",
             values.len(),
             quoted::path(last)
@@ -153,14 +153,14 @@ pub(super) fn it_reads_what_was_checked(
              --{ENCRYPTION}"
         );
         if is_ambiguous(flags) {
-            findings.doubt(format!("{what}: {fix}"));
+            findings.warn(format!("{what}: {fix}"));
         } else {
-            findings.wrong(what, fix);
+            findings.error(what, fix);
         }
     } else if let Some(on_node) = server.on_node(read)
         && Path::new(&on_node) != checked
     {
-        findings.doubt(format!(
+        findings.warn(format!(
             "kube-apiserver reads {} of the node; {shown} was checked, which must say the \
              same",
             quoted::path(&on_node)
@@ -179,38 +179,38 @@ pub(super) fn file_is_mounted(
     let shown = quoted::path(path);
     let has_quotes = path.starts_with(['"', '\'']) || path.ends_with(['"', '\'']);
     if has_quotes {
-        findings.wrong(
+        findings.error(
             format!("--{flag} of {who} is {shown}: the quotes are part of the path"),
             "remove the quotes, or put them around the whole word",
         );
     } else if path.contains("$(") {
-        findings.wrong(
+        findings.error(
             format!("--{flag} of {who} is {shown}, and no variable of `env` has that name"),
             "add it to `env`, above those that use it, or write the path itself",
         );
     } else if !path.starts_with('/') {
-        findings.wrong(
+        findings.error(
             format!("--{flag} of {who} is {shown}, which is no absolute path"),
             "write the whole path",
         );
     } else if let Some((mount, rest)) = container.mount_over(path) {
         let volume = container.pod.volume(mount.volume);
         if rest.is_empty() {
-            findings.wrong(
+            findings.error(
                 format!(
                     "{who} mounts the single file {shown}: when it is replaced, the old one stays"
                 ),
                 "mount its directory",
             );
         } else if volume.is_some_and(|volume| is_set(volume, "emptyDir")) {
-            findings.wrong(
+            findings.error(
                 format!("--{flag} of {who} is {shown}, which is in an emptyDir: nothing is in it"),
                 "mount the directory of the node that holds it as hostPath",
             );
         } else if let Some(kind) = volume.and_then(|volume| text(volume.get("hostPath")?, "type"))
             && !["", "Directory", "DirectoryOrCreate"].contains(&kind)
         {
-            findings.wrong(
+            findings.error(
                 format!(
                     "volume {} is a hostPath of type {}, and {shown} is below it",
                     quoted::name(mount.volume),
@@ -220,7 +220,7 @@ pub(super) fn file_is_mounted(
             );
         }
     } else {
-        findings.wrong(
+        findings.error(
             format!("--{flag} of {who} is {shown}, and nothing is mounted there"),
             "mount the directory that holds it",
         );
@@ -237,11 +237,11 @@ pub(super) fn encryption_config_is_mounted(
     let mut found = Findings::default();
     file_is_mounted(server, ENCRYPTION, path, "kube-apiserver", &mut found);
     if is_ambiguous(flags) {
-        for wrong in found.wrong {
-            findings.doubt(format!("{}: {}", wrong.what, wrong.fix));
+        for wrong in found.errors {
+            findings.warn(format!("{}: {}", wrong.what, wrong.fix));
         }
     } else {
-        findings.wrong.append(&mut found.wrong);
+        findings.errors.append(&mut found.errors);
     }
     server.place(path)
 }

@@ -76,7 +76,7 @@ pub(super) fn find<'a>(pod: Pod<'a>, findings: &mut Findings) -> Option<Containe
     let ours: Vec<Container<'a>> = pod.containers().filter(|one| is_ours(*one)).collect();
     let found = *ours.first()?;
     for other in ours.iter().skip(1) {
-        findings.doubt(format!(
+        findings.warn(format!(
             "container {} seems to be a second sidecar: {} is judged here",
             quoted::name(other.name()),
             quoted::name(found.name())
@@ -99,12 +99,12 @@ fn is_ours(container: Container<'_>) -> bool {
 
 pub(super) fn it_outlives_kube_apiserver(sidecar: Container<'_>, findings: &mut Findings) {
     if !sidecar.is_init {
-        findings.doubt(
+        findings.warn(
             "the sidecar is a plain container: it ends together with kube-apiserver, which still \
              needs it while it drains. Make it an init container with `restartPolicy: Always`",
         );
     } else if text(sidecar.value, "restartPolicy") != Some("Always") {
-        findings.wrong(
+        findings.error(
             "the sidecar is an init container without `restartPolicy: Always`: kube-apiserver \
              waits for it to end, for ever",
             "add `restartPolicy: Always` to the init container",
@@ -154,7 +154,7 @@ pub(super) fn it_can_be_started(
     };
     let program = words.first().map(String::as_str).unwrap_or_default();
     if let Some(problem) = lacks(program) {
-        findings.wrong(
+        findings.error(
             format!("the sidecar does not start: {problem}"),
             "remove `command`, and give `serve` and its flags as `args`, one word in each line",
         );
@@ -166,14 +166,14 @@ pub(super) fn it_can_be_started(
     match understand(words.iter().map(OsString::from).collect()) {
         Ok(Called::Serve(served)) => served,
         Ok(_) => {
-            findings.wrong(
+            findings.error(
                 "the sidecar's arguments do not ask it to serve",
                 "begin `args` with `serve`",
             );
             raw
         }
         Err(problem) => {
-            findings.wrong(
+            findings.error(
                 format!(
                     "the sidecar refuses its arguments, exit code 64: {}",
                     quoted::sentence(&problem)
@@ -191,7 +191,7 @@ pub(super) fn its_group_is_a_number(sidecar: Container<'_>, findings: &mut Findi
     if let Some(group) = flags.value("socket-group")
         && group.parse::<u32>().is_err()
     {
-        findings.wrong(
+        findings.error(
             format!(
                 "--socket-group is {}, and the image has no /etc/group",
                 quoted::word(group)
@@ -206,14 +206,14 @@ pub(super) fn its_image_stays(sidecar: Container<'_>, findings: &mut Findings) {
     let name = image.rsplit('/').next().unwrap_or_default();
     let (_, tag) = name.split_once(':').unwrap_or((name, "latest"));
     if !image.contains('@') && tag == "latest" {
-        findings.doubt(format!(
+        findings.warn(format!(
             "the image {} is whatever is called latest: name a version or a digest, and load \
              it on the node",
             quoted::name(image)
         ));
     }
     if text(sidecar.value, "imagePullPolicy") == Some("Always") {
-        findings.doubt(
+        findings.warn(
             "imagePullPolicy is Always: while the registry is out of reach, the sidecar does not \
              start. Write IfNotPresent",
         );
@@ -228,23 +228,23 @@ pub(super) fn its_limits_suffice(sidecar: Container<'_>, findings: &mut Findings
     let pod = sidecar.pod.spec;
     let memory = limits("memory", sidecar.value).or(limits("memory", pod));
     match memory {
-        Some(bytes) if bytes < MEMORY_NEEDED => findings.wrong(
+        Some(bytes) if bytes < MEMORY_NEEDED => findings.error(
             format!(
                 "the sidecar's memory limit is {bytes} bytes: it is killed, which loses the key"
             ),
             "write `memory: 64Mi`",
         ),
-        Some(bytes) if bytes < MEMORY_WISE => findings.doubt(format!(
+        Some(bytes) if bytes < MEMORY_WISE => findings.warn(format!(
             "the sidecar's memory limit is {bytes} bytes: 64Mi leaves room for bursts"
         )),
         _ => {}
     }
     match limits("cpu", sidecar.value).or(limits("cpu", pod)) {
-        Some(cpu) if cpu < CPU_NEEDED => findings.wrong(
+        Some(cpu) if cpu < CPU_NEEDED => findings.error(
             format!("the sidecar's CPU limit is {cpu}: it answers later than kube-apiserver waits"),
             "remove the CPU limit",
         ),
-        Some(cpu) if cpu < CPU_WISE => findings.doubt(format!(
+        Some(cpu) if cpu < CPU_WISE => findings.warn(format!(
             "the sidecar's CPU limit is {cpu}: a throttled Decrypt is a slow kube-apiserver. \
              Remove it"
         )),
@@ -257,7 +257,7 @@ pub(super) fn its_metrics_stay_on_the_node(pod: Pod<'_>, served: &Served, findin
         && address.ip().is_unspecified()
         && pod.on_host_network()
     {
-        findings.doubt(format!(
+        findings.warn(format!(
             "--metrics-address {address}: the pod uses the host's network, so anybody who reaches \
              the node can read metrics"
         ));
@@ -266,20 +266,19 @@ pub(super) fn its_metrics_stay_on_the_node(pod: Pod<'_>, served: &Served, findin
 
 pub(super) fn the_network_is_the_nodes(pod: Pod<'_>, findings: &mut Findings) {
     if !pod.on_host_network() {
-        findings.doubt(
+        findings.warn(
             "the pod is not on the host's network: it needs a network plugin, which needs the API \
              server. Write `hostNetwork: true`",
         );
     } else if text(pod.spec, "dnsPolicy") == Some("ClusterFirstWithHostNet") {
-        findings.doubt(
+        findings.warn(
             "dnsPolicy is ClusterFirstWithHostNet: names of OpenStack are asked of the cluster's \
              DNS, which needs the API server. Remove it",
         );
     }
     if text(pod.spec, "restartPolicy").is_some_and(|policy| policy != "Always") {
-        findings.doubt(
-            "restartPolicy of the pod is not Always: kube-apiserver stays down when it ends",
-        );
+        findings
+            .warn("restartPolicy of the pod is not Always: kube-apiserver stays down when it ends");
     }
 }
 
@@ -290,13 +289,13 @@ pub(super) fn its_hooks_can_run(sidecar: Container<'_>, findings: &mut Findings)
         if let Some(exec) = action.get("exec") {
             let words: Vec<&str> = list(exec, "command").filter_map(Value::as_str).collect();
             if let Some(problem) = words.first().and_then(|program| lacks(program)) {
-                findings.wrong(
+                findings.error(
                     format!("{} of the sidecar fails: {problem}", quoted::name(hook)),
                     "remove that hook",
                 );
             }
         } else if action.get("httpGet").is_some_and(|get| !get.is_null()) {
-            findings.wrong(
+            findings.error(
                 format!(
                     "{} of the sidecar asks by HTTP, before anybody may answer",
                     quoted::name(hook)

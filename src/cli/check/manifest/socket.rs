@@ -19,7 +19,7 @@ pub(super) fn the_sidecar_can_make_it(
         return None;
     }
     if path.contains("$(") {
-        findings.wrong(
+        findings.error(
             format!(
                 "--socketpath is {}, and no variable of `env` has that name",
                 quoted::path(path)
@@ -50,7 +50,7 @@ fn writable(
 ) -> Option<Place> {
     let shown = quoted::path(path);
     let Some((mount, rest)) = sidecar.mount_over(path) else {
-        findings.wrong(
+        findings.error(
             format!("{flag} of the sidecar is {shown}, and no volume is mounted there"),
             "mount its directory: one emptyDir in both containers for the socket, a hostPath for \
              the log",
@@ -58,7 +58,7 @@ fn writable(
         return None;
     };
     if rest.is_empty() {
-        findings.wrong(
+        findings.error(
             format!("the sidecar mounts the file {shown} itself, which then cannot be made again"),
             "mount its directory",
         );
@@ -70,7 +70,7 @@ fn writable(
         .find(|kind| volume.is_some_and(|volume| is_set(volume, kind)));
     if mount.read_only || kind.is_some() {
         let why = kind.map_or("readOnly".to_owned(), |kind| format!("of a {kind}"));
-        findings.wrong(
+        findings.error(
             format!(
                 "the sidecar cannot make {shown}: the mount {} is {why}",
                 quoted::path(mount.path)
@@ -81,7 +81,7 @@ fn writable(
     let kind = volume.and_then(|volume| text(volume.get("hostPath")?, "type"));
     match kind {
         Some(kind @ ("File" | "FileOrCreate" | "Socket" | "CharDevice" | "BlockDevice")) => {
-            findings.wrong(
+            findings.error(
                 format!(
                     "volume {} is a hostPath of type {kind}, and {shown} is below it",
                     quoted::name(mount.volume)
@@ -92,7 +92,7 @@ fn writable(
         Some("Directory") => {
             let place = sidecar.place(path)?;
             if place.path.starts_with("/run/") || place.path.starts_with("/var/run/") {
-                findings.doubt(format!(
+                findings.warn(format!(
                     "volume {} is a hostPath of type Directory below /run, which is empty after a \
                      reboot: the pod is then not started. Write DirectoryOrCreate",
                     quoted::name(mount.volume)
@@ -122,7 +122,7 @@ pub(super) fn kube_apiserver_finds_it(
             })
         });
         if !reaches {
-            findings.wrong(
+            findings.error(
                 format!(
                     "the sidecar listens on {listens}, whose volume kube-apiserver does not mount"
                 ),
@@ -136,11 +136,11 @@ pub(super) fn kube_apiserver_finds_it(
     for path in sockets {
         let shown = quoted::path(path);
         match server.mount_over(path) {
-            None => findings.wrong(
+            None => findings.error(
                 format!("kube-apiserver looks for {shown}, and no volume is mounted there"),
                 hint,
             ),
-            Some((_, rest)) if rest.is_empty() => findings.wrong(
+            Some((_, rest)) if rest.is_empty() => findings.error(
                 format!(
                     "kube-apiserver mounts the socket {shown} itself: after a restart of the \
                      sidecar it holds a dead one"
@@ -154,9 +154,9 @@ pub(super) fn kube_apiserver_finds_it(
                      finds at {shown}"
                 );
                 if one_is_found {
-                    findings.doubt(format!("{what}: somebody else must serve it"));
+                    findings.warn(format!("{what}: somebody else must serve it"));
                 } else {
-                    findings.wrong(what, hint);
+                    findings.error(what, hint);
                 }
             }
         }

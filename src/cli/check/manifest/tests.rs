@@ -27,8 +27,8 @@ fn judged(text: &str) -> Findings {
 #[test]
 fn the_shipped_manifest_is_right() {
     let findings = judged(GOOD);
-    assert_eq!(findings.wrong, []);
-    assert_eq!(findings.doubts, [""; 0]);
+    assert_eq!(findings.errors, []);
+    assert_eq!(findings.warnings, [""; 0]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn each_classic_mistake_is_found_with_its_fix() {
         assert_ne!(changed, GOOD, "{old} is in the file");
         let findings = judged(&changed);
         let wrong = findings
-            .wrong
+            .errors
             .iter()
             .find(|wrong| wrong.what.contains(found));
         let wrong = wrong.unwrap_or_else(|| panic!("{found}: {findings:?}"));
@@ -129,9 +129,9 @@ fn what_works_and_could_be_better_is_a_doubt() {
         ),
     ] {
         let findings = judged(&GOOD.replacen(old, new, 1));
-        assert_eq!(findings.wrong, [], "{found}");
+        assert_eq!(findings.errors, [], "{found}");
         assert!(
-            findings.doubts.iter().any(|doubt| doubt.contains(found)),
+            findings.warnings.iter().any(|doubt| doubt.contains(found)),
             "{findings:?}"
         );
     }
@@ -144,16 +144,16 @@ fn the_file_that_was_checked_must_be_the_one_that_is_read() {
         judged_as(&pod, &[], Path::new(checked))
     };
     let other = judged(GOOD, "/etc/kubernetes/encryption/encryption-config.yml");
-    assert!(other.wrong[0].what.contains("was checked"), "{other:?}");
-    assert!(other.wrong[0].fix.contains("--encryption-config"));
+    assert!(other.errors[0].what.contains("was checked"), "{other:?}");
+    assert!(other.errors[0].fix.contains("--encryption-config"));
     let copy = judged(GOOD, "/root/encryption-config.yaml");
-    assert_eq!(copy.wrong, []);
-    assert!(copy.doubts[0].contains("must say the same"), "{copy:?}");
+    assert_eq!(copy.errors, []);
+    assert!(copy.warnings[0].contains("must say the same"), "{copy:?}");
     // What the container calls /etc/kubernetes/encryption lies elsewhere.
     let moved = GOOD.replace("path: /etc/kubernetes/encryption", "path: /srv/encryption");
     assert_ne!(moved, GOOD);
     let moved = judged(&moved, "/srv/encryption/encryption-config.yaml");
-    assert_eq!((moved.wrong, moved.doubts), (vec![], vec![]));
+    assert_eq!((moved.errors, moved.warnings), (vec![], vec![]));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn the_corpus_is_judged_as_its_verdicts_say() {
             Ok(_) => judged(&read(file)),
             Err(_) => continue,
         };
-        let (fails, doubts) = (!found.wrong.is_empty(), !found.doubts.is_empty());
+        let (fails, doubts) = (!found.errors.is_empty(), !found.warnings.is_empty());
         let right = match verdict {
             "fatal" => fails,
             "doubtful" => fails || doubts,
@@ -277,7 +277,7 @@ fn what_the_kubelet_or_the_image_cannot_do_is_wrong() {
         ),
     ] {
         let findings = changed(old, &new);
-        let is_found = findings.wrong.iter().any(|one| one.what.contains(found));
+        let is_found = findings.errors.iter().any(|one| one.what.contains(found));
         assert!(is_found, "{new}: {findings:?}");
     }
 }
@@ -296,19 +296,19 @@ fn every_form_of_a_flag_and_every_served_probe_is_right() {
         "127.0.0.1:9464",
         "httpGet: {path: /livez, port: 9464, host: 127.0.0.1}",
     );
-    assert_eq!(served.wrong, []);
+    assert_eq!(served.errors, []);
     let elsewhere = metrics("127.0.0.1:9464", "httpGet: {path: /livez, port: 9464}");
     assert!(
-        elsewhere.wrong[0].what.contains("pod's address"),
+        elsewhere.errors[0].what.contains("pod's address"),
         "{elsewhere:?}"
     );
     let ready = metrics(
         "127.0.0.1:9464",
         "httpGet: {path: /readyz, port: 9464, host: 127.0.0.1}",
     );
-    assert!(ready.wrong[0].what.contains("loaded key"), "{ready:?}");
+    assert!(ready.errors[0].what.contains("loaded key"), "{ready:?}");
     let two = "    - --encryption_provider_config\n    - /etc/kubernetes/encryption/encryption-config.yaml\n";
-    assert_eq!(changed(FLAG, two).wrong, []);
+    assert_eq!(changed(FLAG, two).errors, []);
 }
 
 #[test]
@@ -317,11 +317,11 @@ fn another_user_of_kube_apiserver_needs_a_group_of_the_socket() {
     let pod = GOOD.replacen("  hostNetwork: true\n", user, 1);
     let closed = judged(&pod);
     assert!(
-        closed.wrong[0].what.contains("cannot connect"),
+        closed.errors[0].what.contains("cannot connect"),
         "{closed:?}"
     );
     let open = format!("{SERVE}    - --socket-mode=0660\n    - --socket-group=2000\n");
-    assert_eq!(judged(&pod.replacen(SERVE, &open, 1)).wrong, []);
+    assert_eq!(judged(&pod.replacen(SERVE, &open, 1)).errors, []);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_copy_that_the_kubelet_runs_too_is_named() {
     let look = || {
         let mut findings = Findings::default();
         directory::nothing_else_runs(&path("kube-apiserver.yaml"), &pod, &mut findings);
-        findings.wrong
+        findings.errors
     };
     for name in ["kube-apiserver.yaml", ".kube-apiserver.yaml.bak"] {
         std::fs::write(path(name), GOOD).expect("written");
@@ -356,7 +356,7 @@ fn a_file_that_the_cloud_config_names_must_be_mounted() {
         std::fs::write(path("cloud.conf"), config).expect("written");
         let mut findings = Findings::default();
         cloud_files::are_mounted(&pod, Some(&path("cloud.conf")), &mut findings);
-        findings.wrong
+        findings.errors
     };
     std::fs::write(path("ca.pem"), "").expect("written");
     assert!(look(&path("ca.pem"))[0].what.contains("ca.pem"));

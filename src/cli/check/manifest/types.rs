@@ -59,7 +59,7 @@ impl Walk<'_> {
                         self.value(entries, one, &format!("{at}[{number}]"));
                     }
                 }
-                None => self.wrong(at, "a list", "begin each entry with `- `"),
+                None => self.error(at, "a list", "begin each entry with `- `"),
             }
         } else if let Some(entries) = kind.strip_prefix('{') {
             match value.as_object() {
@@ -68,7 +68,7 @@ impl Walk<'_> {
                         self.value(entries, one, &below(at, key));
                     }
                 }
-                None => self.wrong(at, "a mapping", "write `key: value` in each line"),
+                None => self.error(at, "a mapping", "write `key: value` in each line"),
             }
         } else if let Some(fields) = self.types.get(kind).cloned() {
             match value.as_object() {
@@ -81,7 +81,7 @@ impl Walk<'_> {
                     }
                     values::judge(kind, value, at, self.findings);
                 }
-                None => self.wrong(
+                None => self.error(
                     at,
                     "a mapping",
                     "write `field: value` in each line below it",
@@ -133,13 +133,13 @@ impl Walk<'_> {
             _ => (true, "", ""),
         };
         if !is_right {
-            self.wrong(at, wanted, fix);
+            self.error(at, wanted, fix);
         }
     }
 
-    fn wrong(&mut self, at: &str, wanted: &str, fix: &str) {
+    fn error(&mut self, at: &str, wanted: &str, fix: &str) {
         let at = if at.is_empty() { "the pod" } else { at };
-        self.findings.wrong(
+        self.findings.error(
             format!("{at} is not {wanted}: the kubelet refuses the pod"),
             fix,
         );
@@ -157,7 +157,7 @@ impl Walk<'_> {
             "remove it, or move it to where it belongs".to_owned(),
             |one| format!("write {}", one.1),
         );
-        self.findings.doubt(format!(
+        self.findings.warn(format!(
             "{}: the kubelet knows no such field and ignores it: {hint}",
             below(at, key)
         ));

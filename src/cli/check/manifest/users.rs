@@ -8,7 +8,7 @@ use super::sidecar::Served;
 /// The kubelet does not start a root container that must not be root.
 pub(super) fn root_is_allowed(container: Container<'_>, user: i64, findings: &mut Findings) {
     if user == 0 && container.must_not_be_root() {
-        findings.wrong(
+        findings.error(
             format!(
                 "container {} runs as root and has `runAsNonRoot: true`: the kubelet does not \
                  start it",
@@ -22,7 +22,7 @@ pub(super) fn root_is_allowed(container: Container<'_>, user: i64, findings: &mu
 pub(super) fn files_can_be_read(sidecar: Container<'_>, served: &Served, findings: &mut Findings) {
     let (user, group) = (sidecar.sidecar_user(), sidecar.sidecar_group());
     if user != 0 && !served.cloud_config.is_empty() {
-        findings.doubt(format!(
+        findings.warn(format!(
             "the sidecar runs as user {user}, group {group}: {} and the files that it names must \
              be readable for it, as by `chown root:{group}` and `chmod 640`",
             quoted::path(&served.cloud_config)
@@ -33,7 +33,7 @@ pub(super) fn files_can_be_read(sidecar: Container<'_>, served: &Served, finding
 pub(super) fn kube_apiserver_can_read(server: Container<'_>, findings: &mut Findings) {
     let user = server.server_user();
     if user != 0 {
-        findings.doubt(format!(
+        findings.warn(format!(
             "kube-apiserver runs as user {user}: the EncryptionConfiguration must be readable for \
              it"
         ));
@@ -72,7 +72,7 @@ pub(super) fn kube_apiserver_can_connect(
     };
     let passes = user == 0 && !server.lacks_override();
     if !passes && told.socket_mode & needed == 0 {
-        findings.wrong(
+        findings.error(
             format!(
                 "kube-apiserver runs as user {user} and cannot connect: the socket is user \
                  {owner}'s and group {group}'s, with permissions {:04o}",
@@ -86,7 +86,7 @@ pub(super) fn kube_apiserver_can_connect(
         );
     }
     if owner != 0 && made.volume.is_none() {
-        findings.doubt(format!(
+        findings.warn(format!(
             "the socket's directory is {} of the node: user {owner} of the sidecar must be allowed \
              to write there",
             quoted::path(

@@ -15,13 +15,13 @@ pub(super) fn the_pod_has_a_name(pod: &Value, findings: &mut Findings) {
         .and_then(Value::as_str)
         .is_none_or(str::is_empty)
     {
-        findings.wrong(
+        findings.error(
             "the pod has no metadata.name",
             "write `name: kube-apiserver`",
         );
     }
     if text(pod, "apiVersion") != Some("v1") {
-        findings.wrong("the pod's apiVersion is not v1", "write `apiVersion: v1`");
+        findings.error("the pod's apiVersion is not v1", "write `apiVersion: v1`");
     }
 }
 
@@ -32,7 +32,7 @@ pub(super) fn names_are_given_once(pod: Pod<'_>, findings: &mut Findings) {
     once("volume", volumes, findings);
     for container in pod.containers() {
         if container.image().trim() != container.image() || container.image().is_empty() {
-            findings.wrong(
+            findings.error(
                 format!("container {} has no image", quoted::name(container.name())),
                 "name kube-apiserver's manifest, which kubeadm makes of it and the patches",
             );
@@ -44,15 +44,15 @@ fn once<'a>(what: &str, names: impl Iterator<Item = Option<&'a str>>, findings: 
     let mut known = BTreeSet::new();
     for name in names {
         match name {
-            None | Some("") => findings.wrong(format!("a {what} has no name"), "write one"),
-            Some(name) if !is_label(name) => findings.wrong(
+            None | Some("") => findings.error(format!("a {what} has no name"), "write one"),
+            Some(name) if !is_label(name) => findings.error(
                 format!(
                     "{what} {}: the name must be of small letters, digits and `-`",
                     quoted::word(name)
                 ),
                 "change it, where it is used too",
             ),
-            Some(name) if !known.insert(name) => findings.wrong(
+            Some(name) if !known.insert(name) => findings.error(
                 format!("two {what}s are called {name}: the kubelet refuses the pod"),
                 "remove one, or give it another name",
             ),
@@ -68,7 +68,7 @@ pub(super) fn mounts_have_volumes(pod: Pod<'_>, findings: &mut Findings) {
             let name = text(mount, "name").unwrap_or_default();
             let shown = quoted::name(name);
             if pod.volume(name).is_none() {
-                findings.wrong(
+                findings.error(
                     format!(
                         "container {} mounts the volume {shown}, which is not declared",
                         quoted::name(container.name())
@@ -78,7 +78,7 @@ pub(super) fn mounts_have_volumes(pod: Pod<'_>, findings: &mut Findings) {
             }
             let path = text(mount, "mountPath").unwrap_or_default();
             if path.is_empty() || !paths.insert(path) {
-                findings.wrong(
+                findings.error(
                     format!(
                         "container {} has no mountPath for {shown}, or two mounts at {}",
                         quoted::name(container.name()),
@@ -89,7 +89,7 @@ pub(super) fn mounts_have_volumes(pod: Pod<'_>, findings: &mut Findings) {
             }
             let below = text(mount, "subPath").unwrap_or_default();
             if below.starts_with('/') || below.split('/').any(|part| part == "..") {
-                findings.wrong(
+                findings.error(
                     format!(
                         "subPath {} of {shown} must lead down from the volume",
                         quoted::path(below)
@@ -107,7 +107,7 @@ pub(super) fn volumes_are_of_one_kind(pod: Pod<'_>, findings: &mut Findings) {
         let kinds = volume.as_object().into_iter().flatten();
         let kinds = kinds.filter(|(key, value)| *key != "name" && !value.is_null());
         if kinds.count() > 1 {
-            findings.wrong(
+            findings.error(
                 format!("volume {} is of several kinds", quoted::name(name)),
                 "keep one",
             );
@@ -115,7 +115,7 @@ pub(super) fn volumes_are_of_one_kind(pod: Pod<'_>, findings: &mut Findings) {
         if let Some(host) = volume.get("hostPath").filter(|host| !host.is_null()) {
             let path = text(host, "path").unwrap_or_default();
             if path.is_empty() || path.split('/').any(|part| part == "..") {
-                findings.wrong(
+                findings.error(
                     format!(
                         "volume {} has the hostPath {}",
                         quoted::name(name),

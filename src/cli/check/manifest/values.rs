@@ -195,7 +195,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
     let known = |field: &str| value.get(field).filter(|value| !value.is_null());
     for (_, field) in NEEDED.iter().filter(|(one, _)| *one == of) {
         if known(field).is_none() {
-            findings.wrong(
+            findings.error(
                 format!(
                     "{} is missing: the kubelet refuses the pod",
                     below(at, field)
@@ -209,7 +209,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
             && !words.contains(&word)
             && !(word.is_empty() && MAY_BE_EMPTY.contains(&(of, field)))
         {
-            findings.wrong(
+            findings.error(
                 format!(
                     "{} is {}, which the kubelet refuses",
                     below(at, field),
@@ -226,7 +226,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
                     ANY => format!("{least} or more"),
                     greatest => format!("{least} to {greatest}"),
                 };
-                findings.wrong(
+                findings.error(
                     format!(
                         "{} is {number}, which the kubelet refuses",
                         below(at, field)
@@ -241,12 +241,12 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
         for text in texts.filter_map(Value::as_str) {
             let is_default = text.is_empty() && !NEEDED.contains(&(of, field));
             if !is_default && !form.fits(text) {
-                findings.wrong(
+                findings.error(
                     format!(
                         "{} is {}, which the kubelet refuses: {}",
                         below(at, field),
                         quoted::word(text),
-                        form.wanted()
+                        form.expected()
                     ),
                     "change it, and where it is used too",
                 );

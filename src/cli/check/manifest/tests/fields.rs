@@ -87,19 +87,19 @@ fn what_the_kubelet_decodes_otherwise_is_refused_or_doubted() {
                 parent => parent[name] = value.clone(),
             }
         });
-        let is_found = findings.wrong.iter().any(|one| one.what.contains(what));
+        let is_found = findings.errors.iter().any(|one| one.what.contains(what));
         assert!(is_found, "{what}: {findings:?}");
         assert!(!format!("{findings:?}").contains("BEGIN"), "{findings:?}");
     }
     let misspelled = found(&|pod| pod["spec"]["hostNetWork"] = json!(true));
-    assert_eq!(misspelled.wrong, []);
+    assert_eq!(misspelled.errors, []);
     assert!(
-        misspelled.doubts[0].contains("spec.hostNetWork")
-            && misspelled.doubts[0].contains("write hostNetwork"),
+        misspelled.warnings[0].contains("spec.hostNetWork")
+            && misspelled.warnings[0].contains("write hostNetwork"),
         "{misspelled:?}"
     );
     let whole = found(&|pod| pod["spec"]["priority"] = json!(8.0));
-    assert_eq!(whole.wrong, []);
+    assert_eq!(whole.errors, []);
 }
 
 /// The places of all texts below a value.
@@ -159,24 +159,27 @@ fn a_file_is_read_as_the_kubelet_reads_it() {
             is_json: document.is_json,
             ..Beside::default()
         };
-        findings.wrong.extend(judge(&document.pod, beside).wrong);
+        findings.errors.extend(judge(&document.pod, beside).errors);
         Ok::<_, String>((document.pod, findings))
     };
     let json = serde_json::to_string(&crate::config::parse_yaml(GOOD).expect("YAML"));
     let json = json.expect("JSON");
     for text in [GOOD, json.as_str()] {
-        assert_eq!(read(text).expect("read").1.wrong, []);
+        assert_eq!(read(text).expect("read").1.errors, []);
     }
     let (pod, findings) = read(&format!("kind: Job\n{GOOD}")).expect("the last counts");
     assert_eq!(pod["kind"], "Pod");
-    assert!(findings.doubts[0].contains("occurs twice"), "{findings:?}");
+    assert!(
+        findings.warnings[0].contains("occurs twice"),
+        "{findings:?}"
+    );
     let (_, findings) = read(&format!("{GOOD}---\n{GOOD}")).expect("the first counts");
-    assert!(findings.doubts[0].contains("the first"), "{findings:?}");
+    assert!(findings.warnings[0].contains("the first"), "{findings:?}");
     // Flow style is YAML, and the kubelet does not ask.
     let problem = read("{kind: Pod}").expect_err("no JSON");
     assert!(problem.contains("this is no JSON"), "{problem}");
     let float = |text: &str| text.replacen("2000001000", "2000001000.0", 1);
-    assert_eq!(read(&float(GOOD)).expect("read").1.wrong, []);
+    assert_eq!(read(&float(GOOD)).expect("read").1.errors, []);
     let (_, findings) = read(&float(&json)).expect("read");
-    assert!(findings.wrong[0].what.contains("priority"), "{findings:?}");
+    assert!(findings.errors[0].what.contains("priority"), "{findings:?}");
 }
