@@ -13,6 +13,7 @@ mod kubernetes;
 mod manifest;
 mod messages;
 mod next_step;
+mod quoted;
 mod report;
 mod walk;
 
