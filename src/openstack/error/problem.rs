@@ -329,6 +329,25 @@ impl TlsProblem {
 }
 
 impl Problem {
+    /// Whether nobody has answered, or something in the place of a server that is away: it
+    /// costs nobody much to ask again soon, and nothing but that is known to help.
+    pub(in crate::openstack) fn is_silence(&self) -> bool {
+        match self {
+            Self::Name { .. }
+            | Self::NameTimeout { .. }
+            | Self::Connect(_)
+            | Self::ConnectTimeout { .. }
+            | Self::Timeout { .. }
+            | Self::Broken(_) => true,
+            Self::Status {
+                status,
+                retry_after: None,
+                ..
+            } => matches!(status.as_u16(), 408 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+
     /// Whether the same request may succeed a moment later.
     pub(in crate::openstack) fn is_passing(&self) -> bool {
         match self {
