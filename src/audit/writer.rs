@@ -137,7 +137,7 @@ impl Log {
         {
             info!(
                 file = %redact::path(&self.path), dropped,
-                "the audit log is written again"
+                "the audit log can be written again"
             );
         }
     }
@@ -151,7 +151,7 @@ impl Log {
             error!(
                 file = %redact::path(&self.path), dropped = self.dropped,
                 "the audit log cannot be written, calls are served without it: {error}; fix the \
-                 directory, its permissions or the space, it is tried again"
+                 directory, its permissions or the disk space; the sidecar retries"
             );
         }
     }
