@@ -74,10 +74,10 @@ pub enum FetchError {
     #[error("Barbican has no such key")]
     NotFound(#[source] Cause),
     /// Barbican's answer is not an AES key.
-    #[error("Barbican holds something else than an AES key")]
+    #[error("Barbican's secret is not an AES key")]
     NotAKey(#[source] Cause),
     /// The source has panicked.
-    #[error("the download crashed, which is a bug: please report what the log says before this")]
+    #[error("the download crashed, which is a bug: please report the preceding log lines")]
     Crashed,
 }
 

@@ -257,7 +257,7 @@ fn log_loaded(id: KeyId, loaded: &Loaded) {
     if loaded.first && loaded.protection == Protection::Unlocked {
         warn!(
             key_id = %id, key_id_hash, memory, failures,
-            "key loaded into plain memory, which can be swapped out and dumped: no more can \
+            "key loaded into plain memory, which can reach swap and core dumps: no more memory can \
              be locked; raise RLIMIT_MEMLOCK to 8 MiB"
         );
     } else if loaded.first {
@@ -280,11 +280,11 @@ fn log_failed(id: KeyId, failed: &Failed) {
         ),
         (true, true, KeyProblem::Unavailable) => warn!(
             key_id = %id, key_id_hash, failures, retry_seconds,
-            "key not confirmed, the one that is held stays in use: {cause}"
+            "key not confirmed, the held key stays in use: {cause}"
         ),
         (true, true, _) => error!(
             key_id = %id, key_id_hash, failures, retry_seconds,
-            "key not confirmed, the one that is held stays in use: {cause}"
+            "key not confirmed, the held key stays in use: {cause}"
         ),
         (true, false, _) => error!(
             key_id = %id, key_id_hash, failures, retry_seconds,

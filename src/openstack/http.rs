@@ -369,7 +369,7 @@ async fn read(
 
 fn sensitive(text: &str) -> Result<HeaderValue, Problem> {
     let mut value = HeaderValue::from_str(text)
-        .map_err(|_| Problem::Broken("the token is not fit for a header".to_owned()))?;
+        .map_err(|_| Problem::Broken("the token cannot be sent in a header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -149,7 +149,7 @@ impl<'a> Attempts<'a> {
             return Err(error);
         }
         let pause_seconds = pause.as_secs_f64();
-        tracing::debug!(pause_seconds, "{error}; trying again");
+        tracing::debug!(pause_seconds, "{error}; retrying");
         tokio::time::sleep(pause).await;
         Ok(())
     }
