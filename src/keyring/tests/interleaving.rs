@@ -148,6 +148,7 @@ fn keyring(first: &Arc<Snapshot>) -> Keyring {
             clock,
             begin,
             second: AtomicU64::new(1),
+            status_missed: Notify::new(),
         }),
         requests: mpsc::channel(1).0,
     }
