@@ -16,7 +16,7 @@ import unittest
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 VERSION = tomllib.loads((TOP / "Cargo.toml").read_text())["package"]["version"]
-ARCHES = os.environ.get("RELEASE_ARCHES", "amd64").split()
+ARCHES = os.environ.get("RELEASE_ARCHES", "amd64 arm64").split()
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "barbican-kms"
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
 
@@ -240,11 +240,13 @@ class Release(unittest.TestCase):
             "HOME": home, "CARGO_HOME": home / "cargo", "USER": "somebody", "LOGNAME": "somebody",
             "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", pathlib.Path.home() / ".rustup"), "TZ": "Asia/Tokyo", "LANG": "C.UTF-8",
             "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")}
-        # Another name of the host, where that may be changed.
-        namespace = ["unshare", "--uts", "sh", "-euc", 'hostname elsewhere; umask 077; exec "$@"', "sh"] if os.geteuid() == 0 else [
-            "sh", "-euc", 'umask 077; exec "$@"', "sh"]
+        # As root, the host has another name and the builder another number, too.
+        private = ["sh", "-euc", 'umask 077; exec "$@"', "sh"]
+        if os.geteuid() == 0:
+            private = ["unshare", "--uts", "sh", "-euc", 'hostname elsewhere; exec "$@"', "sh",
+                       "unshare", "--user", "--map-user=1234", "--map-group=1234", *private]
         again = self.directory / "again"
-        self.make(source, again, *namespace, **environment)
+        self.make(source, again, *private, **environment)
         self.assertEqual({f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in self.release.iterdir()},
                          {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in again.iterdir()})
 
