@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
 import tomllib
 import unittest
+
+from smoke import smoke
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 VERSION = tomllib.loads((TOP / "Cargo.toml").read_text())["package"]["version"]
@@ -255,27 +256,7 @@ class Release(unittest.TestCase):
         place = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
         with tarfile.open(self.release / f"barbican-kms-{VERSION}-aarch64.tar.gz") as packed:
             packed.extractall(place, filter="data")
-        emulator = run(TOP / "scripts/releasing/emulator", "arm64").stdout.split()
-        program = [*emulator, place / f"barbican-kms-{VERSION}-aarch64/bin/barbican-kms"]
-        config, socket, log = place / "cloud.conf", place / "kms.sock", place / "log"
-        # Nothing listens there: it waits for the cloud, and says so.
-        config.write_text(
-            "[Global]\nauth-url = http://127.0.0.1:1/v3\nusername = u\npassword = p\ntenant-name = t\ndomain-name = d\n"
-            "[KeyManager]\nkey-id = 11111111-2222-4333-8444-555555555555\n")
-        config.chmod(0o600)
-        with open(log, "w") as out:
-            sidecar = subprocess.Popen([*program, "serve", "--socketpath", socket, "--cloud-config", config], stderr=out, env=CLEAN)
-        self.addCleanup(sidecar.kill)
-        end = time.monotonic() + 60
-        while run(*program, "probe", "--socketpath", socket, check=False).returncode:
-            self.assertIsNone(sidecar.poll(), log.read_text())
-            self.assertLess(time.monotonic(), end, log.read_text())
-        self.assertNotEqual(run(*program, "probe", "--socketpath", socket, "--ready", check=False).returncode, 0)
-        # The emulator has no memfd_secret: keys are held in the other way.
-        self.assertIn("mlock", log.read_text())
-        sidecar.terminate()
-        self.assertEqual(sidecar.wait(60), 0)
-        self.assertFalse(socket.exists())
+        smoke(self, place / f"barbican-kms-{VERSION}-aarch64/bin/barbican-kms", place)
 
     @unittest.skipUnless(shutil.which("skopeo"), "skopeo is not installed")
     def test_skopeo_copies_the_whole_index_and_keeps_its_digest(self):
