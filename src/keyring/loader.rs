@@ -30,14 +30,14 @@ pub(super) struct Loader<S> {
     pub(super) source: Arc<S>,
     pub(super) schedule: Schedule,
     /// Goes before all others when it is due.
-    first: KeyId,
+    pub(super) first: Option<KeyId>,
     tasks: JoinSet<Fetched>,
     /// Which key each task fetches, for the end of one that panics.
     running: Vec<(Id, KeyId)>,
 }
 
 impl<S: KeySource> Loader<S> {
-    pub(super) fn new(source: Arc<S>, first: KeyId, schedule: Schedule) -> Self {
+    pub(super) fn new(source: Arc<S>, first: Option<KeyId>, schedule: Schedule) -> Self {
         Self {
             source,
             schedule,
@@ -64,7 +64,7 @@ impl<S: KeySource> Loader<S> {
     /// Starts the fetches that are due, as far as the limit allows.
     pub(super) fn start_due(&mut self, now: Instant, other: Option<usize>) {
         for _ in 0..self.room(other) {
-            let Some(id) = self.schedule.start_next(Some(self.first), now) else {
+            let Some(id) = self.schedule.start_next(self.first, now) else {
                 return;
             };
             let source = Arc::clone(&self.source);

@@ -117,6 +117,7 @@ where
             writer.expire();
             match event {
                 Event::Request(Request::Load(id, waiting)) => writer.load(id, waiting),
+                Event::Request(Request::List(_)) => {}
                 Event::Request(Request::Revalidate) => {
                     let now = writer.now();
                     writer.ring.loader.schedule.expedite_all(now);

@@ -93,7 +93,9 @@ where
     /// The write key must not leave the ring in the step in which it stops being the
     /// write key: other nodes, and this one's own data, still need it.
     fn may_replace(&self, live: &Live) -> Result<(), WriteKeyWouldVanish> {
-        let old = self.ring.live.ring.write;
+        let Some(old) = self.ring.live.ring.write else {
+            return Ok(());
+        };
         if live.ring.ids().any(|id| id == old) {
             return Ok(());
         }
@@ -251,8 +253,8 @@ where
         // Their fetches have ended with the old loader: readers look again.
         self.waiting.clear();
         info!(
-            write_key_id = %live.ring.write,
-            write_key_id_hash = live.ring.write.sha256_label(),
+            write_key_id = live.ring.write.map(tracing::field::display),
+            write_key_id_hash = live.ring.write.map(|id| id.sha256_label()),
             keys = live.ring.ids().count(),
             keys_added = %list(&added),
             keys_removed = %list(&removed),

@@ -202,8 +202,9 @@ fn live_as(token: &str, write: u8, decrypt: &[u8]) -> Live {
             proxy: Proxy::default(),
         },
         ring: Ring {
-            write: id(write),
+            write: Some(id(write)),
             decrypt: decrypt.iter().map(|last| id(*last)).collect(),
+            container: None,
             require_authentication: false,
             revalidate_interval: INTERVAL,
             max_cache_age: None,

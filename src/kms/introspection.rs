@@ -56,7 +56,7 @@ fn keys(snapshot: &Snapshot, now: Instant) -> Vec<Key> {
     let write = snapshot.write_id();
     let mut keys: Vec<Key> = snapshot
         .slots()
-        .map(|(id, slot)| key(id, slot, *id == write, now))
+        .map(|(id, slot)| key(id, slot, Some(*id) == write, now))
         .collect();
     keys.sort_by_key(|key| !key.write);
     keys
