@@ -35,6 +35,7 @@ pub use environment::Environment;
 pub use key::{Key, Section};
 pub use load::{LoadError, Loaded, is_toml, load};
 pub(crate) use resolve::{escaped_url, parse_duration};
+pub(crate) use settings::short_digest;
 pub use settings::{
     ClientCertificate, Cloud, Container, Domain, Identity, Interface, Live, Proxy, ProxyUrl, Ring,
     Roots, Scope, Tls, User,

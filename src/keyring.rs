@@ -5,6 +5,8 @@
 //! waiting is for a key that is configured and not loaded, and it is bounded.
 
 mod clock;
+mod follow;
+mod follower;
 mod key_set;
 mod listing;
 mod loader;
@@ -33,7 +35,7 @@ pub use clock::Clock;
 pub use listing::{ContainerProblem, Listing, Reference};
 pub use refresh::Refresher;
 pub use reload::ConfigUpdate;
-pub use report::{DroppedKey, ReloadOutcome, Report};
+pub use report::{ContainerReport, DroppedKey, ListedKey, ReloadOutcome, Report};
 pub use schedule::MISS_WAIT;
 pub use snapshot::{KeyProblem, RingSource, Slot, Snapshot, Use};
 
@@ -188,7 +190,7 @@ pub enum KeyError {
     NotInRing,
     /// Nothing says whether it is of the ring, or which key is the write key: the container
     /// has not been read.
-    #[error("the key container is of no use: {0}")]
+    #[error("the key container cannot be followed: {0}")]
     NoList(ContainerProblem),
     /// The key is configured, and could not be loaded in time.
     #[error("the key-encryption key is not loaded: {0}")]
@@ -306,6 +308,20 @@ impl Keyring {
     /// The clock that the times of snapshots are from.
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
+    }
+
+    /// How long ago a call was last given the key of `slot` for this, to within a minute;
+    /// `None` for never.
+    pub fn last_use(&self, slot: &Slot, usage: Use) -> Option<Duration> {
+        let second = slot.last(usage)?;
+        let since = self
+            .shared
+            .clock
+            .now()
+            .saturating_duration_since(self.shared.begin);
+        Some(Duration::from_secs(
+            (since.as_secs() + 1).saturating_sub(second),
+        ))
     }
 
     /// Asks for every key to be confirmed now.

@@ -27,14 +27,17 @@ impl Live {
     /// settings and version have the same. Secrets are not part of it.
     pub fn digest(&self) -> String {
         // Secrets print as "redacted", so what is printed is what may be known.
-        let digest = Sha256::digest(format!("{self:?}"));
-        let bytes = digest.iter().take(DIGEST_BYTES);
-        bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+        short_digest(&format!("{self:?}"))
     }
 }
 
-/// Enough of a SHA-256 to tell a handful of configurations apart.
-const DIGEST_BYTES: usize = 8;
+/// Enough of a SHA-256 to tell a handful of texts apart.
+pub(crate) fn short_digest(text: &str) -> String {
+    const DIGEST_BYTES: usize = 8;
+    let digest = Sha256::digest(text);
+    let bytes = digest.iter().take(DIGEST_BYTES);
+    bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
 
 /// How to reach Keystone and Barbican, and as whom.
 #[derive(Debug, PartialEq, Eq)]

@@ -164,11 +164,6 @@ impl Roster {
     pub(super) fn keys(&self) -> impl Iterator<Item = (&KeyId, &Entry)> {
         self.keys.iter()
     }
-
-    /// What is known of a key.
-    pub(super) fn entry(&self, id: &KeyId) -> Option<&Entry> {
-        self.keys.get(id)
-    }
 }
 
 #[cfg(test)]

@@ -121,6 +121,11 @@ impl KeyProblem {
         }
     }
 
+    /// Whether Barbican itself has said that it will not give this key out, whoever waits.
+    pub(super) fn is_refusal(self) -> bool {
+        self.is_final() || self == Self::Denied
+    }
+
     /// Whether Barbican itself has said that there is no such key to be had.
     pub fn is_final(self) -> bool {
         matches!(self, Self::NotFound | Self::NotAKey)

@@ -42,6 +42,7 @@ impl Collector for Source {
         let out = &mut encoder;
         self.build(out)?;
         self.keys(out)?;
+        self.ring(out)?;
         self.calls(out)?;
         self.operations(out)?;
         self.upstream(out)?;

@@ -172,7 +172,7 @@ fn the_ring_has_sensible_defaults() {
         .live
         .ring
         .clone();
-    assert_eq!(ring.write.to_string(), KEY_ID);
+    assert_eq!(ring.write.expect("a key").to_string(), KEY_ID);
     assert_eq!(ring.decrypt, []);
     assert!(!ring.require_authentication);
     assert_eq!(ring.revalidate_interval, Duration::from_secs(300));
