@@ -102,7 +102,7 @@ impl<S: KeySource> KeySet<S> {
     ) -> Self {
         let ring = live.ring.clone();
         Self {
-            loader: Loader::new(source, ring.write, schedule),
+            loader: Loader::new(source, &ring, schedule),
             slots: Arc::new(Snapshot::new(&ring)),
             live,
             ring,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info};
 
-use super::follower::{Follower, Listed};
+use super::follower::{Follower, Listed, Standing};
 use super::key_set::{KeySet, Settled};
 use super::loader::Fetched;
 use super::report::ReloadOutcome;
@@ -148,10 +148,12 @@ where
                 None => Follower::new(container, now),
             }
         });
+        let owner = |ring: &Ring| ring.container.as_ref().and_then(|one| one.owner.clone());
+        let same_owner = owner(&live.ring) == owner(&self.ring.live.ring);
         Ok(Candidate {
             keys: KeySet::new(live, source, Schedule::default(), follower),
             // With new credentials every key is read once to prove them.
-            proves_all: !same_cloud,
+            proves_all: !(same_cloud && same_owner),
             missing: BTreeSet::new(),
             failed: false,
         })
@@ -162,7 +164,8 @@ where
         let Some(candidate) = &self.candidate else {
             return;
         };
-        let moment = self.moment(candidate.keys.live.ring.revalidate_interval, false);
+        let interval = candidate.keys.live.ring.revalidate_interval;
+        let moment = self.moment(interval, Standing::Candidate);
         let Some(candidate) = &mut self.candidate else {
             return;
         };

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::chance::Chance;
 use crate::config::{Cloud, Identity, Interface, Live, Proxy, Ring, Roots, Scope, Tls};
-use crate::secret::{KekWriter, Token};
+use crate::key_id::ContainerId;
+use crate::secret::{Kek, KekWriter, Token};
 
 const INTERVAL: Duration = Duration::from_secs(300);
 

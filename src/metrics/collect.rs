@@ -259,13 +259,14 @@ impl Source {
     }
 }
 
-const PROBLEMS: [KeyProblem; 9] = [
+const PROBLEMS: [KeyProblem; 10] = [
     KeyProblem::Pending,
     KeyProblem::Unavailable,
     KeyProblem::Login,
     KeyProblem::Denied,
     KeyProblem::NotFound,
     KeyProblem::NotAKey,
+    KeyProblem::Foreign,
     KeyProblem::Altered,
     KeyProblem::Crashed,
     KeyProblem::Unconfirmed,

@@ -51,6 +51,8 @@ pub struct Metadata {
     pub expiration: Option<Timestamp>,
     /// The payload's content type, under `default`.
     pub content_types: BTreeMap<String, String>,
+    /// The id of the user who has created it.
+    pub creator_id: Option<String>,
 }
 
 /// What has become of an order, whose id people take for that of the secret.
@@ -284,6 +286,8 @@ struct Reply {
     expiration: Option<String>,
     #[serde(default, deserialize_with = "optional")]
     content_types: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "optional")]
+    creator_id: Option<String>,
 }
 
 impl From<Reply> for Metadata {
@@ -296,6 +300,7 @@ impl From<Reply> for Metadata {
             algorithm: clean(reply.algorithm.as_ref()),
             bit_length: reply.bit_length,
             mode: clean(reply.mode.as_ref()),
+            creator_id: clean(reply.creator_id.as_ref()),
             expiration: reply.expiration.as_deref().and_then(utc),
             content_types: content_types
                 .iter()

@@ -6,6 +6,7 @@ mod audit;
 mod check;
 mod cli;
 mod config;
+mod container;
 mod credential_end;
 mod ends;
 mod envelope;
