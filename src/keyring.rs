@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
 use crate::key_id::KeyId;
@@ -91,6 +91,8 @@ struct Shared {
     /// The coarse clock: seconds since `begin`, and one. The writer sets it at least once
     /// a minute, so that a call need read no clock to note when it used a key.
     second: AtomicU64,
+    /// Somebody has asked for the health of the write key while it was missing.
+    status_missed: Notify,
 }
 
 /// What readers ask of the writer.
@@ -105,14 +107,16 @@ enum Request {
 }
 
 impl Keyring {
-    /// The id of the write key if that key is held: the answer to Status. No waiting.
+    /// The id of the write key if that key is held: the answer to Status. No waiting;
+    /// where the key is missing, the next try comes sooner, as soon as it may.
     ///
     /// # Errors
     /// What keeps the write key from being held.
     pub fn status(&self) -> Result<KeyId, KeyError> {
         let snapshot = self.shared.snapshot.load();
-        let id = write_id(&snapshot)?;
-        self.held(&snapshot, &id).map(|_| id)
+        write_id(&snapshot)
+            .and_then(|id| self.held(&snapshot, &id).map(|_| id))
+            .inspect_err(|_| self.shared.status_missed.notify_one())
     }
 
     /// The write key and its id, from one snapshot.

@@ -11,6 +11,7 @@ mod container;
 mod credential;
 mod error;
 mod excerpt;
+mod hedge;
 mod http;
 mod json;
 mod keystone;
@@ -22,6 +23,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ::http::{Method, Uri};
@@ -36,6 +38,7 @@ pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProble
 pub use excerpt::{Excerpt, Speaker};
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
+use retry::Budget;
 pub use retry::Timing;
 pub use tls::{TlsError, Trust, authority_warnings};
 
@@ -69,6 +72,8 @@ pub struct OpenStack {
     barbican: Option<Endpoint>,
     timing: Timing,
     trust: Trust,
+    /// Whether the last fetch ended with an answer. Before the first there has been none.
+    answered: AtomicBool,
 }
 
 /// A little more than that: Keystone counts whole seconds.
@@ -108,13 +113,14 @@ impl OpenStack {
         let connector = connect::Connector::new(tls, proxies, timing.connect)?;
         let keystone = keystone::Keystone::new(cloud).ok_or(SetupError::Url)?;
         Ok(Self {
-            http: http::Http::new(connector, redactor, &timing, instruments),
+            http: http::Http::new(connector, redactor, timing.clone(), instruments),
             sessions: session::Sessions::new(keystone, timing.clone()),
             interface: cloud.interface,
             region: cloud.region.clone(),
             barbican: cloud.barbican.clone().map(Endpoint::of_setting),
             timing,
             trust,
+            answered: AtomicBool::new(false),
         })
     }
 
@@ -181,8 +187,8 @@ impl OpenStack {
     /// # Errors
     /// [`Error::Login`] or [`Error::Unavailable`].
     pub async fn login(&self) -> Result<Arc<Session>, Error> {
-        let deadline = self.deadline();
-        self.sessions.session(&self.http, None, deadline).await
+        let budget = self.budget();
+        self.sessions.session(&self.http, None, budget).await
     }
 
     /// Logs in once more, and asks whether the application credential of `session` ends.
@@ -197,9 +203,9 @@ impl OpenStack {
         {
             // Keystone counts whole seconds: within one, any two tokens end together.
             tokio::time::sleep(A_SECOND).await;
-            let deadline = self.deadline();
+            let budget = self.budget();
             self.sessions
-                .session(&self.http, Some(session), deadline)
+                .session(&self.http, Some(session), budget)
                 .await?;
         }
         Ok(self.sessions.credential_end())
@@ -241,14 +247,14 @@ impl OpenStack {
         endpoint: &Endpoint,
         id: KeyId,
     ) -> Result<Metadata, Error> {
-        let deadline = self.deadline();
-        barbican::metadata(&self.http, &self.timing, session, endpoint, id, deadline).await
+        let budget = self.budget();
+        barbican::metadata(&self.http, &self.timing, session, endpoint, id, budget).await
     }
 
     /// What an order with this id has made. A refusal says nothing, like any other
     /// failure: then it is `None`.
     pub async fn order(&self, session: &Session, endpoint: &Endpoint, id: KeyId) -> Option<Order> {
-        barbican::order(&self.http, session, endpoint, id, self.deadline()).await
+        barbican::order(&self.http, session, endpoint, id, self.budget()).await
     }
 
     /// Reads a container with this very session.
@@ -261,9 +267,8 @@ impl OpenStack {
         endpoint: &Endpoint,
         id: ContainerId,
     ) -> Result<Container, ContainerError> {
-        let deadline = self.deadline();
-        let (http, timing) = (&self.http, &self.timing);
-        Ok(container::read(http, timing, session, endpoint, id, deadline).await?)
+        let (http, timing, budget) = (&self.http, &self.timing, self.budget());
+        Ok(container::read(http, timing, session, endpoint, id, budget).await?)
     }
 
     /// Downloads a key with this very session.
@@ -276,12 +281,12 @@ impl OpenStack {
         endpoint: &Endpoint,
         id: KeyId,
     ) -> Result<Kek, Error> {
-        let deadline = self.deadline();
-        barbican::payload(&self.http, &self.timing, session, endpoint, id, deadline).await
+        let budget = self.budget();
+        barbican::payload(&self.http, &self.timing, session, endpoint, id, budget).await
     }
 
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.timing.operation
+    fn budget(&self) -> Budget {
+        Budget::until(Instant::now() + self.timing.operation)
     }
 }
 

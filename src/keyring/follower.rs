@@ -181,6 +181,11 @@ impl Follower {
         }
     }
 
+    /// Somebody has missed the write key and does not wait for it.
+    pub(super) fn nudge(&mut self, now: Instant) {
+        self.plan.nudge(&self.container.id, now);
+    }
+
     /// A person has ordered a reading.
     pub(super) fn order(&mut self, now: Instant) {
         self.plan.order(&self.container.id, now);
@@ -196,6 +201,7 @@ impl Follower {
     pub(super) fn settle(&mut self, listed: Listed, moment: &Moment) -> Vec<KeyId> {
         self.answered.append(&mut self.waiting);
         let id = self.container.id;
+        let unanswered = matches!(listed, Err(ListError::Unanswered(_)));
         let (wait, leaving) = match listed {
             Err(error) => {
                 let cause = ErrorChain(&error).to_string();
@@ -225,6 +231,8 @@ impl Follower {
                 let failure = Failure {
                     problem: like_a_key(*problem),
                     wait,
+                    // Nobody misses it for a configuration that is not in force.
+                    unanswered: unanswered && moment.standing != Standing::Candidate,
                     held: serving,
                     wiped_in: None,
                 };

@@ -35,7 +35,11 @@ pub trait KeySource: Send + Sync + 'static {
 /// Why a container could not be read; each variant is a different thing to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// Nobody answered, or with a passing error: try again soon.
+    /// Nobody answered, or something in the place of a server that is away: try again at
+    /// once, and go on so until somebody does.
+    #[error("OpenStack is unavailable")]
+    Unanswered(#[source] Cause),
+    /// An answer that is of no use and may pass: try again soon.
     #[error("OpenStack is unavailable")]
     Unavailable {
         /// The source's own error.
@@ -69,14 +73,18 @@ pub enum ListError {
     #[error("the answer is not a container's description")]
     Invalid(#[source] Cause),
     /// The source has panicked.
-    #[error("the reading crashed, which is a bug: please report what the log says before this")]
+    #[error("the reading crashed, which is a bug: please report the preceding log lines")]
     Crashed,
 }
 
 /// Why a key could not be had; each variant is a different thing to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Nobody answered, or with a passing error: try again soon.
+    /// Nobody answered, or something in the place of a server that is away: try again at
+    /// once, and go on so until somebody does.
+    #[error("OpenStack is unavailable")]
+    Unanswered(#[source] Cause),
+    /// An answer that is of no use and may pass: try again soon.
     #[error("OpenStack is unavailable")]
     Unavailable {
         /// The source's own error.
@@ -102,7 +110,7 @@ pub enum FetchError {
     #[error("Barbican has no such key")]
     NotFound(#[source] Cause),
     /// Barbican's answer is not an AES key.
-    #[error("Barbican holds something else than an AES key")]
+    #[error("Barbican's secret is not an AES key")]
     NotAKey(#[source] Cause),
     /// Another user has created the key than `key-container-owner` says.
     #[error(
@@ -117,7 +125,7 @@ pub enum FetchError {
         owner: String,
     },
     /// The source has panicked.
-    #[error("the download crashed, which is a bug: please report what the log says before this")]
+    #[error("the download crashed, which is a bug: please report the preceding log lines")]
     Crashed,
 }
 
@@ -127,7 +135,7 @@ pub type Cause = Box<dyn Error + Send + Sync>;
 impl ListError {
     pub(super) fn problem(&self) -> ContainerProblem {
         match self {
-            Self::Unavailable { .. } => ContainerProblem::Unavailable,
+            Self::Unanswered(_) | Self::Unavailable { .. } => ContainerProblem::Unavailable,
             Self::Login { .. } => ContainerProblem::Login,
             Self::Denied(_) => ContainerProblem::Denied,
             Self::NotFound(_) => ContainerProblem::NotFound,
@@ -151,7 +159,7 @@ impl ListError {
 impl FetchError {
     pub(super) fn problem(&self) -> KeyProblem {
         match self {
-            Self::Unavailable { .. } => KeyProblem::Unavailable,
+            Self::Unanswered(_) | Self::Unavailable { .. } => KeyProblem::Unavailable,
             Self::Login { .. } => KeyProblem::Login,
             Self::Denied(_) => KeyProblem::Denied,
             Self::NotFound(_) => KeyProblem::NotFound,
@@ -166,7 +174,8 @@ impl FetchError {
         match self {
             Self::Unavailable { retry_after, .. } => *retry_after,
             Self::Login { again_in, .. } => Some(*again_in),
-            Self::Denied(_)
+            Self::Unanswered(_)
+            | Self::Denied(_)
             | Self::NotFound(_)
             | Self::NotAKey(_)
             | Self::Foreign { .. }

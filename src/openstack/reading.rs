@@ -4,14 +4,15 @@
 //! vain for the same thing a moment ago.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::StatusCode;
-use tokio::time::Instant;
 
 use super::catalog::Endpoint;
 use super::container::{self, Container, ContainerError};
 use super::error::Error;
 use super::keystone::Session;
+use super::retry::Budget;
 use super::session::Asked;
 use super::{Metadata, OpenStack, barbican};
 use crate::key_id::{ContainerId, KeyId};
@@ -24,12 +25,16 @@ impl OpenStack {
     /// # Errors
     /// Any.
     pub async fn key(&self, id: KeyId) -> Result<Kek, Error> {
-        let read = |session: Arc<Session>, deadline| async move {
+        self.key_within(id, self.budget()).await
+    }
+
+    async fn key_within(&self, id: KeyId, budget: Budget) -> Result<Kek, Error> {
+        let read = |session: Arc<Session>| async move {
             let endpoint = self.known_endpoint(&session)?;
             let (http, timing) = (&self.http, &self.timing);
-            barbican::payload(http, timing, &session, &endpoint, id, deadline).await
+            barbican::payload(http, timing, &session, &endpoint, id, budget).await
         };
-        self.with_session(Asked::Payload(id), read).await
+        self.with_session(Asked::Payload(id), budget, read).await
     }
 
     /// What Barbican records about a key.
@@ -37,12 +42,16 @@ impl OpenStack {
     /// # Errors
     /// Any but [`Error::NotAKey`].
     pub async fn record(&self, id: KeyId) -> Result<Metadata, Error> {
-        let read = |session: Arc<Session>, deadline| async move {
+        self.record_within(id, self.budget()).await
+    }
+
+    async fn record_within(&self, id: KeyId, budget: Budget) -> Result<Metadata, Error> {
+        let read = |session: Arc<Session>| async move {
             let endpoint = self.known_endpoint(&session)?;
             let (http, timing) = (&self.http, &self.timing);
-            barbican::metadata(http, timing, &session, &endpoint, id, deadline).await
+            barbican::metadata(http, timing, &session, &endpoint, id, budget).await
         };
-        self.with_session(Asked::Metadata(id), read).await
+        self.with_session(Asked::Metadata(id), budget, read).await
     }
 
     /// Reads a container.
@@ -50,25 +59,35 @@ impl OpenStack {
     /// # Errors
     /// Any.
     pub async fn container(&self, id: ContainerId) -> Result<Container, ContainerError> {
-        let read = |session: Arc<Session>, deadline| async move {
+        self.container_within(id, self.budget()).await
+    }
+
+    async fn container_within(
+        &self,
+        id: ContainerId,
+        budget: Budget,
+    ) -> Result<Container, ContainerError> {
+        let read = |session: Arc<Session>| async move {
             let endpoint = self.known_endpoint(&session)?;
             let (http, timing) = (&self.http, &self.timing);
-            container::read(http, timing, &session, &endpoint, id, deadline).await
+            container::read(http, timing, &session, &endpoint, id, budget).await
         };
-        Ok(self.with_session(Asked::Container(id), read).await?)
+        Ok(self
+            .with_session(Asked::Container(id), budget, read)
+            .await?)
     }
 
     async fn with_session<T, F>(
         &self,
         asked: Asked,
-        read: impl Fn(Arc<Session>, Instant) -> F,
+        budget: Budget,
+        read: impl Fn(Arc<Session>) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let deadline = self.deadline();
-        let session = self.sessions.session(&self.http, None, deadline).await?;
-        let outcome = read(Arc::clone(&session), deadline).await;
+        let session = self.sessions.session(&self.http, None, budget).await?;
+        let outcome = read(Arc::clone(&session)).await;
         match is_token_taken(&outcome) {
             Some(false) if self.sessions.may_be_stale(&session, &asked) => {}
             Some(true) => {
@@ -79,9 +98,9 @@ impl OpenStack {
         }
         let session = self
             .sessions
-            .session(&self.http, Some(&session), deadline)
+            .session(&self.http, Some(&session), budget)
             .await?;
-        let outcome = read(session, deadline).await;
+        let outcome = read(session).await;
         if is_token_taken(&outcome) == Some(false) {
             self.sessions.distrust(asked);
         }
@@ -96,17 +115,41 @@ impl OpenStack {
     }
 }
 
+impl OpenStack {
+    /// Urgent, as long as nobody answers.
+    fn next_budget(&self) -> Budget {
+        Budget {
+            urgent: !self.answered.load(Ordering::Relaxed),
+            ..self.budget()
+        }
+    }
+
+    fn note_answer(&self, answered: bool) {
+        self.answered.store(answered, Ordering::Relaxed);
+    }
+}
+
 impl KeySource for OpenStack {
     async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
-        Ok(self.key(id).await?)
+        let outcome = self.key_within(id, self.next_budget()).await;
+        let outcome = outcome.map_err(FetchError::from);
+        self.note_answer(!matches!(outcome, Err(FetchError::Unanswered(_))));
+        outcome
     }
 
     async fn creator(&self, id: KeyId) -> Result<Option<String>, FetchError> {
-        Ok(self.record(id).await?.creator_id)
+        let outcome = self.record_within(id, self.next_budget()).await;
+        let outcome = outcome.map_err(FetchError::from);
+        self.note_answer(!matches!(outcome, Err(FetchError::Unanswered(_))));
+        Ok(outcome?.creator_id)
     }
 
     async fn list(&self, id: ContainerId) -> Result<Listing, ListError> {
-        Ok(self.container(id).await?.listing()?)
+        let outcome = self.container_within(id, self.next_budget()).await;
+        let outcome = outcome.and_then(Container::listing);
+        let outcome = outcome.map_err(ListError::from);
+        self.note_answer(!matches!(outcome, Err(ListError::Unanswered(_))));
+        outcome
     }
 }
 

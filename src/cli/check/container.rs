@@ -41,7 +41,7 @@ impl Walk<'_> {
             }
         };
         let keys = listing.keys();
-        let now = SystemTime::now();
+        let now = date();
         let Some(write) = write_key(&keys, now) else {
             let problem = if keys.keys.is_empty() {
                 ContainerProblem::Empty
@@ -67,6 +67,14 @@ impl Walk<'_> {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "for a person, at this very moment"
+)]
+fn date() -> SystemTime {
+    SystemTime::now()
+}
+
 fn write_key(keys: &ListedKeys, now: SystemTime) -> Option<KeyId> {
     let due = |(id, time): (&KeyId, &Option<SystemTime>)| Some(((*time)?, *id));
     let due = keys.keys.iter().filter_map(due);
@@ -75,15 +83,15 @@ fn write_key(keys: &ListedKeys, now: SystemTime) -> Option<KeyId> {
 
 fn described(keys: &ListedKeys, write: KeyId, now: SystemTime) -> String {
     let count = keys.keys.len();
-    let date = |time: SystemTime| {
+    let shown = |time: SystemTime| {
         Timestamp::try_from(time).map_or_else(|_| "long ago".to_owned(), |time| time.to_string())
     };
-    let since = keys.keys.get(&write).copied().flatten().map(date);
+    let since = keys.keys.get(&write).copied().flatten().map(shown);
     let next = keys.keys.iter();
     let next = next.filter_map(|(id, time)| Some(((*time)?, *id)));
     let next = next.filter(|(time, _)| *time > now).min();
     let next = next.map_or_else(String::new, |(time, id)| {
-        format!(", then {id} from {}", date(time))
+        format!(", then {id} from {}", shown(time))
     });
     let staged = keys.keys.values().filter(|time| time.is_none()).count();
     format!(
