@@ -5,17 +5,20 @@
 //! waiting is for a key that is configured and not loaded, and it is bounded.
 
 mod clock;
+mod follow;
+mod follower;
 mod key_set;
+mod listing;
 mod loader;
 mod refresh;
 mod reload;
 mod report;
+mod roster;
 mod schedule;
 mod snapshot;
+mod source;
 mod writer;
 
-use std::error::Error;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,90 +28,16 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
 use crate::key_id::KeyId;
-use crate::secret::{self, Kek, Protection};
+use crate::secret::{self, Protection};
 
 pub use clock::Clock;
+pub use listing::{ContainerProblem, ListedKeys, Listing, Reference};
 pub use refresh::Refresher;
 pub use reload::ConfigUpdate;
-pub use report::{DroppedKey, ReloadOutcome, Report};
+pub use report::{ContainerReport, DroppedKey, ListedKey, ReloadOutcome, Report};
 pub use schedule::MISS_WAIT;
-pub use snapshot::{KeyProblem, Slot, Snapshot};
-
-/// Where keys come from. The one thing tests replace.
-pub trait KeySource: Send + Sync + 'static {
-    /// Downloads one key. Retries of single requests, logins and deadlines are
-    /// the source's business; when to try again later is the caller's.
-    fn fetch(&self, id: KeyId) -> impl Future<Output = Result<Kek, FetchError>> + Send;
-}
-
-/// Why a key could not be had; each variant is a different thing to do next.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// Nobody answered, or something in the place of a server that is away: try again at
-    /// once, and go on so until somebody does.
-    #[error("OpenStack is unavailable")]
-    Unanswered(#[source] Cause),
-    /// An answer that is of no use and may pass: try again soon.
-    #[error("OpenStack is unavailable")]
-    Unavailable {
-        /// The source's own error.
-        #[source]
-        cause: Cause,
-        /// How long the server has asked not to be asked again, if it has.
-        retry_after: Option<Duration>,
-    },
-    /// Keystone refuses the credentials: try again rarely, repeated failures can
-    /// lock the account.
-    #[error("Keystone refuses the login")]
-    Login {
-        /// The source's own error.
-        #[source]
-        cause: Cause,
-        /// How long the source will not ask Keystone again.
-        again_in: Duration,
-    },
-    /// Barbican knows us and refuses this key (401 after a new login, or 403).
-    #[error("Barbican refuses access to the key")]
-    Denied(#[source] Cause),
-    /// Barbican has no such key: deleted, expired or never there (404).
-    #[error("Barbican has no such key")]
-    NotFound(#[source] Cause),
-    /// Barbican's answer is not an AES key.
-    #[error("Barbican's secret is not an AES key")]
-    NotAKey(#[source] Cause),
-    /// The source has panicked.
-    #[error("the download crashed, which is a bug: please report the preceding log lines")]
-    Crashed,
-}
-
-/// The error of an edge, of which the core knows only the text.
-pub type Cause = Box<dyn Error + Send + Sync>;
-
-impl FetchError {
-    fn problem(&self) -> KeyProblem {
-        match self {
-            Self::Unanswered(_) | Self::Unavailable { .. } => KeyProblem::Unavailable,
-            Self::Login { .. } => KeyProblem::Login,
-            Self::Denied(_) => KeyProblem::Denied,
-            Self::NotFound(_) => KeyProblem::NotFound,
-            Self::NotAKey(_) => KeyProblem::NotAKey,
-            Self::Crashed => KeyProblem::Crashed,
-        }
-    }
-
-    /// For how long another fetch is unwelcome, or of no use.
-    fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::Unavailable { retry_after, .. } => *retry_after,
-            Self::Login { again_in, .. } => Some(*again_in),
-            Self::Unanswered(_)
-            | Self::Denied(_)
-            | Self::NotFound(_)
-            | Self::NotAKey(_)
-            | Self::Crashed => None,
-        }
-    }
-}
+pub use snapshot::{KeyProblem, RingSource, Slot, Snapshot, Use};
+pub use source::{Cause, FetchError, KeySource, ListError};
 
 /// Why a request gets no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +46,10 @@ pub enum KeyError {
     /// of Barbican: who can write to etcd must not choose what is read there.
     #[error("the key id is not configured")]
     NotInRing,
+    /// Nothing says whether it is of the ring, or which key is the write key: the container
+    /// has not been read.
+    #[error("the key container cannot be followed: {0}")]
+    NoList(ContainerProblem),
     /// The key is configured, and could not be loaded in time.
     #[error("the key-encryption key is not loaded: {0}")]
     NotLoaded(KeyProblem),
@@ -176,6 +109,8 @@ impl Shared {
 enum Request {
     /// Load this key soon; drop the sender when an attempt has ended.
     Load(KeyId, oneshot::Sender<()>),
+    /// Read the container soon, in the same way.
+    List(oneshot::Sender<()>),
     /// Confirm every key now.
     Revalidate,
 }
@@ -188,8 +123,8 @@ impl Keyring {
     /// What keeps the write key from being held.
     pub fn status(&self) -> Result<KeyId, KeyError> {
         let snapshot = self.shared.current();
-        self.held(&snapshot, &snapshot.write_id())
-            .map(|_| snapshot.write_id())
+        write_id(&snapshot)
+            .and_then(|id| self.held(&snapshot, &id).map(|_| id))
             .inspect_err(|_| self.shared.status_missed.notify_one())
     }
 
@@ -199,10 +134,10 @@ impl Keyring {
     /// When the key is not held, and does not come within [`MISS_WAIT`].
     pub async fn write_key(&self) -> Result<WriteKey, KeyError> {
         self.wait_for_key(|snapshot| {
-            let id = snapshot.write_id();
-            self.taken(snapshot, &id)
+            let id = write_id(snapshot).map_err(|error| (None, error))?;
+            self.taken(snapshot, &id, Use::Wrap)
                 .map(|key| WriteKey { id, key })
-                .map_err(|error| (id, error))
+                .map_err(|error| (Some(id), error))
         })
         .await
     }
@@ -214,12 +149,12 @@ impl Keyring {
     /// [`MISS_WAIT`].
     pub async fn key(&self, id: &KeyId) -> Result<DecryptKey, KeyError> {
         self.wait_for_key(|snapshot| {
-            self.taken(snapshot, id)
+            self.taken(snapshot, id, Use::Unwrap)
                 .map(|key| DecryptKey {
                     key,
                     untagged: snapshot.untagged(),
                 })
-                .map_err(|error| (*id, error))
+                .map_err(|error| (Some(*id), error))
         })
         .await
     }
@@ -246,6 +181,20 @@ impl Keyring {
         &self.shared.clock
     }
 
+    /// How long ago a call was last given the key of `slot` for this, to within a minute;
+    /// `None` for never.
+    pub fn last_use(&self, slot: &Slot, usage: Use) -> Option<Duration> {
+        let second = slot.last(usage)?;
+        let since = self
+            .shared
+            .clock
+            .now()
+            .saturating_duration_since(self.shared.begin);
+        Some(Duration::from_secs(
+            (since.as_secs() + 1).saturating_sub(second),
+        ))
+    }
+
     /// Asks for every key to be confirmed now.
     pub fn revalidate(&self) {
         // A full queue means that the writer has much to do already.
@@ -253,9 +202,14 @@ impl Keyring {
     }
 
     /// The key `id` for a call, which is noted.
-    fn taken(&self, snapshot: &Snapshot, id: &KeyId) -> Result<Arc<WrappingKey>, KeyError> {
+    fn taken(
+        &self,
+        snapshot: &Snapshot,
+        id: &KeyId,
+        usage: Use,
+    ) -> Result<Arc<WrappingKey>, KeyError> {
         let (slot, key) = self.held(snapshot, id)?;
-        slot.note_use(self.shared.second.load(Ordering::Relaxed));
+        slot.note_use(usage, self.shared.second.load(Ordering::Relaxed));
         Ok(Arc::clone(key))
     }
 
@@ -264,7 +218,7 @@ impl Keyring {
         snapshot: &'a Snapshot,
         id: &KeyId,
     ) -> Result<(&'a Slot, &'a Arc<WrappingKey>), KeyError> {
-        let slot = snapshot.slot(id).ok_or(KeyError::NotInRing)?;
+        let slot = snapshot.slot(id).ok_or_else(|| stranger(snapshot))?;
         let key = slot.key().ok_or(KeyProblem::Pending);
         key.and_then(|key| {
             // The writer wipes it, but a machine that was suspended may ask first. The
@@ -281,27 +235,80 @@ impl Keyring {
 
     async fn wait_for_key<T>(
         &self,
-        look: impl Fn(&Snapshot) -> Result<T, (KeyId, KeyError)>,
+        look: impl Fn(&Snapshot) -> Result<T, (Option<KeyId>, KeyError)>,
     ) -> Result<T, KeyError> {
-        let missing = match look(&self.shared.current()) {
+        let (missing, error) = match look(&self.shared.current()) {
             Ok(found) => return Ok(found),
-            Err((id, KeyError::NotLoaded(_))) => id,
-            Err((_, refused)) => return Err(refused),
+            Err(missing) => missing,
         };
-        let loading = async {
-            let (done, attempt) = oneshot::channel();
-            if self
-                .requests
-                .send(Request::Load(missing, done))
-                .await
-                .is_ok()
-            {
-                let _ = attempt.await;
-            }
+        let Some(first) = self.wanted(missing, error) else {
+            return Err(error);
         };
         // Either way the snapshot says what came of it.
-        let _ = tokio::time::timeout(MISS_WAIT, loading).await;
+        let _ = tokio::time::timeout(MISS_WAIT, self.obtain(first, &look)).await;
         look(&self.shared.current()).map_err(|(_, error)| error)
+    }
+
+    /// Has what is missing loaded: the list of keys, if need be, and then the key.
+    async fn obtain<T>(
+        &self,
+        first: Wanted,
+        look: &impl Fn(&Snapshot) -> Result<T, (Option<KeyId>, KeyError)>,
+    ) {
+        let (mut wanted, mut asked) = (first, Vec::new());
+        while !asked.contains(&wanted) {
+            let (done, attempt) = oneshot::channel();
+            let request = match wanted {
+                Wanted::Key(id) => Request::Load(id, done),
+                Wanted::List => Request::List(done),
+            };
+            if self.requests.send(request).await.is_err() {
+                return;
+            }
+            let _ = attempt.await;
+            asked.push(wanted);
+            let next = look(&self.shared.current()).err();
+            match next.and_then(|(missing, error)| self.wanted(missing, error)) {
+                Some(next) => wanted = next,
+                None => return,
+            }
+        }
+    }
+
+    /// What has to come before a call can be answered otherwise; `None` when waiting is of
+    /// no use.
+    fn wanted(&self, missing: Option<KeyId>, error: KeyError) -> Option<Wanted> {
+        match error {
+            KeyError::NotLoaded(_) => missing.map(Wanted::Key),
+            KeyError::NoList(_) => Some(Wanted::List),
+            KeyError::NotInRing => match self.shared.current().source() {
+                RingSource::File => None,
+                RingSource::Container(_) => Some(Wanted::List),
+            },
+        }
+    }
+}
+
+/// What a reader waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Key(KeyId),
+    List,
+}
+
+fn write_id(snapshot: &Snapshot) -> Result<KeyId, KeyError> {
+    let pending = ContainerProblem::Pending;
+    snapshot.write_id().ok_or(match snapshot.source() {
+        RingSource::File => KeyError::NoList(pending),
+        RingSource::Container(problem) => KeyError::NoList(problem.unwrap_or(pending)),
+    })
+}
+
+/// Why there is no slot for a key.
+fn stranger(snapshot: &Snapshot) -> KeyError {
+    match snapshot.source() {
+        RingSource::Container(Some(problem)) => KeyError::NoList(problem),
+        RingSource::File | RingSource::Container(None) => KeyError::NotInRing,
     }
 }
 

@@ -7,6 +7,7 @@
 mod barbican;
 mod catalog;
 mod connect;
+mod container;
 mod credential;
 mod error;
 mod excerpt;
@@ -15,21 +16,23 @@ mod http;
 mod json;
 mod keystone;
 mod proxy;
+mod reading;
 mod retry;
 mod session;
 mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ::http::{Method, StatusCode, Uri};
+use ::http::{Method, Uri};
 use tokio::time::Instant;
 
 pub use barbican::{Metadata, Order};
 pub use catalog::{Endpoint, EndpointError};
 pub use connect::Peer;
+pub use container::{Container, ContainerError};
 pub use credential::{CredentialEnd, SOON, span};
 pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
 pub use excerpt::{Excerpt, Speaker};
@@ -41,8 +44,7 @@ pub use tls::{TlsError, Trust, authority_warnings};
 
 use crate::config::{Cloud, Domain, Identity, Interface, Scope, User, redact};
 use crate::instruments::Instruments;
-use crate::key_id::KeyId;
-use crate::keyring::{FetchError, KeySource};
+use crate::key_id::{ContainerId, KeyId};
 use crate::secret::Kek;
 
 /// Why a client cannot be made of the settings.
@@ -255,6 +257,20 @@ impl OpenStack {
         barbican::order(&self.http, session, endpoint, id, self.budget()).await
     }
 
+    /// Reads a container with this very session.
+    ///
+    /// # Errors
+    /// Any but of a login.
+    pub async fn container_with(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        id: ContainerId,
+    ) -> Result<Container, ContainerError> {
+        let (http, timing, budget) = (&self.http, &self.timing, self.budget());
+        Ok(container::read(http, timing, session, endpoint, id, budget).await?)
+    }
+
     /// Downloads a key with this very session.
     ///
     /// # Errors
@@ -269,60 +285,8 @@ impl OpenStack {
         barbican::payload(&self.http, &self.timing, session, endpoint, id, budget).await
     }
 
-    /// Downloads a key: logs in if need be, and once more if the token is
-    /// refused, unless that has been in vain for this key a moment ago.
-    ///
-    /// # Errors
-    /// Any.
-    pub async fn key(&self, id: KeyId) -> Result<Kek, Error> {
-        self.key_within(id, self.budget()).await
-    }
-
-    async fn key_within(&self, id: KeyId, budget: Budget) -> Result<Kek, Error> {
-        let session = self.sessions.session(&self.http, None, budget).await?;
-        let outcome = self.read(&session, id, budget).await;
-        match is_token_taken(&outcome) {
-            Some(false) if self.sessions.may_be_stale(&session, &id) => {}
-            Some(true) => {
-                self.sessions.trust(&id);
-                return outcome;
-            }
-            _ => return outcome,
-        }
-        let session = self
-            .sessions
-            .session(&self.http, Some(&session), budget)
-            .await?;
-        let outcome = self.read(&session, id, budget).await;
-        if is_token_taken(&outcome) == Some(false) {
-            self.sessions.distrust(id);
-        }
-        outcome
-    }
-
-    async fn read(&self, session: &Arc<Session>, id: KeyId, budget: Budget) -> Result<Kek, Error> {
-        let endpoint = self.endpoint(session).inspect_err(|_| {
-            // The catalog comes with the token only: look again next time.
-            self.sessions.forget(session);
-        })?;
-        barbican::payload(&self.http, &self.timing, session, &endpoint, id, budget).await
-    }
-
     fn budget(&self) -> Budget {
         Budget::until(Instant::now() + self.timing.operation)
-    }
-}
-
-impl KeySource for OpenStack {
-    async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
-        let budget = Budget {
-            urgent: !self.answered.load(Ordering::Relaxed),
-            ..self.budget()
-        };
-        let outcome = self.key_within(id, budget).await.map_err(FetchError::from);
-        let answered = !matches!(outcome, Err(FetchError::Unanswered(_)));
-        self.answered.store(answered, Ordering::Relaxed);
-        outcome
     }
 }
 
@@ -367,15 +331,4 @@ fn named(cloud: &Cloud) -> impl Iterator<Item = &str> {
 
 async fn addresses_of(host: &str) -> std::io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host(host).await?.collect())
-}
-
-/// What Barbican thinks of the token; `None` when it has not come to that.
-fn is_token_taken(outcome: &Result<Kek, Error>) -> Option<bool> {
-    match outcome {
-        Err(Error::Denied { refusal }) => {
-            Some(refusal.problem.status() != Some(StatusCode::UNAUTHORIZED))
-        }
-        Ok(_) | Err(Error::NotFound(_) | Error::NotAKey(_) | Error::NotBytes(_)) => Some(true),
-        Err(Error::Unavailable(_) | Error::Login { .. } | Error::Endpoint(_)) => None,
-    }
 }

@@ -7,6 +7,7 @@
 //! secret, for an order of that id.
 
 mod access_rules;
+mod container;
 mod encryption_config;
 mod findings;
 mod kubernetes;
@@ -24,7 +25,7 @@ use std::time::SystemTime;
 use http::{StatusCode, Uri};
 use jiff::Timestamp;
 
-use crate::config::{self, Environment, Live, Loaded, files, redact};
+use crate::config::{self, Environment, Live, Loaded, Ring, files, redact};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
 use crate::openstack::{
@@ -34,7 +35,8 @@ use crate::secret::{self, ExposedKek, Protection};
 
 use access_rules::Base;
 use messages::{
-    described, doubts, ends_soon, identity, of_order, place, printable_key, short_key, too_powerful,
+    described, doubts, ends_soon, identity, of_order, place, printable_key, reads_all, short_key,
+    too_powerful,
 };
 use next_step::{next_step, of_settings};
 use walk::{Failed, Walk};
@@ -79,15 +81,35 @@ impl Walk<'_> {
         let session = self.credential_end(&client, session).await?;
         let endpoint = self.catalog(&client, &session).await?;
         self.access_rules(&session, &endpoint, &live);
-        for id in live.ring.ids() {
-            let role = if id == live.ring.write {
-                "key-id"
-            } else {
-                "decrypt-key-ids"
-            };
-            self.key(&client, &session, &endpoint, id, role).await?;
+        match &live.ring.container {
+            None => {
+                for id in live.ring.ids() {
+                    let role = if Some(id) == live.ring.write {
+                        "key-id"
+                    } else {
+                        "decrypt-key-ids"
+                    };
+                    self.key(&client, &session, &endpoint, id, role).await?;
+                }
+                Ok(())
+            }
+            Some(container) => {
+                let listed = self.container(&client, &session, &endpoint, container);
+                let mut keys = listed.await?;
+                for id in live.ring.ids() {
+                    if keys.iter().all(|(known, _)| *known != id) {
+                        keys.push((id, "decrypt-key-ids"));
+                    }
+                }
+                // One that fails does not keep a sidecar from the others either.
+                let mut outcome = Ok(());
+                for (id, role) in keys {
+                    let key = self.key(&client, &session, &endpoint, id, role).await;
+                    outcome = outcome.and(key);
+                }
+                outcome
+            }
         }
-        Ok(())
     }
 
     fn configuration(&mut self, path: &Path) -> Result<Arc<Live>, Failed> {
@@ -105,11 +127,10 @@ impl Walk<'_> {
             }
         };
         let found = format!(
-            "{}, {}, {} key{}, {} file{}",
+            "{}, {}, {}, {} file{}",
             redact::path(path),
             identity(&live.cloud.identity),
-            live.ring.ids().count(),
-            plural(live.ring.ids().count()),
+            keys_named(&live.ring),
             files.len(),
             plural(files.len()),
         );
@@ -197,8 +218,15 @@ impl Walk<'_> {
             || Base::of(&Uri::from_static("/v1")),
             |endpoint| Base::of(endpoint.url()),
         );
-        let recommended = base.recommended(live.ring.write);
-        let warnings = too_powerful(account, &live.cloud.identity, &recommended);
+        let recommended = match (&live.ring.container, live.ring.write) {
+            (Some(container), _) => base.recommended_with_container(container),
+            (None, Some(id)) => base.recommended(id),
+            (None, None) => String::new(),
+        };
+        let mut warnings = too_powerful(account, &live.cloud.identity, &recommended);
+        if live.ring.container.is_some() {
+            warnings.extend(reads_all(account));
+        }
         self.pass("login", found, warnings);
         Ok(session)
     }
@@ -246,6 +274,12 @@ impl Walk<'_> {
             return;
         };
         let base = Base::of(endpoint.url());
+        if let Some(container) = &live.ring.container {
+            let found = format!("{} rule{}", rules.len(), plural(rules.len()));
+            let warnings = access_rules::doubts_with_container(rules, &base, container);
+            self.pass("access rules", found, warnings);
+            return;
+        }
         let ids: Vec<KeyId> = live.ring.ids().collect();
         let allowed = ids
             .iter()
@@ -316,6 +350,16 @@ impl Walk<'_> {
         }
         self.pass(&name, format!("{id}: an AES key of {bits} bits"), warnings);
         Ok(())
+    }
+}
+
+/// The keys by the file alone.
+fn keys_named(ring: &Ring) -> String {
+    let count = ring.ids().count();
+    match &ring.container {
+        None => format!("{count} key{}", plural(count)),
+        Some(container) if count == 0 => format!("keys by the container {}", container.id),
+        Some(container) => format!("keys by the container {}, {count} pinned", container.id),
     }
 }
 

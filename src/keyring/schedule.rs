@@ -47,14 +47,23 @@ const EARLIEST_REVALIDATION: f64 = 0.7;
 /// A number in `0.0..1.0`, drawn again for each use.
 pub(super) type Fraction = f64;
 
-/// The plans for a set of keys.
-#[derive(Debug, Default)]
+/// The plans for a set of keys, or of other things that are read again and again.
+#[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
-pub(super) struct Schedule {
-    plans: BTreeMap<KeyId, Plan>,
+pub(super) struct Schedule<K = KeyId> {
+    plans: BTreeMap<K, Plan>,
     /// Since a fetch of a missing key has gone unanswered, and until an answer comes: no
     /// fetch begins before this, nor beside another. One is enough to find out.
     quiet_until: Option<Instant>,
+}
+
+impl<K> Default for Schedule<K> {
+    fn default() -> Self {
+        Self {
+            plans: BTreeMap::new(),
+            quiet_until: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -85,15 +94,15 @@ pub(super) struct Failure {
     pub(super) wiped_in: Option<Duration>,
 }
 
-impl Schedule {
+impl<K: Copy + Ord> Schedule<K> {
     /// Adds a key.
-    pub(super) fn add(&mut self, id: KeyId, due: Instant) {
+    pub(super) fn add(&mut self, id: K, due: Instant) {
         self.plans.insert(id, Plan::new(due));
     }
 
     /// Adds a key with the plan that `old` has for it, due at `latest` at the latest, and
     /// by `now` where it was being fetched: that fetch has ended with the old plan.
-    pub(super) fn take_over(&mut self, id: KeyId, old: &Self, latest: Instant, now: Instant) {
+    pub(super) fn take_over(&mut self, id: K, old: &Self, latest: Instant, now: Instant) {
         let plan = match old.plans.get(&id) {
             None => Plan::new(latest),
             Some(plan) => Plan {
@@ -105,14 +114,19 @@ impl Schedule {
         self.plans.insert(id, plan);
     }
 
+    /// Forgets a key.
+    pub(super) fn remove(&mut self, id: &K) {
+        self.plans.remove(id);
+    }
+
     /// Whether there is a plan for `id`.
-    pub(super) fn knows(&self, id: &KeyId) -> bool {
+    pub(super) fn knows(&self, id: &K) -> bool {
         self.plans.contains_key(id)
     }
 
     /// The key that has been due the longest, marked as being fetched.
     /// `first` goes before all others, as long as there are answers.
-    pub(super) fn start_next(&mut self, first: Option<KeyId>, now: Instant) -> Option<KeyId> {
+    pub(super) fn start_next(&mut self, first: Option<K>, now: Instant) -> Option<K> {
         if self.quiet_until.is_some_and(|until| now < until) || self.waits_for_an_answer() {
             return None;
         }
@@ -153,13 +167,7 @@ impl Schedule {
     }
 
     /// The fetch of `id` succeeded: the next one is a revalidation.
-    pub(super) fn succeeded(
-        &mut self,
-        id: &KeyId,
-        interval: Duration,
-        now: Instant,
-        jitter: Fraction,
-    ) {
+    pub(super) fn succeeded(&mut self, id: &K, interval: Duration, now: Instant, jitter: Fraction) {
         if let Some(plan) = self.plans.get_mut(id) {
             *plan = Plan {
                 last_start: plan.last_start,
@@ -173,7 +181,7 @@ impl Schedule {
     /// next try.
     pub(super) fn failed(
         &mut self,
-        id: &KeyId,
+        id: &K,
         failure: Failure,
         now: Instant,
         jitter: Fraction,
@@ -215,7 +223,7 @@ impl Schedule {
 
     /// Brings the next try of `id` forward, because somebody waits for it. Returns
     /// whether it begins, or has begun, while that caller is still there.
-    pub(super) fn expedite(&mut self, id: &KeyId, now: Instant) -> bool {
+    pub(super) fn expedite(&mut self, id: &K, now: Instant) -> bool {
         let Some(plan) = self.plans.get_mut(id) else {
             return false;
         };
@@ -229,14 +237,14 @@ impl Schedule {
 
     /// The same for somebody who only asks whether the key is there, again and again: that
     /// hurries nothing for which a person must act first.
-    pub(super) fn nudge(&mut self, id: &KeyId, now: Instant) {
+    pub(super) fn nudge(&mut self, id: &K, now: Instant) {
         if self.plans.get(id).is_some_and(|plan| plan.may_pass) {
             self.expedite(id, now);
         }
     }
 
     /// Makes `id` due now, whatever a server has asked for: a person has ordered it.
-    pub(super) fn order(&mut self, id: &KeyId, now: Instant) {
+    pub(super) fn order(&mut self, id: &K, now: Instant) {
         if let Some(plan) = self.plans.get_mut(id) {
             plan.due = plan.due.map(|due| due.min(now));
         }
@@ -250,7 +258,7 @@ impl Schedule {
     }
 
     /// How often in a row the fetch of `id` has failed.
-    pub(super) fn failures(&self, id: &KeyId) -> u32 {
+    pub(super) fn failures(&self, id: &K) -> u32 {
         self.plans.get(id).map_or(0, |plan| plan.failures)
     }
 }

@@ -32,7 +32,7 @@ impl Strangers {
                 key_id = %id,
                 key_id_hash = id.sha256_label(),
                 "kube-apiserver sent data of a key that is not configured: add its id to \
-                 decrypt-key-ids"
+                 decrypt-key-ids, or the key to the key container"
             );
             if met.ids.len() == SAID {
                 warn!("no more unknown key ids are logged until the next reload");

@@ -42,6 +42,7 @@ impl Collector for Source {
         let out = &mut encoder;
         self.build(out)?;
         self.keys(out)?;
+        self.ring(out)?;
         self.calls(out)?;
         self.operations(out)?;
         self.upstream(out)?;
@@ -77,7 +78,7 @@ impl Source {
         let now = clock.now();
         let keys: Vec<_> = snapshot
             .slots()
-            .map(|(id, slot)| (id.sha256_label(), *id == snapshot.write_id(), slot))
+            .map(|(id, slot)| (id.sha256_label(), Some(*id) == snapshot.write_id(), slot))
             .collect();
 
         let help = "Whether the key is the one that Encrypt uses.";
@@ -194,7 +195,7 @@ impl Source {
                     ("operation", request.as_str()),
                     ("outcome", outcome.as_str()),
                 ];
-                let rare = matches!(request, Upstream::Metadata | Upstream::Credential);
+                let rare = !matches!(request, Upstream::Login | Upstream::Payload);
                 if count > 0 || !rare {
                     count_of(&mut written, &labels, count)?;
                 }
@@ -264,13 +265,14 @@ impl Source {
     }
 }
 
-const PROBLEMS: [KeyProblem; 9] = [
+const PROBLEMS: [KeyProblem; 10] = [
     KeyProblem::Pending,
     KeyProblem::Unavailable,
     KeyProblem::Login,
     KeyProblem::Denied,
     KeyProblem::NotFound,
     KeyProblem::NotAKey,
+    KeyProblem::Foreign,
     KeyProblem::Altered,
     KeyProblem::Crashed,
     KeyProblem::Unconfirmed,

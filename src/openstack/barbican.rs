@@ -4,11 +4,13 @@
 //! connection's buffer into locked memory, and into nothing else.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::catalog::Endpoint;
 use super::error::{Error, Problem, RequestError, RequestLine};
@@ -26,8 +28,8 @@ use crate::secret::{Kek, KekLengthError, KekWriter};
 /// saying how long a wrong one is.
 const PAYLOAD_BYTES: usize = 4 * 1024;
 
-/// The longest description of a secret.
-const METADATA_BYTES: usize = 64 * 1024;
+/// The longest description of a secret or a container.
+pub(super) const DESCRIPTION_BYTES: usize = 64 * 1024;
 
 /// What Barbican records about a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub struct Metadata {
     pub expiration: Option<Timestamp>,
     /// The payload's content type, under `default`.
     pub content_types: BTreeMap<String, String>,
+    /// The id of the user who has created it.
+    pub creator_id: Option<String>,
 }
 
 /// What has become of an order, whose id people take for that of the secret.
@@ -105,7 +109,7 @@ pub(super) async fn order(
     id: KeyId,
     budget: Budget,
 ) -> Option<Order> {
-    let url = url(endpoint, "orders", id, "").ok()?;
+    let url = url(endpoint, "orders", id.secret_uuid(), "").ok()?;
     let call = get(&url, endpoint, session, Upstream::Metadata);
     let mut body = Vec::new();
     let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
@@ -131,15 +135,26 @@ pub(super) async fn metadata(
 ) -> Result<Metadata, Error> {
     let url = secret_url(endpoint, id, "")?;
     let call = get(&url, endpoint, session, Upstream::Metadata);
+    let reply: Reply = description(http, timing, endpoint, &call, budget).await?;
+    Ok(reply.into())
+}
+
+/// Reads JSON about something in Barbican.
+pub(super) async fn description<T: DeserializeOwned>(
+    http: &Http,
+    timing: &Timing,
+    endpoint: &Endpoint,
+    call: &Call<'_>,
+    budget: Budget,
+) -> Result<T, Error> {
     let mut attempts = Attempts::new(timing, budget);
     loop {
         let mut body = Vec::new();
         let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
-        match http.exchange(&call, budget, &mut keep).await {
+        match http.exchange(call, budget, &mut keep).await {
             Ok(_) => {
-                let reply: Reply = serde_json::from_slice(&body)
-                    .map_err(|error| unavailable(&url, Problem::Reply(error.into())))?;
-                return Ok(reply.into());
+                return serde_json::from_slice(&body)
+                    .map_err(|error| unavailable(call.url, Problem::Reply(error.into())));
             }
             Err(error) => {
                 let error = judged(error, endpoint);
@@ -149,7 +164,7 @@ pub(super) async fn metadata(
     }
 }
 
-fn get<'a>(
+pub(super) fn get<'a>(
     url: &'a Uri,
     endpoint: &'a Endpoint,
     session: &'a Session,
@@ -157,8 +172,8 @@ fn get<'a>(
 ) -> Call<'a> {
     let (wanted, cap) = match counted {
         Upstream::Payload => (ExpectedBody::Bytes, PAYLOAD_BYTES),
-        Upstream::Metadata | Upstream::Login | Upstream::Credential => {
-            (ExpectedBody::Json, METADATA_BYTES)
+        Upstream::Metadata | Upstream::Container | Upstream::Login | Upstream::Credential => {
+            (ExpectedBody::Json, DESCRIPTION_BYTES)
         }
     };
     Call {
@@ -175,12 +190,17 @@ fn get<'a>(
 }
 
 fn secret_url(endpoint: &Endpoint, id: KeyId, tail: &str) -> Result<Uri, Error> {
-    url(endpoint, "secrets", id, tail)
+    url(endpoint, "secrets", id.secret_uuid(), tail)
 }
 
-fn url(endpoint: &Endpoint, kind: &str, id: KeyId, tail: &str) -> Result<Uri, Error> {
+pub(super) fn url(
+    endpoint: &Endpoint,
+    kind: &str,
+    uuid: impl Display,
+    tail: &str,
+) -> Result<Uri, Error> {
     let base = endpoint.url();
-    let path = format!("{}/{kind}/{}{tail}", base.path(), id.secret_uuid());
+    let path = format!("{}/{kind}/{uuid}{tail}", base.path());
     let mut parts = base.clone().into_parts();
     parts.path_and_query = path.parse().ok();
     Uri::from_parts(parts).map_err(|error| unavailable(base, Problem::Broken(error.to_string())))
@@ -271,6 +291,8 @@ struct Reply {
     expiration: Option<String>,
     #[serde(default, deserialize_with = "optional")]
     content_types: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "optional")]
+    creator_id: Option<String>,
 }
 
 impl From<Reply> for Metadata {
@@ -283,6 +305,7 @@ impl From<Reply> for Metadata {
             algorithm: clean(reply.algorithm.as_ref()),
             bit_length: reply.bit_length,
             mode: clean(reply.mode.as_ref()),
+            creator_id: clean(reply.creator_id.as_ref()),
             expiration: reply.expiration.as_deref().and_then(utc),
             content_types: content_types
                 .iter()

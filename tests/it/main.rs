@@ -10,6 +10,7 @@ mod audit;
 mod check;
 mod cli;
 mod config;
+mod container;
 mod credential_end;
 mod ends;
 mod envelope;

@@ -81,6 +81,20 @@ pub(super) fn too_powerful(
     warnings
 }
 
+/// With an access rule for any payload, the roles decide which secrets can be read.
+pub(super) fn reads_all(account: &Account) -> Option<String> {
+    let wide = ["member", "creator", "observer", "admin"];
+    let role = account
+        .roles
+        .iter()
+        .find(|role| wide.contains(&role.as_str()))?;
+    Some(format!(
+        "with the role {role} it can read every secret of the project that is not private; a user \
+         with the role `reader` alone reads only the container and the keys on which it has a read \
+         ACL (`openstack acl user add --user USER_ID HREF`)"
+    ))
+}
+
 /// What to do about a credential that ends before long.
 pub(super) fn ends_soon(end: Timestamp, now: Timestamp) -> Option<String> {
     let soon = jiff::SignedDuration::try_from(SOON).ok()?;
