@@ -149,9 +149,10 @@ async fn a_key_whose_secret_is_deleted_by_accident_is_kept_and_said_to_be() {
     let gone = |key: Option<&Value>| key.is_some_and(|key| key["secret_gone"] == true);
     node.until_key("it is missed", &old, gone).await;
     // Many readings later it is there all the same.
-    for _ in 0..3 {
+    for count in 3..6 {
         node.sidecar.signal(Signal::HUP);
-        node.sidecar.logged("the files say what is in force").await;
+        let again = "reading the configuration again: SIGHUP";
+        node.sidecar.logged_times(again, count).await;
     }
     let shown = key(&node.place.socket(), &old).await.expect("kept");
     assert_eq!(

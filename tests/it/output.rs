@@ -588,7 +588,9 @@ async fn rotate_check_and_status_where_a_container_lists_the_keys() {
     assert_output("rotate-container", &run(rotate(&[])).await, &[]);
     let known = run(rotate(&["--new-key-id", OTHER_KEY])).await;
     assert_output("rotate-container-to", &known, &[]);
-    assert_output("check-container", &place.check(&[]).await, &changing);
+    let mut said = place.check(&[]).await;
+    said.output = without_memory(&said.output);
+    assert_output("check-container", &said, &changing);
 
     let mut sidecar = place.start();
     sidecar.ready().await;
