@@ -1,7 +1,7 @@
 //! The byte format that is stored in etcd: `seal` writes it, `open` reads it.
 //!
 //! Pure and total: every input gives a result or one opaque error. The format is
-//! frozen; `tests/vectors/` holds it.
+//! frozen; `tests/vectors/` tests that.
 //!
 //! ```text
 //! ciphertext  = IV (16 random bytes) || AES-CBC(KEK, IV, PKCS#7(plaintext))
@@ -12,10 +12,10 @@
 //! The ciphertext is what the Go plugin writes. The tag travels beside it as an
 //! annotation, which the Go plugin ignores: each reads the other's data.
 //!
-//! Without a tag, anybody can ask what an altered ciphertext decrypts to. An answer that
-//! depended on a part of the padding would give away the plaintext byte by byte
+//! Without a tag, anybody can send altered ciphertext to Decrypt. If the answer
+//! depended on a part of the padding, it would reveal the plaintext byte by byte
 //! (Vaudenay, 2002). So without a tag only a seed is opened, whose padding is a whole
-//! block: a forgery has to hit all its 128 bits at once.
+//! block: a forgery must match all its 128 bits at once.
 
 use std::fmt;
 
@@ -43,13 +43,13 @@ pub const BLOCK_BYTES: usize = 16;
 /// The length of the tag, in bytes.
 pub const TAG_BYTES: usize = 32;
 
-/// An IV and one block: what an empty plaintext makes.
+/// An IV and one block: the ciphertext of an empty plaintext.
 pub const CIPHERTEXT_MIN_BYTES: usize = 2 * BLOCK_BYTES;
 
-/// The most that kube-apiserver stores (k8s.io/apiserver, kmsv2/envelope.go).
+/// The longest ciphertext that kube-apiserver stores (k8s.io/apiserver, kmsv2/envelope.go).
 pub const CIPHERTEXT_MAX_BYTES: usize = 1024;
 
-/// The most plaintext that fits: the IV and at least one byte of padding go off.
+/// The longest plaintext that fits beside the IV and at least one byte of padding.
 pub const PLAINTEXT_MAX_BYTES: usize = CIPHERTEXT_MAX_BYTES - BLOCK_BYTES - 1;
 
 /// What kube-apiserver has wrapped, in bytes, and so all that the Go plugin has written.
@@ -65,20 +65,20 @@ const TAG_CONTEXT: &[u8] = b"barbican-kms/v1";
 const FINGERPRINT_CONTEXT: &[u8] = b"barbican-kms/v1/fingerprint";
 const MAC_KEY_INFO: &[u8] = b"barbican-kms/v1/hmac";
 
-/// A KEK made ready for use: the AES key schedule and the key of the tag with what
-/// HMAC makes of it, in locked memory, wiped on drop.
+/// A KEK prepared for use: the AES key schedule, and the key of the tag with its HMAC
+/// state. In locked memory, wiped on drop.
 pub struct WrappingKey {
     state: Locked<State>,
 }
 
-/// What is remembered of a key that has been wiped.
+/// What is kept of a wiped key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
 struct State {
     cipher: Cipher,
     mac_key: [u8; TAG_BYTES],
-    /// Has taken the key in: a tag then costs three hash blocks instead of five.
+    /// HMAC with the key already absorbed: a tag then costs three hash blocks instead of five.
     mac: Hmac<Sha256>,
 }
 
@@ -88,7 +88,7 @@ enum Cipher {
     Aes256(Aes256),
 }
 
-/// What `seal` makes of a plaintext.
+/// The result of `seal`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
     /// IV and encrypted blocks.
@@ -105,11 +105,11 @@ pub struct PlaintextTooLong;
 /// Why a ciphertext was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Tag, length or padding is wrong, or it is untagged and no seed. One variant for
-    /// all of them, so that nobody learns which.
+    /// Tag, length or padding is wrong, or the data has no tag and is not a seed. There
+    /// is one variant for all of them, so that an attacker does not learn which.
     #[error("the ciphertext is damaged, or was not made with this key")]
     Invalid,
-    /// There is no tag and policy asks for one.
+    /// There is no tag, but the policy requires one.
     #[error("the data has no authentication tag, and require-authentication is set")]
     Unauthenticated,
 }
@@ -141,14 +141,14 @@ impl WrappingKey {
         Self { state }
     }
 
-    /// Whether `kek` is the key that this was made from, in constant time.
+    /// Whether this was made from `kek`, in constant time.
     ///
     /// Compares derived keys: the original is not kept.
     pub fn is_made_from(&self, kek: &Kek) -> bool {
         scrubbed(|| derive_mac_key(kek).ct_eq(&self.state.mac_key).into())
     }
 
-    /// Tells this key from others, and nothing about it.
+    /// Distinguishes this key from others, and reveals nothing about it.
     pub fn fingerprint(&self) -> Fingerprint {
         scrubbed(|| {
             let mut hash = Sha256::new();
@@ -212,7 +212,7 @@ pub fn seal(
 /// Unwraps what [`seal`], or the Go plugin, has made.
 ///
 /// # Errors
-/// When the data is not intact, or carries no tag where one is asked for.
+/// When the data is damaged, or has no tag although one is required.
 pub fn open(
     key: &WrappingKey,
     key_id: &KeyId,
@@ -244,7 +244,7 @@ pub fn open(
     })
 }
 
-/// Every answer but a seed is the same, whatever the padding is like.
+/// Every answer except a seed is the same, regardless of the padding.
 fn open_untagged(key: &WrappingKey, ciphertext: &[u8]) -> Result<Vec<u8>, OpenError> {
     if ciphertext.len() != UNTAGGED_BYTES {
         return Err(OpenError::Invalid);

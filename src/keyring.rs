@@ -1,8 +1,7 @@
-//! The keys in force: [`Keyring`] for its many readers, [`Refresher`] as the single
-//! writer.
+//! The keys in use: [`Keyring`] for the many readers, [`Refresher`] as the single writer.
 //!
-//! A reader clones an `Arc` out of the current snapshot and lets go. The only
-//! waiting is for a key that is configured and not loaded, and it is bounded.
+//! A reader clones an `Arc` out of the current snapshot. It waits only for a key that
+//! is configured but not loaded, and only for a limited time.
 
 mod clock;
 mod key_set;
@@ -34,33 +33,33 @@ pub use report::{DroppedKey, ReloadOutcome, Report};
 pub use schedule::MISS_WAIT;
 pub use snapshot::{KeyProblem, Slot, Snapshot};
 
-/// Where keys come from. The one thing tests replace.
+/// The source of keys. Tests replace only this.
 pub trait KeySource: Send + Sync + 'static {
-    /// Downloads one key. Retries of single requests, logins and deadlines are
-    /// the source's business; when to try again later is the caller's.
+    /// Downloads one key. Retries of single requests, logins and deadlines are the
+    /// source's business; later retries are the caller's.
     fn fetch(&self, id: KeyId) -> impl Future<Output = Result<Kek, FetchError>> + Send;
 }
 
-/// Why a key could not be had; each variant is a different thing to do next.
+/// Why a key could not be loaded; each variant needs a different next step.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Nobody answered, or with a passing error: try again soon.
+    /// There was no answer, or a temporary error: retry soon.
     #[error("OpenStack is unavailable")]
     Unavailable {
         /// The source's own error.
         #[source]
         cause: Cause,
-        /// How long the server has asked not to be asked again, if it has.
+        /// The server's `Retry-After`, if there was one.
         retry_after: Option<Duration>,
     },
-    /// Keystone refuses the credentials: try again rarely, repeated failures can
+    /// Keystone refuses the credentials: retry rarely, because repeated failures can
     /// lock the account.
     #[error("Keystone refuses the login")]
     Login {
         /// The source's own error.
         #[source]
         cause: Cause,
-        /// How long the source will not ask Keystone again.
+        /// How long the source waits before the next login.
         again_in: Duration,
     },
     /// Barbican knows us and refuses this key (401 after a new login, or 403).
@@ -77,7 +76,7 @@ pub enum FetchError {
     Crashed,
 }
 
-/// The error of an edge, of which the core knows only the text.
+/// An error of the source; the core knows only its text.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
 impl FetchError {
@@ -92,7 +91,7 @@ impl FetchError {
         }
     }
 
-    /// For how long another fetch is unwelcome, or of no use.
+    /// For how long another fetch is unwanted by the server, or useless.
     fn wait(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } => *retry_after,
@@ -130,7 +129,7 @@ pub struct WriteKey {
     pub key: Arc<WrappingKey>,
 }
 
-/// A key for Decrypt, with the policy that was in force with it.
+/// A key for Decrypt, with the policy of the same snapshot.
 #[derive(Clone, Debug)]
 pub struct DecryptKey {
     /// The key.
@@ -139,7 +138,7 @@ pub struct DecryptKey {
     pub untagged: Untagged,
 }
 
-/// What the single writer publishes.
+/// The state that the single writer publishes.
 #[derive(Debug)]
 struct Shared {
     snapshot: ArcSwap<Snapshot>,
@@ -147,15 +146,16 @@ struct Shared {
     clock: Clock,
     /// Since when the coarse clock counts.
     begin: Instant,
-    /// The coarse clock: seconds since `begin`, and one. The writer sets it at least once
-    /// a minute, so that a call need read no clock to note when it used a key.
+    /// The coarse clock: seconds since `begin`, plus one. The writer sets it at least
+    /// once a minute, so that a call can record when it used a key without reading a
+    /// clock.
     second: AtomicU64,
 }
 
 /// What readers ask of the writer.
 #[derive(Debug)]
 enum Request {
-    /// Load this key soon; drop the sender when an attempt has ended.
+    /// Load this key soon, and drop the sender when an attempt has ended.
     Load(KeyId, oneshot::Sender<()>),
     /// Confirm every key now.
     Revalidate,
@@ -165,7 +165,7 @@ impl Keyring {
     /// The id of the write key if that key is held: the answer to Status. No waiting.
     ///
     /// # Errors
-    /// What keeps the write key from being held.
+    /// The problem that prevents the write key from being held.
     pub fn status(&self) -> Result<KeyId, KeyError> {
         let snapshot = self.shared.snapshot.load();
         self.held(&snapshot, &snapshot.write_id())
@@ -203,14 +203,14 @@ impl Keyring {
         .await
     }
 
-    /// How the keys that are held are protected, the least protected of them counting;
-    /// before one is held, how it would be.
+    /// The protection of the least protected held key; before a key is held, the
+    /// protection that it would get.
     pub fn protection(&self) -> Protection {
         let snapshot = self.shared.snapshot.load();
         snapshot.protection().unwrap_or_else(secret::protection)
     }
 
-    /// The snapshot in force.
+    /// The current snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
     }
@@ -220,18 +220,18 @@ impl Keyring {
         self.shared.report.load_full()
     }
 
-    /// The clock that the times of snapshots are from.
+    /// The clock of the times in snapshots.
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
     }
 
     /// Asks for every key to be confirmed now.
     pub fn revalidate(&self) {
-        // A full queue means that the writer has much to do already.
+        // If the queue is full, the writer is already busy.
         let _ = self.requests.try_send(Request::Revalidate);
     }
 
-    /// The key `id` for a call, which is noted.
+    /// The key `id` for a call, whose use is recorded.
     fn taken(&self, snapshot: &Snapshot, id: &KeyId) -> Result<Arc<WrappingKey>, KeyError> {
         let (slot, key) = self.held(snapshot, id)?;
         slot.note_use(self.shared.second.load(Ordering::Relaxed));
@@ -278,7 +278,7 @@ impl Keyring {
                 let _ = attempt.await;
             }
         };
-        // Either way the snapshot says what came of it.
+        // In both cases, the snapshot has the result.
         let _ = tokio::time::timeout(MISS_WAIT, loading).await;
         look(&self.shared.snapshot.load()).map_err(|(_, error)| error)
     }

@@ -32,8 +32,9 @@ use strangers::Strangers;
 /// (k8s.io/apiserver, encryptionconfig/config.go).
 const VERSION: &str = "v2";
 
-/// What kube-apiserver takes for healthy. Anything else beside a key id would make it
-/// go on writing with the old seed for ever, so an unhealthy answer is an error.
+/// The value that kube-apiserver accepts as healthy. With another value and a key id,
+/// it would continue to write with the old seed forever, so an unhealthy answer is an
+/// error.
 const HEALTHY: &str = "ok";
 
 /// The KMS v2 service over a keyring.

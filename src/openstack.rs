@@ -42,7 +42,7 @@ use crate::key_id::KeyId;
 use crate::keyring::{FetchError, KeySource};
 use crate::secret::Kek;
 
-/// Why a client cannot be made of the settings.
+/// Why a client cannot be created from the settings.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SetupError {
     /// Certificates or keys.
@@ -63,7 +63,7 @@ pub struct OpenStack {
     sessions: session::Sessions,
     interface: Interface,
     region: Option<String>,
-    /// Barbican's place by the cloud-config, which counts before the catalog's.
+    /// Barbican's endpoint from the cloud-config, which takes precedence over the catalog.
     barbican: Option<Endpoint>,
     timing: Timing,
     trust: Trust,
@@ -73,8 +73,8 @@ pub struct OpenStack {
 const A_SECOND: Duration = Duration::from_millis(1_100);
 
 impl OpenStack {
-    /// Prepares a client. Nothing is asked of anybody yet, and no file is read: the
-    /// host's certificates wait for the first connection.
+    /// Prepares a client. It sends no request and reads no file: the host's
+    /// certificates are read at the first connection.
     ///
     /// # Errors
     /// When certificates, keys, proxies or the URL cannot be used.
@@ -116,7 +116,7 @@ impl OpenStack {
         })
     }
 
-    /// Which authorities vouch for servers. [`Trust::Unverified`] deserves a
+    /// The authorities that are trusted for servers. [`Trust::Unverified`] deserves a
     /// loud warning, once, by the caller.
     pub fn trust(&self) -> Trust {
         self.trust
@@ -211,7 +211,7 @@ impl OpenStack {
         let Some(endpoint) = &self.barbican else {
             return self.endpoint_of_catalog(session);
         };
-        // Barbican takes no token that is for no project.
+        // Barbican accepts no token without a project.
         let account = session.account();
         if session.catalog.is_empty() && account.project_id.is_none() && account.project.is_none() {
             return Err(Error::Endpoint(EndpointError::NoCatalog));
@@ -243,8 +243,7 @@ impl OpenStack {
         barbican::metadata(&self.http, &self.timing, session, endpoint, id, deadline).await
     }
 
-    /// What an order with this id has made. A refusal says nothing, like any other
-    /// failure: then it is `None`.
+    /// What an order with this id has created. `None` after a refusal or any other failure.
     pub async fn order(&self, session: &Session, endpoint: &Endpoint, id: KeyId) -> Option<Order> {
         barbican::order(&self.http, session, endpoint, id, self.deadline()).await
     }
@@ -263,8 +262,8 @@ impl OpenStack {
         barbican::payload(&self.http, &self.timing, session, endpoint, id, deadline).await
     }
 
-    /// Downloads a key: logs in if need be, and once more if the token is
-    /// refused, unless that has been in vain for this key a moment ago.
+    /// Downloads a key: logs in if necessary, and once more if the token is refused,
+    /// unless that has just failed for this key.
     ///
     /// # Errors
     /// Any.
@@ -358,7 +357,7 @@ async fn addresses_of(host: &str) -> std::io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host(host).await?.collect())
 }
 
-/// What Barbican thinks of the token; `None` when it has not come to that.
+/// Whether Barbican accepts the token; `None` if that is not known.
 fn is_token_taken(outcome: &Result<Kek, Error>) -> Option<bool> {
     match outcome {
         Err(Error::Denied { refusal }) => {

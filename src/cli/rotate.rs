@@ -1,7 +1,7 @@
-//! `rotate`: the exact steps of a key rotation, made from the present configuration.
+//! `rotate`: the exact steps of a key rotation for the current configuration.
 //!
-//! Prints and changes nothing. Beside `serve` and `check` it may name the configuration
-//! and its files; it asks nobody.
+//! Prints and changes nothing. Beside `serve` and `check` it may use the configuration
+//! and its files; it sends no request.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub enum PlanError {
     /// The configuration cannot be read or is not valid.
     #[error(transparent)]
     Config(LoadError),
-    /// The new key is the present one.
+    /// The new key is already the write key.
     #[error(
         "{0} is already the write key; to go back to an earlier key, give it a new id with \
          key-id-suffix, because Kubernetes forbids reusing a key id"
@@ -69,7 +69,7 @@ impl Plan {
         )
     }
 
-    /// The `decrypt-key-ids` line with `more` beside what is there now, less `without`.
+    /// The `decrypt-key-ids` line with the current keys and `more`, but without `without`.
     fn decrypt_line(&self, more: Option<&str>, without: &str) -> String {
         let mut ids: Vec<String> = self
             .live
@@ -90,8 +90,7 @@ impl Plan {
 }
 
 impl Plan {
-    /// Whether the new key has a payload of its own, rather than being an old key under
-    /// a new suffix.
+    /// Whether the new key is another secret, not an old key with a new suffix.
     fn is_another_secret(&self) -> bool {
         let old = self.live.ring.write.secret_uuid().to_string();
         self.next
@@ -130,7 +129,7 @@ impl Plan {
         format!("[{}]", rules.join(",\n         "))
     }
 
-    /// How the sidecars come to read the new key.
+    /// How the sidecars get access to the new key.
     fn access(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.is_another_secret() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! `status`: what a running sidecar holds, for a person or as JSON.
+//! `status`: the state of a running sidecar, as text or as JSON.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,10 +18,10 @@ const DAY_SECONDS: u64 = 24 * 3600;
 #[derive(Debug)]
 pub struct State(DescribeResponse);
 
-/// Asks the sidecar at `socket`.
+/// Gets the state of the sidecar at `socket`.
 ///
 /// # Errors
-/// When nobody answers in time.
+/// When there is no answer in time.
 pub async fn status(socket: &Path, timeout: Duration) -> Result<State, ClientError> {
     let asking = async {
         let connection = Connection::open(socket).await?;
@@ -113,7 +113,7 @@ fn configuration_json(configuration: &Configuration) -> Value {
 struct Line {
     severity: Severity,
     text: String,
-    /// On lines of their own below it.
+    /// Additional lines below it.
     more: String,
 }
 
@@ -135,8 +135,8 @@ impl Line {
 }
 
 impl State {
-    /// The state as `terminal` has it: on a terminal with a symbol for each line, and with
-    /// long texts broken into lines.
+    /// The state in the style of `terminal`: on a terminal with a symbol for each line,
+    /// and with line breaks in long texts.
     pub fn shown(&self, terminal: Terminal) -> String {
         let lines = self.lines().into_iter();
         let lines: Vec<String> = match terminal {
@@ -198,7 +198,7 @@ fn key_line(key: &Key) -> Line {
     Line::new(fine, otherwise, text).and(&key.problem_text)
 }
 
-/// Who used a key shortly before it went may still need it.
+/// Data of a key that was in use shortly before its removal may still be needed.
 fn dropped_line(key: &DroppedKey) -> Line {
     let at = time(key.at_unix_ms).unwrap_or_default();
     let used = key.last_used_unix_ms;
@@ -226,7 +226,7 @@ fn contact_line(state: &DescribeResponse) -> Line {
     Line::new(good, Severity::Warning, text)
 }
 
-/// When the application credential ends, if that is known.
+/// When the application credential expires, if that is known.
 fn credential_line(state: &DescribeResponse, now: Timestamp) -> Option<Line> {
     let end: Timestamp = time(state.credential_end_unix_ms)?.parse().ok()?;
     let left = end.duration_since(now).as_hours();

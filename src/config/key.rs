@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-/// A section of the cloud-config that is ours to read.
+/// A section of the cloud-config that this program reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
-    /// How to reach OpenStack and as whom.
+    /// How to reach OpenStack, and the credentials.
     Global,
     /// Which key to use.
     KeyManager,
@@ -30,7 +30,7 @@ impl Section {
 pub(super) enum Kind {
     /// Any text.
     Text,
-    /// One word; the Go plugin refuses a blank or an empty one at once.
+    /// One word; the Go plugin refuses an empty one, or one with a space, at once.
     Word,
     /// True or false.
     Flag,
@@ -163,7 +163,7 @@ impl Section {
     }
 }
 
-/// Names that other OpenStack programs use, and those that people write.
+/// Names of other OpenStack programs, and common mistakes.
 const ALIASES: [(&str, Key); 22] = [
     ("project-id", Key::TenantId),
     ("project-name", Key::TenantName),

@@ -26,7 +26,7 @@ impl Live {
     /// A hash that tells configurations apart without their content: nodes with the same
     /// settings and version have the same. Secrets are not part of it.
     pub fn digest(&self) -> String {
-        // Secrets print as "redacted", so what is printed is what may be known.
+        // Secrets print as "redacted", so everything that is printed may be public.
         let digest = Sha256::digest(format!("{self:?}"));
         let bytes = digest.iter().take(DIGEST_BYTES);
         bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
@@ -42,7 +42,7 @@ pub struct Cloud {
     /// Keystone's base, `http` or `https`, whose path ends in `/v3` without a
     /// slash.
     pub keystone: http::Uri,
-    /// Who logs in, and how that is proved.
+    /// The identity of the login, with its credentials.
     pub identity: Identity,
     /// The scope of the token.
     pub scope: Scope,
@@ -50,8 +50,8 @@ pub struct Cloud {
     pub region: Option<String>,
     /// Which of the catalog's interfaces is used.
     pub interface: Interface,
-    /// Barbican's base in place of the catalog's: `http` or `https`, whose path ends in
-    /// `/v1` without a slash.
+    /// Barbican's base URL instead of the one in the catalog: `http` or `https`, whose path ends
+    /// in `/v1` without a slash.
     pub barbican: Option<http::Uri>,
     /// How HTTPS servers are verified, and our client certificate.
     pub tls: Tls,
@@ -170,7 +170,7 @@ pub struct Tls {
 /// The certificate authorities that are trusted.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Roots {
-    /// The host's store, or the bundled ones where the host has none.
+    /// The host's store, or the bundled ones if the host has none.
     Host,
     /// Those of `ca-file` and nothing else, as the Go plugin does: the
     /// `CERTIFICATE` blocks in DER form, at least one.
@@ -252,7 +252,7 @@ pub struct Ring {
     pub require_authentication: bool,
     /// How often each held key is confirmed with Barbican, before jitter.
     pub revalidate_interval: Duration,
-    /// How long a key may go unconfirmed before it is wiped; `None` for ever.
+    /// How long a key may be unconfirmed before it is wiped; `None` for no limit.
     pub max_cache_age: Option<Duration>,
 }
 

@@ -1,9 +1,9 @@
 //! `Refresher`: the single writer of the keyring.
 //!
-//! One task. It downloads the keys of the ring, confirms them again and again, wipes
-//! what nobody confirms, answers readers that miss a key, and takes new
-//! configurations: connect and load first, then one swap. Invariant: whatever fails,
-//! what is in force stays in force, but for keys older than `max-cache-age`.
+//! One task. It downloads the keys of the ring, confirms them periodically, wipes
+//! unconfirmed keys, answers readers that miss a key, and applies new configurations:
+//! it connects and loads first, then swaps once. Invariant: after any failure, the
+//! current state stays in use, except for keys older than `max-cache-age`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,7 +46,7 @@ enum Event<S> {
     Fetched(Fetched),
     Staged(Fetched),
     Timer,
-    /// Nobody reads the keyring any more.
+    /// The keyring has no more readers.
     Done(std::marker::PhantomData<S>),
 }
 
@@ -151,7 +151,7 @@ where
                 request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
             }
             changed = self.config_updates.changed(), if *watching_config => {
-                // Without a proposer the ring goes on as it is.
+                // Without a proposer the ring stays as it is.
                 *watching_config = changed.is_ok();
                 if *watching_config { Event::ConfigUpdate } else { Event::Timer }
             }
@@ -186,14 +186,14 @@ where
         let slot = self.ring.slots.slot(&id);
         // Dropping the sender answers: the reader looks again.
         if slot.is_some_and(|slot| slot.key().is_none()) {
-            // Who would wait in vain is answered now.
+            // Readers whose wait would be useless are answered now.
             if self.ring.loader.schedule.expedite(&id, now) {
                 self.waiting.entry(id).or_default().push(waiting);
             }
         }
     }
 
-    /// A fetch for the ring in force has ended.
+    /// A fetch for the ring in use has ended.
     fn settle(&mut self, fetched: Fetched) {
         let (id, now) = (fetched.0, self.now());
         self.note_contact(&fetched.1);
@@ -214,7 +214,7 @@ where
         self.waiting.remove(&id);
     }
 
-    /// Wipes what has gone unconfirmed for too long, in force or to come.
+    /// Wipes keys that were unconfirmed for too long, of the ring in use and of the new one.
     fn expire(&mut self) {
         let now = self.now();
         if let Some(age) = self.ring.live.ring.max_cache_age {
@@ -279,7 +279,7 @@ fn log_failed(id: KeyId, failed: &Failed) {
     }
 }
 
-/// The end of a fetch for the ring to come; never, when there is none.
+/// The end of a fetch for the new ring; never, if there is none.
 async fn staged<S: KeySource>(candidate: Option<&mut Candidate<S>>) -> Fetched {
     match candidate {
         Some(candidate) => candidate.keys.loader.finished().await,

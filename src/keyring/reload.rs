@@ -1,6 +1,6 @@
-//! The refresher's half that takes a new configuration: judge it, load its keys, swap.
+//! The part of the refresher that applies a new configuration: check it, load its keys, swap.
 //!
-//! Invariant: nothing in force changes before [`Writer::adopt`], which cannot fail.
+//! Invariant: nothing in use changes before [`Writer::adopt`], which cannot fail.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub enum ConfigUpdate {
     Invalid(Arc<str>),
 }
 
-/// What the log says about a reload that only another one can put right.
+/// What starts the next attempt after a reload that was refused.
 const NEXT_TRY: &str = "when a file changes, or on SIGHUP";
 
 impl<S, C> Writer<S, C>
@@ -39,7 +39,7 @@ where
         let live = match update {
             ConfigUpdate::Valid(live) => live,
             ConfigUpdate::Invalid(message) => {
-                // An older proposal that is still loading is no longer what the files say.
+                // The files no longer contain the older proposal that is still loading.
                 self.candidate = None;
                 error!(
                     next_try = NEXT_TRY,
@@ -97,8 +97,8 @@ where
         if live.ring.ids().any(|id| id == old) {
             return Ok(());
         }
-        // A mistyped id: this process has never had such a key, and Barbican says that
-        // there is none. Nothing is lost for good, as the id can be added later.
+        // A mistyped id: this process has never held such a key, and Barbican says that
+        // there is none. No data is lost, because the id can be added later.
         let never_usable = self.ring.slots.slot(&old).is_some_and(|slot| {
             slot.confirmed().is_none() && slot.problem().is_some_and(KeyProblem::is_final)
         });
@@ -124,15 +124,15 @@ where
             missing: BTreeSet::new(),
             failed: false,
         };
-        // With nothing in force there is nothing to protect: take the new settings at
-        // once. With new credentials every key is read once to prove them.
+        // If nothing is in use, there is nothing to protect: use the new settings at
+        // once. With new credentials, every key is read once to test them.
         if self.ring.slots.holds_any() {
             candidate.recount(&self.ring, self.now());
         }
         Ok(candidate)
     }
 
-    /// A fetch for the ring to come has ended.
+    /// A fetch for the new ring has ended.
     pub(super) fn stage(&mut self, fetched: Fetched) {
         self.note_contact(&fetched.1);
         let now = self.now();
@@ -190,8 +190,8 @@ where
         }
     }
 
-    /// Somebody who asks for a reload that changes nothing may have fixed something else,
-    /// and requests a try now.
+    /// An operator who requests a reload without a change may have fixed something
+    /// else, so retry now.
     fn expedite_failing_keys(&mut self) {
         let now = self.now();
         for (id, slot) in self.ring.slots.slots() {
@@ -236,7 +236,7 @@ where
             match slot.confirmed().filter(|_| slot.key().is_some()) {
                 None => schedule.add(*id, now),
                 Some(confirmed) if staged.holds(id) => schedule.add(*id, confirmed + interval),
-                // A reload puts off neither a confirmation nor the next try of one.
+                // A reload delays neither a confirmation nor its next retry.
                 Some(confirmed) => {
                     let latest = match slot.problem() {
                         None => now.max(confirmed + interval),

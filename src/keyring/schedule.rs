@@ -15,18 +15,18 @@ pub const MISS_WAIT: Duration = Duration::from_millis(2500);
 /// A key that callers wait for is not asked for more often than this.
 const EXPEDITED_SPACING: Duration = Duration::from_secs(1);
 
-/// The same after a refusal, which ends when a person acts: so long may it take until
-/// the next call finds that out.
+/// The same after a refusal, which ends when an operator acts: it may take this long
+/// until the next call notices.
 const REFUSED_SPACING: Duration = Duration::from_secs(5);
 
-/// A server's wish to be left alone is granted for this long at most while the key is
-/// missing: nobody can read a Secret meanwhile, and a wish of hours is a mistake.
+/// While the key is missing, a server's `Retry-After` is respected up to this limit:
+/// nobody can read a Secret in the meantime, and a value of hours is a mistake.
 const LONGEST_WAIT_MISSING: Duration = Duration::from_secs(60);
 
-/// The same while the key is held for good: nothing is lost by waiting.
+/// The same while the key is held without a limit: waiting loses nothing.
 const LONGEST_WAIT_HELD: Duration = Duration::from_secs(300);
 
-/// What a server asks for is exceeded by up to this part of it.
+/// The wait is longer than the server's `Retry-After` by up to this fraction of it.
 const GRANTED_SPREAD: f64 = 0.25;
 
 /// Revalidation happens after this part of the interval at the earliest, and after
@@ -47,7 +47,7 @@ struct Plan {
     /// `None` while the key is being fetched.
     due: Option<Instant>,
     last_start: Option<Instant>,
-    /// Since the last failure: no caller's hurry brings the next try before this.
+    /// Set at the last failure: no waiting caller brings the next try before this.
     soonest: Option<Instant>,
     failures: u32,
 }
@@ -56,10 +56,10 @@ struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
     pub(super) problem: KeyProblem,
-    /// For how long another fetch is unwelcome, or of no use.
+    /// For how long another fetch is unwanted by the server, or useless.
     pub(super) wait: Option<Duration>,
     pub(super) held: bool,
-    /// How long it is until a key that is held is wiped, if nobody confirms it.
+    /// Time until a held key is wiped, if it is not confirmed.
     pub(super) wiped_in: Option<Duration>,
 }
 
@@ -98,8 +98,8 @@ impl Schedule {
         self.plans.contains_key(id)
     }
 
-    /// The key that has been due the longest, marked as being fetched.
-    /// `first` goes before all others.
+    /// The key that has been due the longest, marked as being fetched. `first` takes
+    /// precedence over all others.
     pub(super) fn start_next(&mut self, first: Option<KeyId>, now: Instant) -> Option<KeyId> {
         let due = |plan: &Plan| plan.due.filter(|due| *due <= now);
         let (id, plan) = self
@@ -145,7 +145,7 @@ impl Schedule {
             return (0, Duration::ZERO);
         };
         plan.failures = plan.failures.saturating_add(1);
-        // On top, so that nobody comes before the time and not all come at it.
+        // Added, so that no node comes too early and not all come at the same time.
         let granted = failure.granted().mul_f64(1.0 + jitter * GRANTED_SPREAD);
         let delay = retry_delay(failure, plan.failures, jitter)
             .max(granted)
@@ -176,14 +176,15 @@ impl Schedule {
         *due < now + MISS_WAIT
     }
 
-    /// Makes `id` due now, whatever a server has asked for: a person has ordered it.
+    /// Makes `id` due now, regardless of a server's `Retry-After`: an operator has requested it.
     pub(super) fn order(&mut self, id: &KeyId, now: Instant) {
         if let Some(plan) = self.plans.get_mut(id) {
             plan.due = plan.due.map(|due| due.min(now));
         }
     }
 
-    /// Makes every key due now, whatever a server has asked for: a person has ordered it.
+    /// Makes every key due now, regardless of a server's `Retry-After`: an operator has
+    /// requested it.
     pub(super) fn expedite_all(&mut self, now: Instant) {
         for plan in self.plans.values_mut() {
             plan.due = plan.due.map(|due| due.min(now));
@@ -197,10 +198,10 @@ impl Schedule {
 }
 
 impl Failure {
-    /// How long we wait because we are asked to, and not by our own choice.
+    /// How long we wait because the server asks for it.
     fn granted(self) -> Duration {
         let longest = match self.problem {
-            // Until then the source logs in for nobody.
+            // Until then the source does not log in.
             KeyProblem::Login => Duration::MAX,
             _ if self.held && self.wiped_in.is_none() => LONGEST_WAIT_HELD,
             _ => LONGEST_WAIT_MISSING,
@@ -208,11 +209,11 @@ impl Failure {
         self.wait.unwrap_or_default().min(longest)
     }
 
-    /// Within so long it must be tried again, because the key is wiped otherwise: after
-    /// half of the time that is left, so that more than one try is.
+    /// The latest retry before the key is wiped: after half of the remaining time, so
+    /// that there is more than one try.
     fn last_chance(self) -> Duration {
         match self.wiped_in {
-            // Until then the source logs in for nobody.
+            // Until then the source does not log in.
             _ if self.problem == KeyProblem::Login => Duration::MAX,
             Some(left) if self.held => (left / 2).max(EXPEDITED_SPACING),
             _ => Duration::MAX,
@@ -243,7 +244,7 @@ pub(super) fn revalidation_delay(interval: Duration, jitter: Fraction) -> Durati
 /// Doubles from a first delay to a bound, of which it then takes 50 to 100 %.
 fn retry_delay(failure: Failure, failures: u32, jitter: Fraction) -> Duration {
     let (first, bound) = match failure.problem {
-        // Nobody can read a Secret until this works: stay close behind it.
+        // Nobody can read a Secret until this works, so retry soon.
         _ if failure.may_pass_by_itself() && !failure.held => (1, 15),
         // Repeated wrong passwords can lock the account.
         KeyProblem::Login => (5, 120),
@@ -276,7 +277,7 @@ mod tests {
         }
     }
 
-    /// A key that has just been asked for in vain; the wait, and the soonest try.
+    /// A key whose fetch has just failed; the wait, and the earliest retry.
     fn after(failure: Failure) -> (Duration, Duration) {
         let now = Instant::now();
         let mut schedule = Schedule::default();

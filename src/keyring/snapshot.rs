@@ -31,8 +31,8 @@ pub struct Slot {
     fingerprint: Option<Fingerprint>,
     confirmed: Option<Instant>,
     problem: Option<KeyProblem>,
-    /// When a call was last given the key, on the coarse clock; shared by all snapshots
-    /// that have the key, as readers note it.
+    /// When a call last used the key, on the coarse clock; shared by all snapshots that
+    /// have the key, because readers record it.
     used: Arc<AtomicU64>,
 }
 
@@ -44,7 +44,7 @@ pub struct Slot {
 )]
 pub(super) struct AlteredKey;
 
-/// What keeps a key from being loaded or confirmed. Each has one fixed text, which
+/// The problem that prevents a key from being loaded or confirmed. Each has one fixed text, which
 /// kube-apiserver may show to its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyProblem {
@@ -85,7 +85,7 @@ impl KeyProblem {
         }
     }
 
-    /// Whether Barbican itself has said that there is no such key to be had.
+    /// Whether Barbican itself has said that there is no such key.
     pub fn is_final(self) -> bool {
         matches!(self, Self::NotFound | Self::NotAKey)
     }
@@ -118,13 +118,13 @@ impl Slot {
         }
     }
 
-    /// Notes that a call is given the key, at `second` of the coarse clock.
+    /// Records that a call uses the key, at `second` of the coarse clock.
     pub(super) fn note_use(&self, second: u64) {
         // Nothing is ordered by it.
         self.used.store(second, Ordering::Relaxed);
     }
 
-    /// The second of the coarse clock at which a call was last given the key.
+    /// The second of the coarse clock at which a call last used the key.
     pub(super) fn last_use(&self) -> Option<u64> {
         let second = self.used.load(Ordering::Relaxed);
         (second > 0).then_some(second)
@@ -168,7 +168,7 @@ impl Slot {
         self.confirmed?.checked_add(max_age)
     }
 
-    /// When Barbican last gave out this key's bytes. Stays when the key is wiped.
+    /// When Barbican last returned this key's bytes. Kept when the key is wiped.
     pub fn confirmed(&self) -> Option<Instant> {
         self.confirmed
     }
@@ -210,7 +210,7 @@ impl Snapshot {
         self.untagged
     }
 
-    /// How long a key may go unconfirmed before it is wiped.
+    /// How long a key may be unconfirmed before it is wiped.
     pub fn max_cache_age(&self) -> Option<Duration> {
         self.max_cache_age
     }
@@ -220,7 +220,7 @@ impl Snapshot {
         self.slots.get(id).is_some_and(|slot| slot.key.is_some())
     }
 
-    /// How the keys that are held are protected, the least protected of them counting.
+    /// The protection of the least protected held key.
     pub fn protection(&self) -> Option<Protection> {
         let keys = self.slots.values().filter_map(Slot::key);
         keys.map(|key| key.protection()).min()
@@ -243,7 +243,7 @@ impl Snapshot {
         })
     }
 
-    /// With the failure of an attempt noted; a key that is held stays.
+    /// With a failed attempt recorded; a held key stays.
     #[must_use]
     pub fn failing(&self, id: &KeyId, problem: KeyProblem) -> Self {
         self.with_slot(id, |slot| Slot {
@@ -252,7 +252,7 @@ impl Snapshot {
         })
     }
 
-    /// When the next key must be wiped, if nobody confirms it until then.
+    /// When the next key must be wiped, unless it is confirmed before.
     pub fn next_expiry(&self, max_age: Duration) -> Option<Instant> {
         let slots = self.slots.values();
         slots.filter_map(|slot| slot.expiry(max_age)).min()
@@ -265,7 +265,7 @@ impl Snapshot {
         max_age: Duration,
         now: Instant,
     ) -> Option<(Self, Vec<(KeyId, KeyProblem)>)> {
-        // The cause stays: whoever is told that the key is gone must see why.
+        // The cause is kept: an operator who sees that the key is missing must see why.
         let wiped: Vec<(KeyId, KeyProblem)> = self
             .slots
             .iter()

@@ -36,8 +36,9 @@ pub(super) struct Candidate<S> {
 }
 
 impl<S: KeySource> Candidate<S> {
-    /// How old its keys may be; `in_force` is the limit of the configuration that it is
-    /// to replace. Whoever sets a limit means all copies, so the smaller one counts.
+    /// How old its keys may be; `in_force` is the limit of the configuration that it
+    /// will replace. A limit is meant for all copies of a key, so the smaller one
+    /// applies.
     pub(super) fn max_age(&self, in_force: Option<Duration>) -> Option<Duration> {
         let ages = [in_force, self.keys.live.ring.max_cache_age];
         ages.into_iter().flatten().min()
@@ -87,7 +88,7 @@ impl<S: KeySource, C> Writer<S, C> {
         wall.checked_sub(Duration::from_secs(ago)).unwrap_or(wall)
     }
 
-    /// Shows readers the ring in force as it is now.
+    /// Publishes the current ring to readers.
     pub(super) fn publish(&self) {
         self.shared.snapshot.store(Arc::clone(&self.ring.slots));
     }

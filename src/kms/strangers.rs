@@ -1,4 +1,4 @@
-//! Key ids of Decrypts that are not configured: each is said once in the log.
+//! Key ids of Decrypts that are not configured: each is logged once.
 //!
 //! A client that can write to etcd chooses them, so only so many are remembered.
 
@@ -9,16 +9,16 @@ use tracing::warn;
 
 use crate::key_id::KeyId;
 
-/// So many ids are said, until the next reload.
+/// The number of ids that are logged until the next reload.
 const SAID: usize = 64;
 
-/// What the log has said. Clones share it.
+/// The ids that were logged. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Strangers(Arc<Mutex<Met>>);
 
 #[derive(Debug, Default)]
 struct Met {
-    /// As of so many reloads: each may have dropped a key.
+    /// The number of reloads so far: each may have removed a key.
     reloads: u64,
     ids: BTreeSet<KeyId>,
 }

@@ -51,10 +51,10 @@ pub struct Metadata {
     pub content_types: BTreeMap<String, String>,
 }
 
-/// What has become of an order, whose id people take for that of the secret.
+/// The state of an order, whose id is often mistaken for that of the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// The secret that it has made.
+    /// The secret that it has created.
     pub secret: Option<KeyId>,
 }
 
@@ -191,8 +191,8 @@ fn unavailable(url: &Uri, problem: Problem) -> Error {
     })
 }
 
-/// Whose word a refusal is. Only Barbican knows whether a key exists and who may read
-/// it; a load balancer's 404 comes and goes with its configuration.
+/// Who sent a refusal. Only Barbican knows whether a key exists and who may read it; a
+/// 404 of a load balancer depends on its configuration.
 fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
     if let Problem::Status {
         status,

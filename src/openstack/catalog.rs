@@ -20,8 +20,8 @@ pub(super) const SERVICE_TYPE: &str = "key-manager";
 /// How many other services are remembered by name, for a message.
 const KINDS: usize = 64;
 
-/// Of a service catalog, what leads to Barbican or says why nothing does. Of
-/// everything else no trace is kept.
+/// The part of a service catalog that leads to Barbican, or that says why nothing does.
+/// Nothing else is kept.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     has_services: bool,
@@ -168,7 +168,7 @@ impl Endpoint {
         (plain && !id.is_empty()).then_some(id)
     }
 
-    /// Where it stands, for messages.
+    /// Where it is configured, for messages.
     pub(super) fn place(&self) -> &'static str {
         match self.source {
             Source::Catalog(_) => "the catalog's URL for key-manager",
@@ -213,7 +213,7 @@ pub enum EndpointError {
         interface: &'static str,
         /// The region that was looked for.
         region: Option<String>,
-        /// The endpoints that there are.
+        /// The existing endpoints.
         found: Listed,
     },
     /// The endpoint's URL cannot be used.

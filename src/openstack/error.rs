@@ -18,19 +18,19 @@ use crate::secret::KekLengthError;
 
 pub use problem::{Problem, ReplyError, TlsProblem};
 
-/// Why an operation failed; each variant is a different thing to do next.
+/// Why an operation failed; each variant needs a different next step.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody answered, or not sensibly: try again later.
+    /// There was no answer, or no valid one: retry later.
     #[error("{0}")]
     Unavailable(RequestError),
-    /// Keystone refuses the credentials: fix them. It is not asked again before
-    /// some time has passed, because repeated failures can lock the account.
+    /// Keystone refuses the credentials: fix them. The next login waits for some time,
+    /// because repeated failures can lock the account.
     #[error("{refusal}; {LOGIN_HINT}; the next login is in {} s", .again_in.as_secs())]
     Login {
         /// Keystone's last answer.
         refusal: Arc<RequestError>,
-        /// How long it will not be asked.
+        /// How long the next login waits.
         again_in: Duration,
     },
     /// The catalog does not say where Barbican is: fix region or interface.
@@ -55,7 +55,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// How long the server has asked to be left alone.
+    /// The server's `Retry-After`, if there was one.
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable(RequestError {
@@ -91,8 +91,8 @@ fn denied_hint(refusal: &RequestError) -> &'static str {
 impl From<Error> for FetchError {
     fn from(error: Error) -> Self {
         match error {
-            // Neither is cured by asking again soon, but the login itself works,
-            // and a catalog is corrected without notice.
+            // Retrying soon helps neither, but the login itself works, and a catalog
+            // may be corrected at any time.
             Error::Unavailable(_) | Error::Endpoint(_) => Self::Unavailable {
                 retry_after: error.retry_after(),
                 cause: error.into(),

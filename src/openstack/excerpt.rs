@@ -1,4 +1,4 @@
-//! What a server said, made fit for a log: short, printable, without our secrets.
+//! An excerpt of a server's answer for the log: short, printable, without our secrets.
 //!
 //! Used by `http` on the body of every refused request. Invariant: an
 //! [`Excerpt`] contains no control character and no secret of this client.
@@ -14,8 +14,8 @@ use crate::secret::LockedBytes;
 /// The longest excerpt, in characters.
 const EXCERPT_CHARS: usize = 300;
 
-/// Secrets shorter than this are only recognised as whole words: a password of
-/// one letter would otherwise cut holes into every message.
+/// Secrets shorter than this are recognised only as whole words: otherwise a password
+/// of one letter would be cut out of every word.
 const SHORT_SECRET_BYTES: usize = 6;
 
 const REDACTED: &str = "(redacted)";
@@ -155,7 +155,7 @@ pub enum Speaker {
     Barbican,
     /// Barbican's, which does not know the path.
     BarbicansRouter,
-    /// Somebody else's.
+    /// Another server's.
     Other,
 }
 

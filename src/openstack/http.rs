@@ -1,9 +1,8 @@
 //! One HTTP request at a time, with every byte and every second bounded.
 //!
-//! Used by `keystone` and `barbican`; [`Http::exchange`] is the only place where
-//! a request is sent, so also where its outcome and duration are known.
-//! Invariant: what a server sends reaches its caller below the cap that the
-//! caller named, or not at all.
+//! Used by `keystone` and `barbican`; [`Http::exchange`] is the only place where a
+//! request is sent, so also where its outcome and duration are known. Invariant: the
+//! caller gets an answer within its size limit, or an error.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -39,7 +38,7 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// How much of an error's body is looked at.
 const ERROR_BODY_BYTES: usize = 8 * 1024;
 
-/// How long is waited for it: the status alone is worth reporting.
+/// How long to wait for it: the status alone is useful.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(1);
 
 const AGENT: &str = concat!("barbican-kms/", env!("CARGO_PKG_VERSION"));
@@ -253,7 +252,7 @@ impl Http {
         }
         let mut text = Vec::new();
         let mut keep = |chunk: &[u8]| text.extend_from_slice(chunk);
-        // Whatever goes wrong here, the status is the news.
+        // If this fails, the status is still reported.
         let _ =
             tokio::time::timeout(ERROR_BODY_TIME, read(body, ERROR_BODY_BYTES, &mut keep)).await;
         Problem::Status {

@@ -29,15 +29,15 @@ pub struct Timing {
     pub pause_max: Duration,
     /// How long an unused connection stays open; see `http`.
     pub idle: Duration,
-    /// How long Keystone is left alone after it refused a login; twice as long
-    /// after each further refusal.
+    /// How long the next login waits after a refused one; twice as long after each further
+    /// refusal.
     pub refused: Duration,
     /// The longest such time.
     pub refused_max: Duration,
     /// How old a token must be before Barbican's refusal of it leads to a login,
     /// where a new one has been refused before.
     pub distrust: Duration,
-    /// Spreads the pauses.
+    /// Randomness for the pauses.
     pub chance: Chance,
 }
 
@@ -62,7 +62,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// How long to leave Keystone alone after the `refusals`th refusal in a row.
+    /// How long the next login waits after the `refusals`th refusal in a row.
     pub(super) fn refused_for(&self, refusals: u32) -> Duration {
         doubled(self.refused, refusals.saturating_sub(1), self.refused_max)
     }

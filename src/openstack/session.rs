@@ -1,7 +1,7 @@
-//! The token in force: renewed before it ends, and by one login at a time.
+//! The current token: renewed before it expires, and by one login at a time.
 //!
-//! Used by `openstack`. Invariant: however many callers wait, at most one login
-//! is under way, and none while Keystone's last refusal is still warm.
+//! Used by `openstack`. Invariant: however many callers wait, at most one login is in
+//! progress, and none shortly after a refusal by Keystone.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,7 +79,7 @@ impl Sessions {
     ) -> Result<Arc<Session>, Error> {
         match self.renewed(http, stale, deadline).await {
             Ok(session) => Ok(session),
-            // A login that fails before the old token has ended harms nobody.
+            // A login that fails before the old token has expired does no harm.
             Err(error) => self.unended(stale).ok_or(error),
         }
     }
@@ -107,7 +107,7 @@ impl Sessions {
         self.state().distrusted.insert(id);
     }
 
-    /// Barbican has taken the token for `id`.
+    /// Barbican has accepted the token for `id`.
     pub(super) fn trust(&self, id: &KeyId) {
         self.state().distrusted.remove(id);
     }
@@ -133,7 +133,7 @@ impl Sessions {
                 },
             }));
         };
-        // Somebody else may have logged in while we waited.
+        // Another caller may have logged in while we waited.
         if let Some(session) = self.held(stale)? {
             return Ok(session);
         }

@@ -1,4 +1,4 @@
-//! Memory that is wiped when it is given back, and locked where secrets live.
+//! Memory that is wiped when it is freed, and locked where it holds secrets.
 //!
 //! The only module with unsafe code. Three things need it: mapping pages that
 //! nobody else can read, placing a typed value in them, and an allocator that
@@ -20,7 +20,7 @@ use zeroize::Zeroize;
 /// How well the pages that hold secrets are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protection {
-    /// Neither locked nor excluded: the kernel refused both. They may reach swap.
+    /// Neither locked nor excluded from dumps: the kernel refused both. They may reach swap.
     Unlocked,
     /// `mlock(2)`: never swapped, left out of core dumps and of forked children.
     Locked,
@@ -40,7 +40,7 @@ impl Protection {
     }
 }
 
-/// What this process gets when it asks for secret memory now.
+/// The protection that new secret memory of this process gets now.
 pub fn protection() -> Protection {
     Region::new(1).protection
 }

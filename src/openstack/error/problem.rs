@@ -32,7 +32,7 @@ pub enum Problem {
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(String),
-    /// The proxy does not let us through.
+    /// The proxy refuses the connection.
     #[error("the proxy {proxy} refuses the connection: {reason}")]
     Proxy {
         /// Its host and port.
@@ -40,7 +40,7 @@ pub enum Problem {
         /// What it did.
         reason: String,
     },
-    /// TLS: the other side is not who it should be, or does not speak TLS.
+    /// TLS: the server is not the expected one, or does not speak TLS.
     #[error("{0}")]
     Tls(TlsProblem),
     /// No connection in time.
@@ -65,7 +65,7 @@ pub enum Problem {
         status: StatusCode,
         /// The server's own words.
         says: Option<Excerpt>,
-        /// How long it wants to be left alone.
+        /// Its `Retry-After`.
         retry_after: Option<Duration>,
         /// Whether the body is an error as Keystone writes them.
         keystones: bool,
@@ -208,13 +208,13 @@ impl From<serde_json::Error> for ReplyError {
 /// What is wrong with TLS, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsProblem {
-    /// Nobody we trust has signed it.
+    /// No trusted authority has signed it.
     #[error(
         "the server's certificate is not signed by a trusted authority: the certificate of its \
          issuer {0} is neither among the trusted ones nor sent by the server"
     )]
     UnknownIssuer(String),
-    /// Nobody else has signed it, and it is not one of ours.
+    /// It is self-signed, and not in `ca-file`.
     #[error(
         "the server's certificate is not signed by a trusted authority: it is self-signed, and \
          not itself in ca-file"
@@ -251,7 +251,7 @@ pub enum TlsProblem {
          name of a trusted authority, but another key"
     )]
     WrongAuthority(String),
-    /// The certificate may be the right one, but whoever shows it cannot sign with it.
+    /// The certificate may be correct, but the server does not have its key.
     #[error("the server does not have the private key of its certificate")]
     OtherKey,
     /// No version and cipher that both have.

@@ -34,7 +34,7 @@ pub struct Session {
     pub(in crate::openstack) ends_at: Instant,
 }
 
-/// As whom Keystone knows us, and what the token may be used for.
+/// Our user in Keystone, and what the token may be used for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     /// The user's id.
@@ -194,8 +194,7 @@ impl FromJson for RuleReply {
 }
 
 impl Details {
-    /// By Keystone's own clock where it says when the token was made: ours may
-    /// be wrong.
+    /// By Keystone's own clock if it says when the token was issued: ours may be wrong.
     fn lifetime(&self, now: Timestamp) -> Duration {
         let read = |text: &Option<String>| -> Option<Timestamp> { text.as_ref()?.parse().ok() };
         let Some(end) = read(&self.expires_at) else {

@@ -1,10 +1,10 @@
 //! Command lines as kube-apiserver reads them (pflag): `_` for `-`, `--flag value`, and
-//! of several the last.
+//! the last of several flags.
 
-/// What stands on a command line.
+/// A parsed command line.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
-    /// Names with `-`, and the value; none when nothing follows.
+    /// Names with `-`, and the value; `None` if nothing follows.
     all: Vec<(String, Option<String>)>,
     /// Words that are neither flags nor their values.
     pub(super) stray: Vec<String>,
@@ -36,7 +36,7 @@ impl Flags {
         mine.map(|(_, value)| value.as_deref().unwrap_or("true"))
     }
 
-    /// The last value counts.
+    /// The last value is used.
     pub(super) fn value<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.values(name).last()
     }
@@ -46,7 +46,7 @@ impl Flags {
     }
 }
 
-/// How many letters must be changed, added, removed or swapped to get from one to the other.
+/// The number of letters to change, add, remove or swap to get from one to the other.
 pub(super) fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

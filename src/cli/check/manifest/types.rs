@@ -129,7 +129,7 @@ impl Walk<'_> {
                 "a time",
                 "remove it, or write it like 2026-01-31T00:00:00Z",
             ),
-            // What no rule can be made for.
+            // Types without a rule.
             _ => (true, "", ""),
         };
         if !is_right {

@@ -1,4 +1,4 @@
-//! A row for every cause. What real servers say is in `tests/it/next_step.rs`.
+//! A row for every cause. `tests/it/next_step.rs` tests the answers of real servers.
 
 use std::sync::Arc;
 use std::time::Duration;
