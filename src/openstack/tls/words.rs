@@ -295,7 +295,10 @@ mod tests {
             not_after: at(1_700_000_000),
         });
         let said = problem(&expired).to_string();
-        assert!(said.contains("it expired at 2023-11-14T22:13:20Z"), "{said}");
+        assert!(
+            said.contains("it expired at 2023-11-14T22:13:20Z"),
+            "{said}"
+        );
         let names = names(&["DnsName(\"b.example\")".to_owned()]);
         assert_eq!(names, "it is for b.example");
     }
