@@ -59,6 +59,48 @@ pub struct Cloud {
     pub proxy: Proxy,
 }
 
+impl Cloud {
+    /// The names and ids of the login: of the user or application credential, of the
+    /// scope, and of their domains.
+    pub(crate) fn login_names(&self) -> Vec<&str> {
+        let mut texts: Vec<&str> = Vec::new();
+        let mut domains = Vec::new();
+        let user = match &self.identity {
+            Identity::Password { user, .. } => Some(user),
+            Identity::ApplicationCredentialId { id, .. } => {
+                texts.push(id);
+                None
+            }
+            Identity::ApplicationCredentialName { name, user, .. } => {
+                texts.push(name);
+                Some(user)
+            }
+            Identity::Token(_) => None,
+        };
+        match user {
+            None => {}
+            Some(User::Id(id)) => texts.push(id),
+            Some(User::Name { name, domain }) => {
+                texts.push(name);
+                domains.push(domain);
+            }
+        }
+        match &self.scope {
+            Scope::Unscoped => {}
+            Scope::ProjectId(id) | Scope::Trust(id) => texts.push(id),
+            Scope::ProjectName { name, domain } => {
+                texts.push(name);
+                domains.push(domain);
+            }
+            Scope::Domain(domain) => domains.push(domain),
+        }
+        texts.extend(domains.into_iter().map(|domain| match domain {
+            Domain::Id(text) | Domain::Name(text) => text.as_str(),
+        }));
+        texts
+    }
+}
+
 /// The `identity` part of a Keystone login.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Identity {

@@ -46,23 +46,6 @@ impl Flags {
     }
 }
 
-/// The number of letters to change, add, remove or swap to get from one to the other.
-pub(super) fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.chars().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(at + 1);
-        for ((above, corner), wanted) in row.iter().skip(1).zip(&row).zip(&other) {
-            let left = next.last().copied().unwrap_or_default();
-            let changed = corner + usize::from(letter != *wanted);
-            next.push(changed.min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,13 +71,5 @@ mod tests {
             assert_eq!(read(line).value("a-b"), value, "{line}");
         }
         assert_eq!(read("--a=1 b -c").stray, ["b", "-c"]);
-    }
-
-    #[test]
-    fn near_names_are_near() {
-        assert_eq!(distance("encryption", "encryption"), 0);
-        assert_eq!(distance("encyrption", "encryption"), 2);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::super::findings::{Findings, is_set, text};
-use super::flags::{Flags, distance};
+use super::flags::Flags;
 use super::pod::{Container, Place};
 use super::quoted;
+use crate::config::edit_distance;
 
 /// The flag of kube-apiserver for its EncryptionConfiguration.
 pub(super) const ENCRYPTION: &str = "encryption-provider-config";
@@ -74,9 +75,9 @@ pub(super) fn encryption_flags_exist(flags: &Flags, findings: &mut Findings) {
         }
         let meant = [ENCRYPTION, RELOAD]
             .into_iter()
-            .min_by_key(|meant| distance(name, meant));
+            .min_by_key(|meant| edit_distance(name, meant));
         let meant = meant.unwrap_or(ENCRYPTION);
-        if name.contains("encryption-provider") || distance(name, meant) <= NEAR {
+        if name.contains("encryption-provider") || edit_distance(name, meant) <= NEAR {
             findings.error(
                 format!(
                     "kube-apiserver has no flag --{}, and does not start with it",

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::super::findings::Findings;
-use super::flags::distance;
 use super::here::{below, whole};
 use super::{quantity, values};
+use crate::config::edit_distance;
 
 /// A line for each type: its name, and `field:kind`. Before the kind of entries stands `[`
 /// for a list and `{` for a mapping.
@@ -148,7 +148,7 @@ impl Walk<'_> {
     fn unknown(&mut self, key: &str, fields: &Fields, at: &str) {
         let near = fields.iter().map(|(name, _)| {
             let is_same = name.eq_ignore_ascii_case(key);
-            (if is_same { 0 } else { distance(key, name) }, *name)
+            (if is_same { 0 } else { edit_distance(key, name) }, *name)
         });
         let near = near
             .min()
