@@ -36,7 +36,7 @@ pub use proxy::ProxyError;
 pub use retry::Timing;
 pub use tls::{TlsError, Trust, authority_warnings};
 
-use crate::config::{Cloud, Domain, Identity, Interface, Scope, User, redact};
+use crate::config::{Cloud, Identity, Interface, redact};
 use crate::instruments::Instruments;
 use crate::key_id::KeyId;
 use crate::keyring::{FetchError, KeySource};
@@ -101,8 +101,9 @@ impl OpenStack {
             Identity::Token(token) => token.expose_text(),
         };
         // A server may repeat whom it was asked about; a secret can stand in any field.
-        let named = named(cloud).filter(|text| !redact::is_public(text));
-        let redactor = excerpt::Redactor::new(proxies.secrets().chain([own]).chain(named));
+        let names = cloud.login_names().into_iter();
+        let hidden = names.filter(|text| !redact::is_public(text));
+        let redactor = excerpt::Redactor::new(proxies.secrets().chain([own]).chain(hidden));
         let connector = connect::Connector::new(tls, proxies, timing.connect)?;
         let keystone = keystone::Keystone::new(cloud).ok_or(SetupError::Url)?;
         Ok(Self {
@@ -312,45 +313,6 @@ impl KeySource for OpenStack {
     async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
         Ok(self.key(id).await?)
     }
-}
-
-/// What a configuration says to name those who log in and what for.
-fn named(cloud: &Cloud) -> impl Iterator<Item = &str> {
-    let mut texts = Vec::new();
-    let user = match &cloud.identity {
-        Identity::Password { user, .. } => Some(user),
-        Identity::ApplicationCredentialId { id, .. } => {
-            texts.push(id);
-            None
-        }
-        Identity::ApplicationCredentialName { name, user, .. } => {
-            texts.push(name);
-            Some(user)
-        }
-        Identity::Token(_) => None,
-    };
-    let mut domains = Vec::new();
-    match user {
-        None => {}
-        Some(User::Id(id)) => texts.push(id),
-        Some(User::Name { name, domain }) => {
-            texts.push(name);
-            domains.push(domain);
-        }
-    }
-    match &cloud.scope {
-        Scope::Unscoped => {}
-        Scope::ProjectId(id) | Scope::Trust(id) => texts.push(id),
-        Scope::ProjectName { name, domain } => {
-            texts.push(name);
-            domains.push(domain);
-        }
-        Scope::Domain(domain) => domains.push(domain),
-    }
-    let domains = domains.into_iter().map(|domain| match domain {
-        Domain::Id(text) | Domain::Name(text) => text,
-    });
-    texts.into_iter().chain(domains).map(String::as_str)
 }
 
 async fn addresses_of(host: &str) -> std::io::Result<Vec<SocketAddr>> {

@@ -5,6 +5,7 @@
 //! name or password of a URL, or anything unprintable from a server.
 
 mod problem;
+mod tls_problem;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use super::catalog::EndpointError;
 use crate::keyring::FetchError;
 use crate::secret::KekLengthError;
 
-pub use problem::{Problem, ReplyError, TlsProblem};
+pub use problem::{Problem, ReplyError};
+pub use tls_problem::TlsProblem;
 
 /// Why an operation failed; each variant needs a different next step.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,8 @@
 //! request is sent, so also where its outcome and duration are known. Invariant: the
 //! caller gets an answer within its size limit, or an error.
 
+mod body;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -17,12 +19,14 @@ use http::header::{
 use http::response::Parts;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 use tower_service::Service;
+
+use body::{ERROR_BODY_BYTES, Unread, read};
 
 use super::connect::{Connector, Peer, find, innermost};
 use super::error::{Problem, RequestError, RequestLine};
@@ -32,11 +36,10 @@ use super::tls;
 use crate::instruments::{Instruments, Outcome, Upstream};
 use crate::secret::Token;
 
+pub(super) use body::shared_body;
+
 /// The longest header section of a reply. A token is at most a few KiB of it.
 const HEAD_BYTES: usize = 64 * 1024;
-
-/// How much of an error's body is looked at.
-const ERROR_BODY_BYTES: usize = 8 * 1024;
 
 /// How long to wait for it: the status alone is useful.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(1);
@@ -299,32 +302,6 @@ fn asks_for_a_token(parts: &Parts) -> bool {
     })
 }
 
-enum Unread {
-    TooLong,
-    Broken(hyper::Error),
-}
-
-/// Passes the body to `sink`; what lies beyond `cap` is not passed on.
-async fn read(
-    mut body: Incoming,
-    cap: usize,
-    sink: &mut (dyn FnMut(&[u8]) + Send),
-) -> Result<(), Unread> {
-    let mut room = cap;
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > cap && cap != ERROR_BODY_BYTES {
-        return Err(Unread::TooLong);
-    }
-    while let Some(frame) = body.frame().await {
-        let Ok(chunk) = frame.map_err(Unread::Broken)?.into_data() else {
-            continue;
-        };
-        sink(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-        room = room.checked_sub(chunk.len()).ok_or(Unread::TooLong)?;
-    }
-    Ok(())
-}
-
 fn sensitive(text: &str) -> Result<HeaderValue, Problem> {
     let mut value = HeaderValue::from_str(text)
         .map_err(|_| Problem::Broken("the token cannot be sent in a header".to_owned()))?;
@@ -364,15 +341,4 @@ fn asked(call: &Call<'_>) -> RequestLine {
         method: call.method.clone(),
         url: printable_url(call.url),
     }
-}
-
-/// A body that stays in locked memory until the connection copies it out.
-pub(super) fn shared_body<T: AsRef<[u8]> + Send + Sync + 'static>(body: &Arc<T>) -> Bytes {
-    struct Shared<T>(Arc<T>);
-    impl<T: AsRef<[u8]>> AsRef<[u8]> for Shared<T> {
-        fn as_ref(&self) -> &[u8] {
-            (*self.0).as_ref()
-        }
-    }
-    Bytes::from_owner(Shared(Arc::clone(body)))
 }
