@@ -17,6 +17,7 @@ impl Chance {
     }
 
     /// Seeded by the system.
+    #[expect(clippy::disallowed_methods, reason = "the one place where it enters")]
     pub fn from_system() -> Self {
         // Without randomness, requests of several nodes are not spread; nothing else is affected.
         Self::seeded(getrandom::u64().unwrap_or_default())

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
 use crate::key_id::KeyId;
@@ -43,7 +43,11 @@ pub trait KeySource: Send + Sync + 'static {
 /// Why a key could not be loaded; each variant needs a different next step.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// There was no answer, or a temporary error: retry soon.
+    /// There was no answer, or another server answered while the right one is down: retry
+    /// at once, and keep retrying until there is an answer.
+    #[error("OpenStack is unavailable")]
+    Unanswered(#[source] Cause),
+    /// A useless answer, probably a temporary error: retry soon.
     #[error("OpenStack is unavailable")]
     Unavailable {
         /// The source's own error.
@@ -82,7 +86,7 @@ pub type Cause = Box<dyn Error + Send + Sync>;
 impl FetchError {
     fn problem(&self) -> KeyProblem {
         match self {
-            Self::Unavailable { .. } => KeyProblem::Unavailable,
+            Self::Unanswered(_) | Self::Unavailable { .. } => KeyProblem::Unavailable,
             Self::Login { .. } => KeyProblem::Login,
             Self::Denied(_) => KeyProblem::Denied,
             Self::NotFound(_) => KeyProblem::NotFound,
@@ -96,7 +100,11 @@ impl FetchError {
         match self {
             Self::Unavailable { retry_after, .. } => *retry_after,
             Self::Login { again_in, .. } => Some(*again_in),
-            Self::Denied(_) | Self::NotFound(_) | Self::NotAKey(_) | Self::Crashed => None,
+            Self::Unanswered(_)
+            | Self::Denied(_)
+            | Self::NotFound(_)
+            | Self::NotAKey(_)
+            | Self::Crashed => None,
         }
     }
 }
@@ -150,6 +158,8 @@ struct Shared {
     /// once a minute, so that a call can record when it used a key without reading a
     /// clock.
     second: AtomicU64,
+    /// Somebody has asked for the health of the write key while it was missing.
+    status_missed: Notify,
 }
 
 /// What readers ask of the writer.
@@ -162,7 +172,8 @@ enum Request {
 }
 
 impl Keyring {
-    /// The id of the write key if that key is held: the answer to Status. No waiting.
+    /// The id of the write key if that key is held: the answer to Status. No waiting;
+    /// where the key is missing, the next try comes sooner, as soon as it may.
     ///
     /// # Errors
     /// The problem that prevents the write key from being held.
@@ -170,6 +181,7 @@ impl Keyring {
         let snapshot = self.shared.snapshot.load();
         self.held(&snapshot, &snapshot.write_id())
             .map(|_| snapshot.write_id())
+            .inspect_err(|_| self.shared.status_missed.notify_one())
     }
 
     /// The write key and its id, from one snapshot.

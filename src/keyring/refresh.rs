@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use super::key_set::{Failed, KeySet, Loaded, Settled};
@@ -42,6 +42,7 @@ pub struct Refresher<S, C> {
 
 enum Event<S> {
     Request(Request),
+    StatusMissed,
     ConfigUpdate,
     Fetched(Fetched),
     Staged(Fetched),
@@ -83,6 +84,7 @@ where
             clock,
             begin: now,
             second: AtomicU64::new(1),
+            status_missed: Notify::new(),
         });
         let (sender, requests) = mpsc::channel(REQUESTS);
         let keyring = Keyring {
@@ -121,6 +123,7 @@ where
                     let now = writer.now();
                     writer.ring.loader.schedule.expedite_all(now);
                 }
+                Event::StatusMissed => writer.nudge(),
                 Event::ConfigUpdate => {
                     let update = self.config_updates.borrow_and_update().clone();
                     writer.consider(update);
@@ -147,16 +150,19 @@ where
             .next_wake()
             .map(|wake| wake.saturating_duration_since(now));
         tokio::select! {
-            request = self.requests.recv() => {
-                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
-            }
+            // In order, and not by the runtime's dice. Whatever comes often stands last.
+            biased;
+            fetched = writer.ring.loader.finished() => Event::Fetched(fetched),
+            staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
             changed = self.config_updates.changed(), if *watching_config => {
                 // Without a proposer the ring stays as it is.
                 *watching_config = changed.is_ok();
                 if *watching_config { Event::ConfigUpdate } else { Event::Timer }
             }
-            fetched = writer.ring.loader.finished() => Event::Fetched(fetched),
-            staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
+            request = self.requests.recv() => {
+                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
+            }
+            () = writer.shared.status_missed.notified() => Event::StatusMissed,
             () = tokio::time::sleep(wake.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => Event::Timer,
         }
     }
@@ -190,6 +196,14 @@ where
             if self.ring.loader.schedule.expedite(&id, now) {
                 self.waiting.entry(id).or_default().push(waiting);
             }
+        }
+    }
+
+    /// A caller has missed the write key and does not wait for it.
+    fn nudge(&mut self) {
+        let (id, now) = (self.ring.slots.write_id(), self.now());
+        if !self.ring.slots.holds(&id) {
+            self.ring.loader.schedule.nudge(&id, now);
         }
     }
 

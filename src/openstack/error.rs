@@ -61,13 +61,24 @@ impl Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable(RequestError {
-                problem: Problem::Status { retry_after, .. },
+                problem:
+                    Problem::Status {
+                        status,
+                        retry_after,
+                        ..
+                    },
                 ..
-            }) => *retry_after,
+            }) => {
+                let asked = *status == StatusCode::TOO_MANY_REQUESTS;
+                retry_after.or(asked.then_some(THROTTLED))
+            }
             _ => None,
         }
     }
 }
+
+/// How long a server is left alone that has enough of us and names no time.
+const THROTTLED: Duration = Duration::from_secs(5);
 
 const LOGIN_HINT: &str = "check the user, its password and the domains of user and project, or the \
      application credential and its secret, or the token, and whether it has expired";
@@ -93,6 +104,9 @@ fn denied_hint(refusal: &RequestError) -> &'static str {
 impl From<Error> for FetchError {
     fn from(error: Error) -> Self {
         match error {
+            Error::Unavailable(request) if request.problem.is_silence() => {
+                Self::Unanswered(Error::Unavailable(request).into())
+            }
             // Retrying soon helps neither, but the login itself works, and a catalog
             // may be corrected at any time.
             Error::Unavailable(_) | Error::Endpoint(_) => Self::Unavailable {

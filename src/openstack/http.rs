@@ -31,7 +31,8 @@ use body::{ERROR_BODY_BYTES, Unread, read};
 use super::connect::{Connector, Peer, find, innermost};
 use super::error::{Problem, RequestError, RequestLine};
 use super::excerpt::{Redactor, Speaker, is_keystones, printable_url, speaker};
-use super::retry::{Timing, retry_after};
+use super::hedge::hedged;
+use super::retry::{Budget, Timing, retry_after};
 use super::tls;
 use crate::instruments::{Instruments, Outcome, Upstream};
 use crate::secret::Token;
@@ -54,6 +55,8 @@ pub(super) struct Call<'a> {
     pub(super) counted: Upstream,
     pub(super) method: Method,
     pub(super) url: &'a Uri,
+    /// Of the same server: any answer to a GET of it shows that there is one.
+    pub(super) probe: &'a Uri,
     pub(super) token: Option<&'a Token>,
     /// Sent as JSON; empty for none.
     pub(super) body: Bytes,
@@ -95,7 +98,7 @@ pub(super) struct Http {
     client: Client<Connector, Full<Bytes>>,
     connector: Connector,
     redactor: Redactor,
-    request: Duration,
+    timing: Timing,
     instruments: Arc<Instruments>,
 }
 
@@ -109,7 +112,7 @@ impl Http {
     pub(super) fn new(
         connector: Connector,
         redactor: Redactor,
-        timing: &Timing,
+        timing: Timing,
         instruments: Arc<Instruments>,
     ) -> Self {
         let client = Client::builder(TokioExecutor::new())
@@ -126,7 +129,7 @@ impl Http {
             client,
             connector,
             redactor,
-            request: timing.request,
+            timing,
             instruments,
         }
     }
@@ -140,12 +143,13 @@ impl Http {
     pub(super) async fn exchange(
         &self,
         call: &Call<'_>,
-        deadline: Instant,
+        budget: Budget,
         sink: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Parts, RequestError> {
         let start = Instant::now();
-        let limit = self.request.min(deadline.saturating_duration_since(start));
-        let done = tokio::time::timeout(limit, self.run(call, sink)).await;
+        let left = budget.deadline.saturating_duration_since(start);
+        let limit = self.timing.request.min(left);
+        let done = tokio::time::timeout(limit, self.run(call, budget.urgent, sink)).await;
         let done = done.unwrap_or(Err(Problem::Timeout { limit }));
         let asked = asked(call);
         let elapsed = start.elapsed();
@@ -192,14 +196,14 @@ impl Http {
     async fn run(
         &self,
         call: &Call<'_>,
+        urgent: bool,
         sink: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Parts, Problem> {
-        let request = self.request(call)?;
-        let response = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| sending_problem(&error, call.url.scheme()))?;
+        let response = if urgent {
+            hedged(self.timing.silence, || self.send(call), || self.probe(call)).await?
+        } else {
+            self.send(call).await?
+        };
         let (parts, body) = response.into_parts();
         if !call.success.contains(&parts.status) {
             return Err(self.refused(call, Response::from_parts(parts, body)).await);
@@ -212,6 +216,35 @@ impl Http {
                 Unread::Broken(error) => sending_problem(&error, None),
             })?;
         Ok(parts)
+    }
+
+    /// Up to the head of the answer.
+    async fn send(&self, call: &Call<'_>) -> Result<Response<Incoming>, Problem> {
+        let request = self.request(call)?;
+        let response = self.client.request(request).await;
+        response.map_err(|error| sending_problem(&error, call.url.scheme()))
+    }
+
+    /// Whether the server of `call` answers at all.
+    async fn probe(&self, call: &Call<'_>) -> bool {
+        let probe = Call {
+            counted: call.counted,
+            method: Method::GET,
+            url: call.probe,
+            probe: call.probe,
+            token: None,
+            body: Bytes::new(),
+            wanted: ExpectedBody::Json,
+            success: &[],
+            cap: 0,
+        };
+        let answered = self.send(&probe).await;
+        let asked = asked(&probe);
+        match &answered {
+            Ok(answer) => tracing::debug!(%asked, status = answer.status().as_u16(), "probe"),
+            Err(problem) => tracing::debug!(%asked, %problem, "probe failed"),
+        }
+        answered.is_ok_and(|answer| !is_gateways(answer.status()))
     }
 
     fn request(&self, call: &Call<'_>) -> Result<Request<Full<Bytes>>, Problem> {
@@ -270,7 +303,7 @@ impl Http {
             retry_after: parts
                 .headers
                 .get(RETRY_AFTER)
-                .and_then(|value| retry_after(value, jiff::Timestamp::now())),
+                .and_then(|value| retry_after(value, self.timing.date())),
         }
     }
 
@@ -300,6 +333,14 @@ fn asks_for_a_token(parts: &Parts) -> bool {
         let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
         scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"keystone"))
     })
+}
+
+/// Whether a gateway answers for a server that is down.
+fn is_gateways(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, Problem> {

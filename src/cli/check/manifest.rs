@@ -15,7 +15,6 @@ mod names;
 mod pod;
 mod probes;
 mod quantity;
-mod quoted;
 mod references;
 mod relations;
 mod server;

@@ -179,6 +179,25 @@ impl Problem {
         }
     }
 
+    /// Whether there was no answer, or another server answered while the right one is
+    /// down: retrying soon costs little, and nothing else is known to help.
+    pub(in crate::openstack) fn is_silence(&self) -> bool {
+        match self {
+            Self::Name { .. }
+            | Self::NameTimeout { .. }
+            | Self::Connect(_)
+            | Self::ConnectTimeout { .. }
+            | Self::Timeout { .. }
+            | Self::Broken(_) => true,
+            Self::Status {
+                status,
+                retry_after: None,
+                ..
+            } => matches!(status.as_u16(), 408 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+
     /// Whether the same request may succeed a moment later.
     pub(in crate::openstack) fn is_passing(&self) -> bool {
         match self {

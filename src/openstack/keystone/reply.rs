@@ -3,7 +3,7 @@
 //! Used by `keystone`. Invariant: no reply panics, and text that is kept to be
 //! shown is printable.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use crate::openstack::catalog::Catalog;
 use crate::openstack::error::ReplyError;
 use crate::openstack::excerpt::Excerpt;
 use crate::openstack::json::{self, FromJson, optional};
+use crate::openstack::retry::timestamp;
 use crate::secret::Token;
 
 /// A lifetime to assume when Keystone does not say one.
@@ -90,16 +91,20 @@ impl Session {
     }
 
     /// Reads Keystone's reply to a login: the value of `X-Subject-Token` and the
-    /// body.
+    /// body. The date counts where Keystone does not say when it made the token.
     ///
     /// # Errors
     /// When there is no token, or the body is not what Keystone sends.
-    pub fn from_reply(token: Option<&str>, body: &[u8]) -> Result<Self, ReplyError> {
+    pub fn from_reply(
+        token: Option<&str>,
+        body: &[u8],
+        date: SystemTime,
+    ) -> Result<Self, ReplyError> {
         let token = token
             .filter(|token| !token.is_empty())
             .ok_or(ReplyError::NoToken)?;
         let Reply { token: details } = serde_json::from_slice(body)?;
-        let lifetime = details.lifetime(Timestamp::now());
+        let lifetime = details.lifetime(timestamp(date));
         let now = Instant::now();
         Ok(Self {
             token: Token::new(token.to_owned()),

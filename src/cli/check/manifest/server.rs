@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::findings::{Findings, is_set, text};
 use super::flags::Flags;
 use super::pod::{Container, Place};
-use super::quoted;
+use crate::cli::check::quoted;
 use crate::config::edit_distance;
 
 /// The flag of kube-apiserver for its EncryptionConfiguration.

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::super::findings::{Findings, list, text};
 use super::flags::Flags;
 use super::pod::{Container, Pod};
-use super::{quantity, quoted};
+use super::quantity;
+use crate::cli::check::quoted;
 
 /// What a command line of ours runs, as far as the check of a manifest needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]

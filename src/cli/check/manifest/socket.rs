@@ -2,8 +2,8 @@
 
 use super::super::findings::{Findings, is_set, text};
 use super::pod::{Container, Place};
-use super::quoted;
 use super::sidecar::Served;
+use crate::cli::check::quoted;
 
 /// Types of volumes that are always mounted read-only.
 const READ_ONLY: [&str; 5] = ["secret", "configMap", "downwardAPI", "projected", "image"];

@@ -2,8 +2,8 @@
 
 use super::super::findings::{Findings, is_set};
 use super::pod::{Container, Place};
-use super::quoted;
 use super::sidecar::Served;
+use crate::cli::check::quoted;
 
 /// The kubelet does not start a root container that must not be root.
 pub(super) fn root_is_allowed(container: Container<'_>, user: i64, findings: &mut Findings) {

@@ -3,6 +3,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
+fn read(token: Option<&str>, body: &[u8]) -> Result<Session, ReplyError> {
+    Session::from_reply(token, body, SystemTime::UNIX_EPOCH)
+}
+
 #[test]
 fn a_reply_says_who_we_are_and_what_we_may() {
     let reply = json!({"token": {
@@ -16,8 +20,7 @@ fn a_reply_says_who_we_are_and_what_we_may() {
         "application_credential": {"name": "ac", "restricted": true, "access_rules": [
             {"service": "key-manager", "method": "GET", "path": "/v1/secrets/x/payload"}]},
     }});
-    let session =
-        Session::from_reply(Some("tok"), reply.to_string().as_bytes()).expect("a session");
+    let session = read(Some("tok"), reply.to_string().as_bytes()).expect("a session");
     let account = session.account();
     assert_eq!(account.user.as_deref(), Some("kms"));
     assert_eq!(account.user_domain.as_deref(), Some("Default"));
@@ -67,7 +70,7 @@ fn the_lifetime_is_told_by_keystones_clock() {
 
 #[test]
 fn a_reply_without_token_or_sense_is_refused() {
-    let read = |token, body: &str| Session::from_reply(token, body.as_bytes()).err();
+    let read = |token, body: &str| read(token, body.as_bytes()).err();
     assert_eq!(read(None, "{\"token\": {}}"), Some(ReplyError::NoToken));
     assert_eq!(read(Some(""), "{\"token\": {}}"), Some(ReplyError::NoToken));
     assert!(matches!(
@@ -115,13 +118,13 @@ proptest! {
     #[test]
     fn any_json_is_a_reply_or_is_refused(token in any_json()) {
         let body = json!({"token": token}).to_string();
-        if let Ok(session) = Session::from_reply(Some("t"), body.as_bytes()) {
+        if let Ok(session) = read(Some("t"), body.as_bytes()) {
             prop_assert!(session.renew_at <= session.ends_at);
         }
     }
 
     #[test]
     fn any_bytes_are_a_reply_or_are_refused(body: Vec<u8>) {
-        let _ = Session::from_reply(Some("t"), &body);
+        let _ = read(Some("t"), &body);
     }
 }
