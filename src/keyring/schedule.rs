@@ -33,6 +33,10 @@ const LONGEST_WAIT_MISSING: Duration = Duration::from_secs(60);
 /// The same while the key is held without a limit: waiting loses nothing.
 const LONGEST_WAIT_HELD: Duration = Duration::from_secs(300);
 
+/// Repeated wrong passwords can lock the account: the source itself waits before the next
+/// login. It would not log in sooner, and a wait without end would be a bug.
+const LONGEST_WAIT_LOGIN: Duration = Duration::from_secs(3600);
+
 /// The wait is longer than the server's `Retry-After` by up to this fraction of it.
 const GRANTED_SPREAD: f64 = 0.25;
 
@@ -45,6 +49,7 @@ pub(super) type Fraction = f64;
 
 /// The plans for a set of keys.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(super) struct Schedule {
     plans: BTreeMap<KeyId, Plan>,
     /// Since a fetch of a missing key has gone unanswered, and until an answer comes: no
@@ -53,6 +58,7 @@ pub(super) struct Schedule {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Plan {
     /// `None` while the key is being fetched.
     due: Option<Instant>,
@@ -272,8 +278,7 @@ impl Failure {
     /// How long we wait because the server asks for it.
     fn granted(self) -> Duration {
         let longest = match self.problem {
-            // Until then the source does not log in.
-            KeyProblem::Login => Duration::MAX,
+            KeyProblem::Login => LONGEST_WAIT_LOGIN,
             _ if self.held && self.wiped_in.is_none() => LONGEST_WAIT_HELD,
             _ => LONGEST_WAIT_MISSING,
         };
@@ -336,6 +341,8 @@ mod steady;
 
 #[cfg(test)]
 mod tests {
+    mod histories;
+
     use super::*;
 
     fn id(last: u8) -> KeyId {

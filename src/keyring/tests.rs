@@ -1,6 +1,7 @@
 //! The refresher with paused time and a scripted source.
 
 mod faults;
+pub(super) mod interleaving;
 mod reload;
 mod waiting;
 
