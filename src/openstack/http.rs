@@ -5,8 +5,8 @@
 //! caller gets an answer within its size limit, or an error.
 
 mod body;
+mod failure;
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,20 +27,17 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use body::{ERROR_BODY_BYTES, Unread, read};
+use failure::{HEAD_BYTES, sending_problem};
 
-use super::connect::{Connector, Peer, find, innermost};
+use super::connect::{Connector, Peer};
 use super::error::{Problem, RequestError, RequestLine};
 use super::excerpt::{Redactor, Speaker, is_keystones, printable_url, speaker};
 use super::hedge::hedged;
 use super::retry::{Budget, Timing, retry_after};
-use super::tls;
 use crate::instruments::{Instruments, Outcome, Upstream};
 use crate::secret::Token;
 
-pub(super) use body::shared_body;
-
-/// The longest header section of a reply. A token is at most a few KiB of it.
-const HEAD_BYTES: usize = 64 * 1024;
+pub(super) use body::{ExpectedBody, shared_body};
 
 /// How long to wait for it: the status alone is useful.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(1);
@@ -65,32 +62,6 @@ pub(super) struct Call<'a> {
     pub(super) success: &'a [StatusCode],
     /// The longest body that is accepted.
     pub(super) cap: usize,
-}
-
-/// The content that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ExpectedBody {
-    Json,
-    Bytes,
-}
-
-impl ExpectedBody {
-    fn media_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Bytes => "application/octet-stream",
-        }
-    }
-
-    /// Servers are free with content types, so only what is certainly something
-    /// else is refused: above all the pages of proxies and captive portals.
-    fn excludes(self, content_type: &str) -> bool {
-        let kind = content_type.split(';').next().unwrap_or_default().trim();
-        let kind = kind.to_ascii_lowercase();
-        let markup = kind == "text/html" || kind.ends_with("/xml") || kind.ends_with("+xml");
-        let json = kind.ends_with("/json") || kind.ends_with("+json");
-        markup || (self == Self::Bytes && json)
-    }
 }
 
 /// The HTTP client.
@@ -348,33 +319,6 @@ fn sensitive(text: &str) -> Result<HeaderValue, Problem> {
         .map_err(|_| Problem::Broken("the token cannot be sent in a header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// What a failed request means. `scheme` is given as long as no answer has begun.
-fn sending_problem(error: &(dyn StdError + 'static), scheme: Option<&Scheme>) -> Problem {
-    if let Some(problem) = find::<Problem>(error) {
-        return problem.clone();
-    }
-    if let Some(error) = find::<rustls::Error>(error) {
-        return Problem::Tls(tls::problem(error));
-    }
-    let what = match find::<hyper::Error>(error) {
-        Some(error) if error.is_parse_too_large() => {
-            return Problem::HeadTooLong { cap: HEAD_BYTES };
-        }
-        Some(error) if error.is_parse() => "the answer is not HTTP".to_owned(),
-        Some(error) if error.is_incomplete_message() => {
-            "the connection was closed before the answer was complete".to_owned()
-        }
-        _ => format!("the connection broke: {}", innermost(error)),
-    };
-    // How servers that expect TLS answer to plain HTTP differs widely.
-    let hint = if scheme == Some(&Scheme::HTTP) {
-        "; if the server speaks TLS on this port, the URL must be https"
-    } else {
-        ""
-    };
-    Problem::Broken(what + hint)
 }
 
 fn asked(call: &Call<'_>) -> RequestLine {
