@@ -158,12 +158,12 @@ struct Shared {
     /// once a minute, so that a call can record when it used a key without reading a
     /// clock.
     second: AtomicU64,
-    /// Somebody has asked for the health of the write key while it was missing.
+    /// A caller has asked for the health of the write key while it was missing.
     status_missed: Notify,
 }
 
 impl Shared {
-    /// The snapshot that is in force at this moment, for one answer.
+    /// The current snapshot, for one answer.
     fn current(&self) -> Guard<Arc<Snapshot>> {
         #[cfg(test)]
         tests::interleaving::pause();

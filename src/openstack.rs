@@ -181,7 +181,7 @@ impl OpenStack {
         self.http.connect(url).await.map_err(Error::Unavailable)
     }
 
-    /// Logs in, unless there is a session in force.
+    /// Logs in, unless there is a current session.
     ///
     /// # Errors
     /// [`Error::Login`] or [`Error::Unavailable`].

@@ -137,7 +137,7 @@ impl<S: KeySource> KeySet<S> {
         let failure = Failure {
             problem,
             wait,
-            // Nobody misses a key of a ring to come that the one in force holds.
+            // No caller misses a key of the new ring that the current ring holds.
             unanswered: unanswered && known.is_none_or(|slot| slot.key().is_none()),
             held,
             wiped_in: expiry.map(|expiry| expiry.saturating_duration_since(now)),

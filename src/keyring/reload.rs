@@ -177,7 +177,7 @@ where
     }
 
     /// Adopts the configuration that is waiting when nothing is missing any more, or when
-    /// nothing is left in force that could be lost.
+    /// nothing in use is left that could be lost.
     pub(super) fn recount(&mut self, now: std::time::Instant) {
         let Some(mut candidate) = self.candidate.take() else {
             return;

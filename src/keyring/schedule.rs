@@ -66,9 +66,9 @@ struct Plan {
     /// Set at the last failure: no waiting caller brings the next try before this.
     soonest: Option<Instant>,
     failures: u32,
-    /// The key is missing and nobody has answered.
+    /// The key is missing and there was no answer.
     unanswered: bool,
-    /// Nobody has to do something first, as far as the last fetch tells.
+    /// The problem may end without an operator, according to the last fetch.
     may_pass: bool,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Failure {
     pub(super) problem: KeyProblem,
     /// For how long another fetch is unwanted by the server, or useless.
     pub(super) wait: Option<Duration>,
-    /// Nobody has answered: to ask again costs hardly anything.
+    /// There was no answer: a retry costs hardly anything.
     pub(super) unanswered: bool,
     pub(super) held: bool,
     /// Time until a held key is wiped, if it is not confirmed.
@@ -116,7 +116,8 @@ impl Schedule {
         if self.quiet_until.is_some_and(|until| now < until) || self.waits_for_an_answer() {
             return None;
         }
-        // While nobody answers, each key has its turn: the answer may be missing for one.
+        // While there is no answer, each key has its turn: the answer may be missing
+        // for only one of them.
         let first = first.filter(|_| self.quiet_until.is_none());
         let due = |plan: &Plan| plan.due.filter(|due| *due <= now);
         let (id, plan) = self
@@ -143,7 +144,7 @@ impl Schedule {
         self.quiet_until.is_some() && self.plans.values().any(|plan| plan.due.is_none())
     }
 
-    /// Somebody answers: keys that are missing because nobody did are due now.
+    /// There was an answer: keys that are missing for want of one are due now.
     fn answered(&mut self, now: Instant) {
         if self.quiet_until.take().is_some() {
             for plan in self.plans.values_mut().filter(|plan| plan.unanswered) {
@@ -187,7 +188,7 @@ impl Schedule {
             let rest = (start + STEADY_SPACING).saturating_duration_since(now);
             rest + STEADY_SPREAD.mul_f64(jitter)
         } else {
-            // On top, so that nobody comes before the time and not all come at it.
+            // Added, so that no node comes too early and not all come at the same time.
             let granted = failure.granted().mul_f64(1.0 + jitter * GRANTED_SPREAD);
             retry_delay(failure, plan.failures, jitter)
                 .max(granted)
@@ -196,7 +197,7 @@ impl Schedule {
         plan.due = Some(now + delay);
         plan.unanswered = failure.is_steady();
         plan.may_pass = failure.may_pass_by_itself();
-        // Whoever hurries misses the key, even if it is held now.
+        // A caller that hurries misses the key, even if it is held now.
         let missing = Failure {
             held: false,
             wiped_in: None,
@@ -213,7 +214,7 @@ impl Schedule {
         (failures, delay)
     }
 
-    /// Brings the next try of `id` forward, because somebody waits for it. Returns
+    /// Brings the next try of `id` forward, because a caller waits for it. Returns
     /// whether it begins, or has begun, while that caller is still there.
     pub(super) fn expedite(&mut self, id: &KeyId, now: Instant) -> bool {
         let Some(plan) = self.plans.get_mut(id) else {
@@ -324,7 +325,7 @@ fn retry_delay(failure: Failure, failures: u32, jitter: Fraction) -> Duration {
         _ if failure.may_pass_by_itself() && !failure.held => (1, 15),
         // Repeated wrong passwords can lock the account.
         KeyProblem::Login => (5, 120),
-        // Either it is held, or somebody has to change something in Barbican first.
+        // Either it is held, or an operator has to change something in Barbican first.
         _ => (5, 60),
     };
     let doublings = failures.saturating_sub(1).min(16);

@@ -156,7 +156,7 @@ impl Slot {
         self.fingerprint.is_some()
     }
 
-    /// Whether it holds a key that must be wiped, as nobody has confirmed it for `max_age`.
+    /// Whether it holds a key that must be wiped, because it was not confirmed for `max_age`.
     pub(super) fn is_stale(&self, max_age: Duration, now: Instant) -> bool {
         let fresh = |confirmed| now.saturating_duration_since(confirmed) < max_age;
         self.key.is_some() && !self.confirmed.is_some_and(fresh)

@@ -45,7 +45,7 @@ impl<S: KeySource> Candidate<S> {
     }
 
     /// Finds out what is missing, at the beginning and again: keys that were there may
-    /// have been wiped since, here or in the ring in force.
+    /// have been wiped since, here or in the ring in use.
     pub(super) fn recount(&mut self, ring: &KeySet<S>, now: Instant) {
         if let Some(age) = self.max_age(ring.live.ring.max_cache_age) {
             self.keys.wipe(age, now);
@@ -103,7 +103,7 @@ impl<S: KeySource, C> Writer<S, C> {
         });
     }
 
-    /// Entries when the ring in force is asked about next.
+    /// Publishes when the next key of the ring in use is fetched.
     pub(super) fn note_plan(&self) {
         let clock = &self.shared.clock;
         let (now, wall) = (clock.now(), clock.wall());

@@ -26,7 +26,7 @@ const QUEUE_BYTES: usize = 512 * 1024;
 /// it in no time.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How often a full descriptor is tried again that somebody has made non-blocking.
+/// How often writing to a full non-blocking descriptor is retried.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The log while the process runs. When dropped, it writes the queued lines, but waits

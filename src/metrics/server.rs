@@ -27,7 +27,7 @@ use tracing::{debug, error, info, warn};
 use super::{Exposition, Metrics};
 use crate::log::throttle::{ACCEPT_QUIET_PERIOD, LogThrottle, REPEAT_INTERVAL, SUMMARY_INTERVAL};
 
-/// A Prometheus or two, and somebody with curl.
+/// One or two Prometheus servers, and an operator with curl.
 const CONNECTIONS: usize = 16;
 
 /// From accept to the last byte of the answer.

@@ -178,7 +178,7 @@ impl Sessions {
         self.state().ending.end()
     }
 
-    /// The session in force, if it needs no renewal; an error while Keystone is
+    /// The current session, if it needs no renewal; an error while Keystone is
     /// to be left alone.
     fn held(&self, stale: Option<&Arc<Session>>) -> Result<Option<Arc<Session>>, Error> {
         let now = Instant::now();
@@ -199,7 +199,7 @@ impl Sessions {
         }
     }
 
-    /// The session in force, if its token has not ended.
+    /// The current session, if its token has not ended.
     fn unended(&self, stale: Option<&Arc<Session>>) -> Option<Arc<Session>> {
         let now = Instant::now();
         let inner = self.state();

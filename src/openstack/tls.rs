@@ -78,7 +78,7 @@ impl fmt::Display for Trust {
 }
 
 /// Warnings about certificates of `ca-file` that are not valid at `now`. They vouch for
-/// servers all the same: to webpki, an authority is a name and a key, without dates.
+/// servers nevertheless: to webpki, an authority is a name and a key, without dates.
 pub fn authority_warnings(tls: &Tls, now: SystemTime) -> Vec<String> {
     let (true, config::Roots::Only(certificates)) = (tls.verify, &tls.roots) else {
         return Vec::new();
