@@ -9,7 +9,7 @@ mod error;
 mod introspection;
 pub mod server;
 pub mod socket;
-mod strangers;
+mod unknown_key_ids;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::proto::v2::key_management_service_server::KeyManagementService;
 
 use call_guard::CallGuard;
 use error::CallError;
-use strangers::Strangers;
+use unknown_key_ids::UnknownKeyIds;
 
 /// The API version. It must never change while kube-apiserver lives
 /// (k8s.io/apiserver, encryptionconfig/config.go).
@@ -43,7 +43,7 @@ pub struct Kms {
     keyring: Keyring,
     instruments: Arc<Instruments>,
     trail: Option<Trail>,
-    strangers: Strangers,
+    unknown_key_ids: UnknownKeyIds,
 }
 
 impl Kms {
@@ -54,7 +54,7 @@ impl Kms {
             keyring,
             instruments,
             trail,
-            strangers: Strangers::default(),
+            unknown_key_ids: UnknownKeyIds::default(),
         }
     }
 
@@ -77,8 +77,8 @@ impl Kms {
         let id = id?;
         let found = self.keyring.key(&id).await.map_err(|error| match error {
             KeyError::NotInRing => {
-                self.strangers
-                    .met(id, self.keyring.report().reloads.applied);
+                self.unknown_key_ids
+                    .log(id, self.keyring.report().reloads.applied);
                 CallError::NotInRing(id)
             }
             KeyError::NotLoaded(_) => CallError::Key(error),
