@@ -32,7 +32,7 @@ pub use catalog::{Endpoint, EndpointError};
 pub use connect::Peer;
 pub use credential::{CredentialEnd, SOON, span};
 pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
-pub use excerpt::{Excerpt, Speaker};
+pub use excerpt::{Excerpt, Responder};
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
 use retry::Budget;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::catalog::Endpoint;
 use super::error::{Error, Problem, RequestError, RequestLine};
-use super::excerpt::Speaker;
+use super::excerpt::Responder;
 use super::excerpt::printable_url;
 use super::http::{Call, ExpectedBody, Http};
 use super::json::optional;
@@ -202,7 +202,7 @@ fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
     if let Problem::Status {
         status,
         says,
-        speaker: speaker @ (Speaker::BarbicansRouter | Speaker::Other),
+        responder: responder @ (Responder::BarbicansRouter | Responder::Other),
         ..
     } = &error.problem
         && status.is_client_error()
@@ -213,8 +213,8 @@ fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
     {
         let (status, endpoint) = (*status, Box::new(endpoint.clone()));
         // Where there is no such path, Barbican looks no further than to what is wanted.
-        let unknown_path = match speaker {
-            Speaker::BarbicansRouter => matches!(
+        let unknown_path = match responder {
+            Responder::BarbicansRouter => matches!(
                 status,
                 StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_ACCEPTABLE
             ),

@@ -150,7 +150,7 @@ pub(super) fn is_keystones(body: &[u8], status: StatusCode) -> bool {
 
 /// Whose answer a refusal is, where Barbican should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaker {
+pub enum Responder {
     /// Barbican's, or its middleware's.
     Barbican,
     /// Barbican's, which does not know the path.
@@ -161,7 +161,7 @@ pub enum Speaker {
 
 /// Whether this is an error of Barbican itself. Paths that Barbican does not route get
 /// an error without a description.
-pub(super) fn speaker(body: &[u8], status: StatusCode) -> Speaker {
+pub(super) fn responder(body: &[u8], status: StatusCode) -> Responder {
     #[derive(Deserialize)]
     struct Body {
         code: u16,
@@ -172,13 +172,13 @@ pub(super) fn speaker(body: &[u8], status: StatusCode) -> Speaker {
         description: Option<String>,
     }
     match serde_json::from_slice::<Body>(body) {
-        Ok(body) if body.code != status.as_u16() => Speaker::Other,
+        Ok(body) if body.code != status.as_u16() => Responder::Other,
         Ok(Body {
             description: Some(text),
             ..
-        }) if !text.is_empty() => Speaker::Barbican,
-        Ok(_) => Speaker::BarbicansRouter,
-        Err(_) => Speaker::Other,
+        }) if !text.is_empty() => Responder::Barbican,
+        Ok(_) => Responder::BarbicansRouter,
+        Err(_) => Responder::Other,
     }
 }
 

@@ -31,7 +31,7 @@ use failure::{HEAD_BYTES, sending_problem};
 
 use super::connect::{Connector, Peer};
 use super::error::{Problem, RequestError, RequestLine};
-use super::excerpt::{Redactor, Speaker, is_keystones, printable_url, speaker};
+use super::excerpt::{Redactor, Responder, is_keystones, printable_url, responder};
 use super::hedge::hedged;
 use super::retry::{Budget, Timing, retry_after};
 use crate::instruments::{Instruments, Outcome, Upstream};
@@ -265,10 +265,10 @@ impl Http {
         Problem::Status {
             status,
             keystones: is_keystones(&text, status),
-            speaker: if status == StatusCode::UNAUTHORIZED && asks_for_a_token(&parts) {
-                Speaker::Barbican
+            responder: if status == StatusCode::UNAUTHORIZED && asks_for_a_token(&parts) {
+                Responder::Barbican
             } else {
-                speaker(&text, status)
+                responder(&text, status)
             },
             says: self.redactor.excerpt_of_body(&text, token),
             retry_after: parts

@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
     use crate::openstack::error::RequestLine;
-    use crate::openstack::excerpt::Speaker;
+    use crate::openstack::excerpt::Responder;
 
     fn error(status: u16, retry_after: Option<Duration>) -> RequestError {
         RequestError {
@@ -225,7 +225,7 @@ mod tests {
                 says: None,
                 retry_after,
                 keystones: false,
-                speaker: Speaker::Barbican,
+                responder: Responder::Barbican,
             },
         }
     }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use super::tls_problem::TlsProblem;
 use crate::instruments::Outcome;
 use crate::openstack::catalog::Endpoint;
-use crate::openstack::excerpt::{Excerpt, Speaker};
+use crate::openstack::excerpt::{Excerpt, Responder};
 
 /// What came instead of an answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ pub enum Problem {
         /// Whether the body is an error as Keystone writes them.
         keystones: bool,
         /// Whether the answer is one of Barbican, or of the middleware before it.
-        speaker: Speaker,
+        responder: Responder,
     },
     /// A refusal where Barbican should be, in another form than its own.
     #[error(

@@ -46,7 +46,7 @@ fn keystones_errors_are_told_from_those_of_others() {
 #[test]
 fn barbicans_errors_are_told_from_those_of_others() {
     let of_barbican =
-        |body: &str| speaker(body.as_bytes(), StatusCode::NOT_FOUND) == Speaker::Barbican;
+        |body: &str| responder(body.as_bytes(), StatusCode::NOT_FOUND) == Responder::Barbican;
     assert!(of_barbican(
         r#"{"code": 404, "title": "Not Found", "description": "Secret not found."}"#
     ));
@@ -64,19 +64,19 @@ fn barbicans_errors_are_told_from_those_of_others() {
     for (body, expected) in [
         (
             r#"{"code": 404, "title": "Not Found", "description": null}"#,
-            Speaker::BarbicansRouter,
+            Responder::BarbicansRouter,
         ),
         (
             r#"{"code": 404, "title": "Not Found", "description": ""}"#,
-            Speaker::BarbicansRouter,
+            Responder::BarbicansRouter,
         ),
-        (r#"{"code": 404, "title": "Not Found"}"#, Speaker::Other),
+        (r#"{"code": 404, "title": "Not Found"}"#, Responder::Other),
         (
             r#"{"code": 403, "title": "Forbidden", "description": ""}"#,
-            Speaker::Other,
+            Responder::Other,
         ),
     ] {
-        let said = speaker(body.as_bytes(), StatusCode::NOT_FOUND);
+        let said = responder(body.as_bytes(), StatusCode::NOT_FOUND);
         assert_eq!(said, expected, "{body}");
     }
 }
