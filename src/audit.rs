@@ -1,9 +1,9 @@
-//! The audit trail: who had which key used, one entry for each Encrypt and Decrypt,
-//! whatever became of it.
+//! The audit trail: which key was used when, one entry for each Encrypt and Decrypt
+//! with its outcome.
 //!
-//! `kms` notes entries, the thread of [`writer`] puts them into a file. Invariant: a
-//! call never waits for the trail and never fails because of it; what the bounded queue
-//! has no room for is dropped and counted.
+//! `kms` adds entries, the thread of [`writer`] writes them to a file. Invariant: a
+//! call never waits for the trail and never fails because of it; entries that do not
+//! fit into the bounded queue are dropped and counted.
 
 pub mod writer;
 
@@ -15,12 +15,12 @@ use std::time::{Duration, SystemTime};
 use crate::instruments::Instruments;
 use crate::key_id::KeyId;
 
-/// Lines that can wait for the file: some seconds of a cold start. With what a line
-/// can hold, some 2 MiB when a disk hangs.
+/// Lines that can wait for the file: a few seconds of a cold start. With the longest
+/// lines, about 2 MiB when a disk hangs.
 const QUEUE: usize = 4096;
 
-/// What is kept of a caller's uid, here and in the log; kube-apiserver's has 36 bytes,
-/// and a request may bring a thousand times as many.
+/// How many bytes of a caller's uid are kept, here and in the log. kube-apiserver's has
+/// 36 bytes, but a request may contain a thousand times as many.
 pub(crate) const UID_BYTES: usize = 64;
 
 /// One call.
@@ -30,11 +30,11 @@ pub struct Entry {
     pub at: SystemTime,
     /// `Encrypt` or `Decrypt`.
     pub call: &'static str,
-    /// What kube-apiserver calls it in its own audit log; the first 64 bytes are kept.
+    /// The uid of the call in kube-apiserver's audit log; the first 64 bytes are kept.
     pub uid: String,
     /// The key; `None` when the request named none.
     pub key_id: Option<KeyId>,
-    /// What became of it.
+    /// How it ended.
     pub outcome: Outcome,
     /// How long it took.
     pub took: Duration,
@@ -43,15 +43,15 @@ pub struct Entry {
 /// How a call ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// As it should.
+    /// Successfully.
     Served,
     /// With this error.
     Refused(String),
-    /// Without an answer: the client has gone, or it took too long.
+    /// Without an answer: the client has disconnected, or the call took too long.
     Cancelled,
 }
 
-/// The end that calls write to. Cheap to clone.
+/// The sending end, which calls write to. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Trail {
     sender: SyncSender<Note>,
@@ -59,7 +59,7 @@ pub struct Trail {
     instruments: Arc<Instruments>,
 }
 
-/// The end that the file's thread reads.
+/// The receiving end, which the writer's thread reads.
 #[derive(Debug)]
 pub struct Entries {
     receiver: Receiver<Note>,
@@ -70,11 +70,11 @@ pub struct Entries {
 #[derive(Debug)]
 enum Note {
     Entry(Box<Entry>),
-    /// Look at [`Trail::reopen`].
+    /// See [`Trail::reopen`].
     Wake,
 }
 
-/// Both ends of a trail.
+/// Creates both ends of a trail.
 pub fn trail(instruments: &Arc<Instruments>) -> (Trail, Entries) {
     let (sender, receiver) = sync_channel(QUEUE);
     let reopen = Arc::new(AtomicBool::new(false));
@@ -96,14 +96,14 @@ impl Trail {
     pub fn note(&self, mut entry: Entry) {
         let end = entry.uid.floor_char_boundary(UID_BYTES);
         entry.uid.truncate(end);
-        // What waits here must not hold what was cut off.
+        // A queued entry must not keep the memory of the part that was cut off.
         entry.uid.shrink_to_fit();
         if self.sender.try_send(Note::Entry(Box::new(entry))).is_err() {
             self.instruments.unaudited.increase();
         }
     }
 
-    /// Opens the file again: somebody has renamed it.
+    /// Opens the file again, after it has been renamed.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
         // A full queue wakes the thread as well.

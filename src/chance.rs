@@ -1,4 +1,4 @@
-//! Random numbers that spread requests over time, so that nodes do not come at once.
+//! Random numbers that spread requests over time, so that nodes do not send them all at once.
 //!
 //! Nothing secret depends on them: keys and initialization vectors come from the
 //! system. Seeded once, so that tests can replay what they see.
@@ -19,11 +19,11 @@ impl Chance {
     /// Seeded by the system.
     #[expect(clippy::disallowed_methods, reason = "the one place where it enters")]
     pub fn from_system() -> Self {
-        // Without randomness there is no spreading between nodes, and no other harm.
+        // Without randomness, requests of several nodes are not spread; nothing else is affected.
         Self::seeded(getrandom::u64().unwrap_or_default())
     }
 
-    /// A number in `0.0..1.0`, another one each time.
+    /// A new number in `0.0..1.0`.
     pub fn fraction(&self) -> f64 {
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut mixed = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);

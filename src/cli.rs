@@ -1,7 +1,7 @@
-//! The command line: what can be asked for, and the exit code of each outcome.
+//! The command line: the commands, and the exit code of each outcome.
 //!
-//! Called with the flags of the Go plugin alone it serves, so that a manifest of the
-//! Go plugin needs only another image.
+//! If it is called with only the flags of the Go plugin, it serves, so that a manifest
+//! of the Go plugin needs only another image.
 
 mod arguments;
 pub mod check;
@@ -36,10 +36,10 @@ use terminal::Terminal;
 /// Wrong arguments or a wrong configuration (sysexits.h, `EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
 
-/// Anything else that keeps it from starting, and a probe or check that fails.
+/// Any other failure to start, and a probe or check that fails.
 const EXIT_FAILURE: u8 = 1;
 
-/// How long the end of the process waits for what is queued for the audit log.
+/// How long the process waits at its end for the queued lines of the audit log.
 const AUDIT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The whole command line, for man pages and completions.
@@ -48,13 +48,13 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Does what the arguments say.
+/// Runs the command of the arguments.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(with_default_command(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
             let error = refusal::without_values(error);
-            // Nothing is left to say it to when this fails.
+            // If this fails, there is no other way to report it.
             let _ = error.print();
             return if error.use_stderr() {
                 EXIT_USAGE.into()
@@ -76,10 +76,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Where the Go plugin's image has its program, and ours a link.
+/// Where the image of the Go plugin has its program; our image has a link there.
 const GO_PLUGIN: &str = "/bin/barbican-kms-plugin";
 
-/// Flags without a command are the Go plugin's way to say `serve`.
+/// Flags without a command mean `serve`, as in the Go plugin.
 fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().map(with_dashes).collect();
     // The Go plugin's DaemonSet names the program as its first argument, since that image
@@ -107,7 +107,7 @@ fn with_dashes(argument: OsString) -> OsString {
     format!("--{}{value}", name.replace('_', "-")).into()
 }
 
-/// What a command line in a manifest asks for; or why it is refused, in one line.
+/// What a command line in a manifest runs, or in one line why it is refused.
 pub(crate) fn understand(words: Vec<OsString>) -> Result<Called, String> {
     let cli = Cli::try_parse_from(with_default_command(words)).map_err(|error| {
         let text = error.to_string();
@@ -150,7 +150,7 @@ fn run_serve(serve: &Serve) -> ExitCode {
         .map(|_| LogLevel::Debug);
     let level = serve.log.log_level.or(klog_level).unwrap_or_default();
     let instruments = Arc::new(Instruments::default());
-    // Dropped, and so written to its end, after all else.
+    // Dropped last, which writes all queued lines.
     let _log = match log::start(serve.log.log_format, level, &instruments) {
         Ok(log) => log,
         Err(error) => return fail(EXIT_FAILURE, &error),
@@ -207,7 +207,7 @@ fn run_serve(serve: &Serve) -> ExitCode {
             }
         }
     });
-    // By now the calls that were cut off are dropped, and so noted.
+    // By now the calls that were cut off are dropped, and so recorded.
     if let Some(audit) = audit {
         audit.finish(AUDIT_PATIENCE);
     }
@@ -302,7 +302,7 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     {
         Ok(runtime) => {
             let code = runtime.block_on(work);
-            // A name lookup cannot be called off, and may take half a minute more.
+            // A name lookup cannot be cancelled, and may take another half minute.
             runtime.shutdown_background();
             code
         }
@@ -310,8 +310,8 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     }
 }
 
-/// The answer of a command. Nobody is left to tell it to when that fails, as when the
-/// reader of a pipe has gone; `println!` would panic.
+/// Prints the output of a command. A failure, for example a closed pipe, cannot be
+/// reported to anyone; `println!` would panic.
 fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
@@ -331,85 +331,4 @@ fn complain(text: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::arguments::{parse_mode, parse_socket_path};
-    use super::*;
-
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        let words = line.split_whitespace().map(OsString::from);
-        Cli::try_parse_from(with_default_command(words))
-    }
-
-    #[test]
-    fn the_flags_of_the_go_plugin_alone_serve() {
-        for line in [
-            "barbican-kms-plugin --socketpath=/kms/kms.sock --cloud-config=/etc/config/cloud.conf",
-            "barbican-kms-plugin --socketpath /kms/kms.sock --cloud-config /etc/config/cloud.conf",
-            "barbican-kms /bin/barbican-kms-plugin --socketpath=/s --cloud-config=/c",
-            "barbican-kms-plugin --socketpath /s --cloud-config /c -v=5",
-            "barbican-kms-plugin --v=2 --logtostderr --socketpath /s --cloud-config /c",
-            "barbican-kms-plugin --logtostderr=true --socketpath /s --cloud-config /c",
-            "barbican-kms-plugin --log-flush-frequency=5s --vmodule=a=1 --socketpath /s --cloud-config /c",
-            "barbican-kms-plugin --log_flush_frequency 5s --socketpath /s --cloud_config /c",
-            "barbican-kms-plugin --skip_headers --log_dir=/x --one-output=false --log_file /y \
-             --log-file-max-size 1 --add_dir_header --skip-log-headers=true \
-             --log-backtrace-at=a.go:1 --stderrthreshold=2 --alsologtostderr --socketpath /s \
-             --cloud-config /c",
-            "barbican-kms-plugin --socketpath /a --socketpath /s --cloud-config /c -v 2 -v=5",
-            "barbican-kms-plugin --socketpath unix:///s --cloud-config /c",
-            "barbican-kms serve --socketpath /s --cloud-config=/c --socket-mode 0660",
-        ] {
-            let cli = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-            let Command::Serve(serve) = cli.command else {
-                panic!("{line} does not serve")
-            };
-            let path = serve.socketpath;
-            assert!(
-                path.starts_with("/s") || path.starts_with("/kms"),
-                "{line}: {path:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_socket_is_a_path_or_its_url() {
-        let path = |text: &str| parse_socket_path(text.into());
-        for text in [
-            "/run/kms.sock",
-            "unix:///run/kms.sock",
-            "unix:/run/kms.sock",
-        ] {
-            assert_eq!(path(text), Ok("/run/kms.sock".into()), "{text}");
-        }
-        assert_eq!(path("kms.sock"), Ok("kms.sock".into()));
-        for (text, expected) in [
-            ("@kms", "is an abstract socket"),
-            ("unix:///@kms", "three slashes"),
-            ("unix://run/kms.sock", "three slashes"),
-            ("unix:", "three slashes"),
-        ] {
-            let refusal = path(text).expect_err(text);
-            assert!(refusal.contains(expected), "{text}: {refusal}");
-        }
-    }
-
-    #[test]
-    fn a_missing_flag_is_named() {
-        let error = parse("barbican-kms --socketpath /s").expect_err("no cloud-config");
-        assert!(error.to_string().contains("--cloud-config"), "{error}");
-    }
-
-    #[test]
-    fn a_mode_is_octal() {
-        assert_eq!(parse_mode("0660"), Ok(0o660));
-        for wrong in ["", "0800", "1777", "rw", "-1"] {
-            assert!(parse_mode(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        use clap::CommandFactory as _;
-        Cli::command().debug_assert();
-    }
-}
+mod tests;

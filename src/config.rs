@@ -13,6 +13,7 @@
 
 mod clouds_yaml;
 mod diagnostic;
+mod edit_distance;
 mod environment;
 mod file_type;
 pub mod files;
@@ -31,6 +32,7 @@ pub mod watch;
 mod yaml;
 
 pub use diagnostic::Diagnostic;
+pub(crate) use edit_distance::edit_distance;
 pub use environment::Environment;
 pub use key::{Key, Section};
 pub use load::{LoadError, Loaded, is_toml, load};

@@ -1,7 +1,7 @@
 //! The byte format that is stored in etcd: `seal` writes it, `open` reads it.
 //!
 //! Pure and total: every input gives a result or one opaque error. The format is
-//! frozen; `tests/vectors/` holds it.
+//! frozen; `tests/vectors/` tests that.
 //!
 //! ```text
 //! ciphertext  = IV (16 random bytes) || AES-CBC(KEK, IV, PKCS#7(plaintext))
@@ -12,10 +12,10 @@
 //! The ciphertext is what the Go plugin writes. The tag travels beside it as an
 //! annotation, which the Go plugin ignores: each reads the other's data.
 //!
-//! Without a tag, anybody can ask what an altered ciphertext decrypts to. An answer that
-//! depended on a part of the padding would give away the plaintext byte by byte
+//! Without a tag, anybody can send altered ciphertext to Decrypt. If the answer
+//! depended on a part of the padding, it would reveal the plaintext byte by byte
 //! (Vaudenay, 2002). So without a tag only a seed is opened, whose padding is a whole
-//! block: a forgery has to hit all its 128 bits at once.
+//! block: a forgery must match all its 128 bits at once.
 
 use std::fmt;
 
@@ -43,13 +43,13 @@ pub const BLOCK_BYTES: usize = 16;
 /// The length of the tag, in bytes.
 pub const TAG_BYTES: usize = 32;
 
-/// An IV and one block: what an empty plaintext makes.
+/// An IV and one block: the ciphertext of an empty plaintext.
 pub const CIPHERTEXT_MIN_BYTES: usize = 2 * BLOCK_BYTES;
 
-/// The most that kube-apiserver stores (k8s.io/apiserver, kmsv2/envelope.go).
+/// The longest ciphertext that kube-apiserver stores (k8s.io/apiserver, kmsv2/envelope.go).
 pub const CIPHERTEXT_MAX_BYTES: usize = 1024;
 
-/// The most plaintext that fits: the IV and at least one byte of padding go off.
+/// The longest plaintext that fits beside the IV and at least one byte of padding.
 pub const PLAINTEXT_MAX_BYTES: usize = CIPHERTEXT_MAX_BYTES - BLOCK_BYTES - 1;
 
 /// What kube-apiserver has wrapped, in bytes, and so all that the Go plugin has written.
@@ -65,20 +65,20 @@ const TAG_CONTEXT: &[u8] = b"barbican-kms/v1";
 const FINGERPRINT_CONTEXT: &[u8] = b"barbican-kms/v1/fingerprint";
 const MAC_KEY_INFO: &[u8] = b"barbican-kms/v1/hmac";
 
-/// A KEK made ready for use: the AES key schedule and the key of the tag with what
-/// HMAC makes of it, in locked memory, wiped on drop.
+/// A KEK prepared for use: the AES key schedule, and the key of the tag with its HMAC
+/// state. In locked memory, wiped on drop.
 pub struct WrappingKey {
     state: Locked<State>,
 }
 
-/// What is remembered of a key that has been wiped.
+/// What is kept of a wiped key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
 struct State {
     cipher: Cipher,
     mac_key: [u8; TAG_BYTES],
-    /// Has taken the key in: a tag then costs three hash blocks instead of five.
+    /// HMAC with the key already absorbed: a tag then costs three hash blocks instead of five.
     mac: Hmac<Sha256>,
 }
 
@@ -88,7 +88,7 @@ enum Cipher {
     Aes256(Aes256),
 }
 
-/// What `seal` makes of a plaintext.
+/// The result of `seal`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
     /// IV and encrypted blocks.
@@ -105,11 +105,11 @@ pub struct PlaintextTooLong;
 /// Why a ciphertext was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Tag, length or padding is wrong, or it is untagged and no seed. One variant for
-    /// all of them, so that nobody learns which.
+    /// Tag, length or padding is wrong, or the data has no tag and is not a seed. There
+    /// is one variant for all of them, so that an attacker does not learn which.
     #[error("the ciphertext is damaged, or was not made with this key")]
     Invalid,
-    /// There is no tag and policy asks for one.
+    /// There is no tag, but the policy requires one.
     #[error("the data has no authentication tag, and require-authentication is set")]
     Unauthenticated,
 }
@@ -141,14 +141,14 @@ impl WrappingKey {
         Self { state }
     }
 
-    /// Whether `kek` is the key that this was made from, in constant time.
+    /// Whether this was made from `kek`, in constant time.
     ///
     /// Compares derived keys: the original is not kept.
     pub fn is_made_from(&self, kek: &Kek) -> bool {
         scrubbed(|| derive_mac_key(kek).ct_eq(&self.state.mac_key).into())
     }
 
-    /// Tells this key from others, and nothing about it.
+    /// Distinguishes this key from others, and reveals nothing about it.
     pub fn fingerprint(&self) -> Fingerprint {
         scrubbed(|| {
             let mut hash = Sha256::new();
@@ -212,7 +212,7 @@ pub fn seal(
 /// Unwraps what [`seal`], or the Go plugin, has made.
 ///
 /// # Errors
-/// When the data is not intact, or carries no tag where one is asked for.
+/// When the data is damaged, or has no tag although one is required.
 pub fn open(
     key: &WrappingKey,
     key_id: &KeyId,
@@ -244,7 +244,7 @@ pub fn open(
     })
 }
 
-/// Every answer but a seed is the same, whatever the padding is like.
+/// Every answer except a seed is the same, regardless of the padding.
 fn open_untagged(key: &WrappingKey, ciphertext: &[u8]) -> Result<Vec<u8>, OpenError> {
     if ciphertext.len() != UNTAGGED_BYTES {
         return Err(OpenError::Invalid);
@@ -303,143 +303,4 @@ fn derive_mac_key(kek: &Kek) -> [u8; TAG_BYTES] {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::secret::KekWriter;
-
-    fn key(bytes: &[u8]) -> WrappingKey {
-        WrappingKey::new(&kek(bytes))
-    }
-
-    fn kek(bytes: &[u8]) -> Kek {
-        let mut writer = KekWriter::new();
-        writer.push(bytes);
-        writer.finish().expect("a key of the right length")
-    }
-
-    fn id() -> KeyId {
-        "b5309dfb-b326-4148-b0ad-e9cd1ec223a8"
-            .parse()
-            .expect("a UUID")
-    }
-
-    #[test]
-    fn every_length_survives_the_round_trip_and_a_seed_alone_that_without_a_tag() {
-        for size in [16, 24, 32] {
-            let key = key(&vec![0x42; size]);
-            for length in 0..=PLAINTEXT_MAX_BYTES {
-                let plaintext = vec![7; length];
-                let sealed = seal(&key, &id(), &plaintext, &[9; 16]).expect("it fits");
-                assert!(sealed.ciphertext.len() <= CIPHERTEXT_MAX_BYTES);
-                let tagged = open(
-                    &key,
-                    &id(),
-                    &sealed.ciphertext,
-                    Some(&sealed.tag),
-                    Untagged::Refuse,
-                );
-                assert_eq!(tagged.as_ref(), Ok(&plaintext), "{length}");
-                let legacy = open(&key, &id(), &sealed.ciphertext, None, Untagged::Accept);
-                let seed = length == SEED_BYTES;
-                let expected = seed.then_some(plaintext).ok_or(OpenError::Invalid);
-                assert_eq!(legacy, expected, "{length}");
-            }
-        }
-    }
-
-    #[test]
-    fn one_byte_more_than_fits_is_refused() {
-        let too_long = [0; PLAINTEXT_MAX_BYTES + 1];
-        assert_eq!(
-            seal(&key(&[1; 32]), &id(), &too_long, &[0; 16]),
-            Err(PlaintextTooLong)
-        );
-    }
-
-    #[test]
-    fn any_flipped_bit_of_tagged_data_is_refused() {
-        let key = key(&[1; 32]);
-        let sealed = seal(&key, &id(), &[7; 32], &[9; 16]).expect("it fits");
-        for bit in 0..sealed.ciphertext.len() * 8 {
-            let mut ciphertext = sealed.ciphertext.clone();
-            ciphertext[bit / 8] ^= 1 << (bit % 8);
-            let opened = open(
-                &key,
-                &id(),
-                &ciphertext,
-                Some(&sealed.tag),
-                Untagged::Accept,
-            );
-            assert_eq!(opened, Err(OpenError::Invalid), "bit {bit}");
-        }
-        for bit in 0..TAG_BYTES * 8 {
-            let mut tag = sealed.tag;
-            tag[bit / 8] ^= 1 << (bit % 8);
-            let opened = open(
-                &key,
-                &id(),
-                &sealed.ciphertext,
-                Some(&tag),
-                Untagged::Accept,
-            );
-            assert_eq!(opened, Err(OpenError::Invalid), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn a_tag_of_another_length_is_refused() {
-        let key = key(&[1; 32]);
-        let sealed = seal(&key, &id(), &[7; 32], &[9; 16]).expect("it fits");
-        let mut long = sealed.tag.to_vec();
-        long.push(0);
-        for tag in [&[][..], &sealed.tag[..31], &long] {
-            let opened = open(&key, &id(), &sealed.ciphertext, Some(tag), Untagged::Accept);
-            assert_eq!(opened, Err(OpenError::Invalid), "{} bytes", tag.len());
-        }
-    }
-
-    #[test]
-    fn a_tag_belongs_to_one_key_id() {
-        let key = key(&[1; 32]);
-        let sealed = seal(&key, &id(), &[7; 32], &[9; 16]).expect("it fits");
-        let other = id().with_suffix(Some("2")).expect("a suffix");
-        let opened = open(
-            &key,
-            &other,
-            &sealed.ciphertext,
-            Some(&sealed.tag),
-            Untagged::Accept,
-        );
-        assert_eq!(opened, Err(OpenError::Invalid));
-    }
-
-    #[test]
-    fn untagged_data_is_refused_where_policy_asks_for_a_tag() {
-        let key = key(&[1; 32]);
-        let sealed = seal(&key, &id(), &[7; 32], &[9; 16]).expect("it fits");
-        let opened = open(&key, &id(), &sealed.ciphertext, None, Untagged::Refuse);
-        assert_eq!(opened, Err(OpenError::Unauthenticated));
-    }
-
-    #[test]
-    fn a_key_recognises_the_kek_it_was_made_from() {
-        let key = key(&[1; 32]);
-        assert!(key.is_made_from(&kek(&[1; 32])));
-        assert!(!key.is_made_from(&kek(&[2; 32])));
-        assert!(!key.is_made_from(&kek(&[1; 16])));
-    }
-
-    proptest! {
-        #[test]
-        fn no_input_panics(
-            ciphertext in proptest::collection::vec(any::<u8>(), 0..1100),
-            tag in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)),
-        ) {
-            let key = key(&[1; 32]);
-            let opened = open(&key, &id(), &ciphertext, tag.as_deref(), Untagged::Accept);
-            prop_assert!(tag.is_none() || opened.is_err());
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What is counted and timed, as plain atomics: no lock, no allocation, no label text.
+//! Counters and timers as plain atomics: no lock, no allocation, no label text.
 //!
 //! `serve` makes one [`Instruments`] and hands it to everything that counts;
 //! `metrics` reads it at each scrape. Invariant: counting never fails and never waits.
@@ -15,7 +15,7 @@ pub use labels::{Format, Label, Method, Operation, Outcome, Refusal, Upstream};
 /// The codes of gRPC, from OK to UNAUTHENTICATED.
 const CODES: usize = 17;
 
-/// What an unfinished call is counted as: the client has gone.
+/// The code of an unfinished call: the client has disconnected.
 const CANCELLED: usize = 1;
 
 /// Everything that is counted.
@@ -25,29 +25,29 @@ pub struct Instruments {
     operations: [Formats; Operation::ALL.len()],
     refusals: [Counter; Refusal::ALL.len()],
     upstream: [Requests; Upstream::ALL.len()],
-    /// When the token in force ends, in seconds since 1970; 0 for none.
+    /// When the current token expires, in seconds since 1970; 0 for none.
     token_end: AtomicI64,
     /// The same for the application credential.
     credential_end: AtomicI64,
     /// Connections to the socket.
     pub connections: Gauge,
-    /// Lines that the audit log has taken.
+    /// Lines written to the audit log.
     pub audited: Counter,
-    /// Lines that the audit log could not take.
+    /// Lines dropped from the audit log.
     pub unaudited: Counter,
-    /// Lines that standard error has taken.
+    /// Log lines written to standard error.
     pub logged: Counter,
-    /// Lines that standard error could not take.
+    /// Dropped log lines.
     pub unlogged: Counter,
 }
 
 type Formats = [Counter; Format::ALL.len()];
 
-/// One of the calls of the socket.
+/// One kind of call on the socket.
 #[derive(Debug, Default)]
 pub struct Calls {
     codes: [Counter; CODES],
-    /// From the head of the request to the head of the answer.
+    /// From the headers of the request to the headers of the answer.
     pub latency: Histogram<{ CALL_BOUNDS.len() }>,
     in_flight: AtomicU64,
 }
@@ -67,12 +67,12 @@ pub struct Counter(AtomicU64);
 /// Something that comes and goes.
 #[derive(Debug, Default)]
 pub struct Gauge {
-    /// How many ever came.
+    /// How many there were in all.
     pub total: Counter,
     gone: Counter,
 }
 
-/// A call under way; dropped without [`CallTimer::answered`], it was cancelled.
+/// A call in progress; if dropped without [`CallTimer::answered`], it was cancelled.
 #[derive(Debug)]
 pub struct CallTimer<'a> {
     calls: &'a Calls,
@@ -81,7 +81,7 @@ pub struct CallTimer<'a> {
 }
 
 impl Instruments {
-    /// A call of the socket has begun.
+    /// A call on the socket has begun.
     #[expect(
         clippy::disallowed_methods,
         reason = "measures a call of a real client"
@@ -113,7 +113,7 @@ impl Instruments {
         requests.latency.observe(took);
     }
 
-    /// There is a new token, which ends then (seconds since 1970).
+    /// There is a new token with this end (seconds since 1970).
     pub fn token_until(&self, end: i64) {
         self.token_end.store(end, Ordering::Relaxed);
     }
@@ -134,7 +134,7 @@ impl Instruments {
         Some(self.credential_end.load(Ordering::Relaxed)).filter(|end| *end != 0)
     }
 
-    /// What is known of one method's calls.
+    /// The state of one method's calls.
     pub fn calls(&self, method: Method) -> &Calls {
         at(&self.calls, method as usize)
     }
@@ -150,7 +150,7 @@ impl Instruments {
         at(&self.refusals, reason as usize)
     }
 
-    /// What is known of one kind of request.
+    /// The state of one kind of request.
     pub fn requests(&self, request: Upstream) -> &Requests {
         at(&self.upstream, request as usize)
     }
@@ -162,7 +162,7 @@ impl Calls {
         self.codes.iter().map(Counter::value).enumerate()
     }
 
-    /// How many are under way.
+    /// How many are in progress.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -188,7 +188,7 @@ impl Counter {
 }
 
 impl Gauge {
-    /// One has come; it goes when the guard is dropped.
+    /// Adds one until the guard is dropped.
     pub fn enter(&self) -> Entered<'_> {
         self.total.increase();
         Entered(self)

@@ -24,7 +24,7 @@ const TEXT_MAX_BYTES: usize = UUID_BYTES + 1 + SUFFIX_MAX_BYTES;
 /// A Barbican secret's UUID, with an optional suffix after `_`.
 ///
 /// The suffix exists because Kubernetes forbids re-using a key id: an operator who goes
-/// back to an earlier key gives it a new suffix and so a new id.
+/// back to an earlier key sets a new suffix and so gets a new id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId {
     uuid: u128,
@@ -72,7 +72,7 @@ impl KeyId {
     /// (`https://HOST/v1/secrets/UUID`, optionally with `/payload`).
     ///
     /// # Errors
-    /// When what stands at the place of the UUID is not one.
+    /// When there is no UUID where one is expected.
     pub fn from_reference(text: &str) -> Result<Self, KeyIdError> {
         let text = text.trim();
         let last = match text.split_once("://") {

@@ -1,8 +1,7 @@
-//! The keys in force: [`Keyring`] for its many readers, [`Refresher`] as the single
-//! writer.
+//! The keys in use: [`Keyring`] for the many readers, [`Refresher`] as the single writer.
 //!
-//! A reader clones an `Arc` out of the current snapshot and lets go. The only
-//! waiting is for a key that is configured and not loaded, and it is bounded.
+//! A reader clones an `Arc` out of the current snapshot. It waits only for a key that
+//! is configured but not loaded, and only for a limited time.
 
 mod clock;
 mod follow;
@@ -71,7 +70,7 @@ pub struct WriteKey {
     pub key: Arc<WrappingKey>,
 }
 
-/// A key for Decrypt, with the policy that was in force with it.
+/// A key for Decrypt, with the policy of the same snapshot.
 #[derive(Clone, Debug)]
 pub struct DecryptKey {
     /// The key.
@@ -80,7 +79,7 @@ pub struct DecryptKey {
     pub untagged: Untagged,
 }
 
-/// What the single writer publishes.
+/// The state that the single writer publishes.
 #[derive(Debug)]
 struct Shared {
     snapshot: ArcSwap<Snapshot>,
@@ -88,15 +87,16 @@ struct Shared {
     clock: Clock,
     /// Since when the coarse clock counts.
     begin: Instant,
-    /// The coarse clock: seconds since `begin`, and one. The writer sets it at least once
-    /// a minute, so that a call need read no clock to note when it used a key.
+    /// The coarse clock: seconds since `begin`, plus one. The writer sets it at least
+    /// once a minute, so that a call can record when it used a key without reading a
+    /// clock.
     second: AtomicU64,
-    /// Somebody has asked for the health of the write key while it was missing.
+    /// A caller has asked for the health of the write key while it was missing.
     status_missed: Notify,
 }
 
 impl Shared {
-    /// The snapshot that is in force at this moment, for one answer.
+    /// The current snapshot, for one answer.
     fn current(&self) -> Guard<Arc<Snapshot>> {
         #[cfg(test)]
         tests::interleaving::pause();
@@ -107,7 +107,7 @@ impl Shared {
 /// What readers ask of the writer.
 #[derive(Debug)]
 enum Request {
-    /// Load this key soon; drop the sender when an attempt has ended.
+    /// Load this key soon, and drop the sender when an attempt has ended.
     Load(KeyId, oneshot::Sender<()>),
     /// Read the container soon, in the same way.
     List(oneshot::Sender<()>),
@@ -120,7 +120,7 @@ impl Keyring {
     /// where the key is missing, the next try comes sooner, as soon as it may.
     ///
     /// # Errors
-    /// What keeps the write key from being held.
+    /// The problem that prevents the write key from being held.
     pub fn status(&self) -> Result<KeyId, KeyError> {
         let snapshot = self.shared.current();
         write_id(&snapshot)
@@ -159,14 +159,14 @@ impl Keyring {
         .await
     }
 
-    /// How the keys that are held are protected, the least protected of them counting;
-    /// before one is held, how it would be.
+    /// The protection of the least protected held key; before a key is held, the
+    /// protection that it would get.
     pub fn protection(&self) -> Protection {
         let snapshot = self.shared.current();
         snapshot.protection().unwrap_or_else(secret::protection)
     }
 
-    /// The snapshot in force.
+    /// The current snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
     }
@@ -176,7 +176,7 @@ impl Keyring {
         self.shared.report.load_full()
     }
 
-    /// The clock that the times of snapshots are from.
+    /// The clock of the times in snapshots.
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
     }
@@ -197,7 +197,7 @@ impl Keyring {
 
     /// Asks for every key to be confirmed now.
     pub fn revalidate(&self) {
-        // A full queue means that the writer has much to do already.
+        // If the queue is full, the writer is already busy.
         let _ = self.requests.try_send(Request::Revalidate);
     }
 

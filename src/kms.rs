@@ -9,7 +9,7 @@ mod error;
 mod introspection;
 pub mod server;
 pub mod socket;
-mod strangers;
+mod unknown_key_ids;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,14 +26,15 @@ use crate::proto::v2::key_management_service_server::KeyManagementService;
 
 use call_guard::CallGuard;
 use error::CallError;
-use strangers::Strangers;
+use unknown_key_ids::UnknownKeyIds;
 
 /// The API version. It must never change while kube-apiserver lives
 /// (k8s.io/apiserver, encryptionconfig/config.go).
 const VERSION: &str = "v2";
 
-/// What kube-apiserver takes for healthy. Anything else beside a key id would make it
-/// go on writing with the old seed for ever, so an unhealthy answer is an error.
+/// The value that kube-apiserver accepts as healthy. With another value and a key id,
+/// it would continue to write with the old seed forever, so an unhealthy answer is an
+/// error.
 const HEALTHY: &str = "ok";
 
 /// The KMS v2 service over a keyring.
@@ -42,7 +43,7 @@ pub struct Kms {
     keyring: Keyring,
     instruments: Arc<Instruments>,
     trail: Option<Trail>,
-    strangers: Strangers,
+    unknown_key_ids: UnknownKeyIds,
 }
 
 impl Kms {
@@ -53,7 +54,7 @@ impl Kms {
             keyring,
             instruments,
             trail,
-            strangers: Strangers::default(),
+            unknown_key_ids: UnknownKeyIds::default(),
         }
     }
 
@@ -76,8 +77,8 @@ impl Kms {
         let id = id?;
         let found = self.keyring.key(&id).await.map_err(|error| match error {
             KeyError::NotInRing => {
-                self.strangers
-                    .met(id, self.keyring.report().reloads.applied);
+                self.unknown_key_ids
+                    .log(id, self.keyring.report().reloads.applied);
                 CallError::NotInRing(id)
             }
             KeyError::NotLoaded(_) | KeyError::NoList(_) => CallError::Key(error),

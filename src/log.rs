@@ -1,4 +1,4 @@
-//! The log: the one place that touches the subscriber.
+//! The log: the only module that uses the subscriber.
 //!
 //! Only this crate's events are written. Libraries would log frames and headers, and
 //! with them what must never be written down.
@@ -39,7 +39,7 @@ pub enum LogError {
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for humans.
     Text,
     /// One JSON object a line.
     Json,
@@ -61,8 +61,8 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Sends the log, and what is said of panics, to standard error until the result is
-/// dropped. `format` defaults to text on a terminal and JSON elsewhere.
+/// Sends the log, including panics, to standard error until the result is dropped.
+/// `format` defaults to text on a terminal and JSON elsewhere.
 ///
 /// # Errors
 /// When a subscriber is in place already, or the thread for standard error cannot be started.
@@ -93,7 +93,7 @@ pub fn start(
         .with(layer.with_filter(ours))
         .with(authority::OldApiServer::default().with_filter(theirs))
         .try_init()?;
-    // The standard hook writes to standard error itself, and so may wait for ever.
+    // The standard hook writes to standard error itself, and so may block forever.
     std::panic::set_hook(Box::new(panicked));
     Ok(log)
 }

@@ -1,4 +1,4 @@
-//! What can be measured, as text for Prometheus.
+//! Metrics, as text for Prometheus.
 //!
 //! Everything is read at the moment of the scrape: counters from [`Instruments`], the
 //! state of keys and reloads from the keyring. Invariant: label values are words of
@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 use crate::instruments::Instruments;
 use crate::keyring::{KeyError, Keyring};
 
-/// All that is served beside the socket.
+/// The metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -75,7 +75,7 @@ impl Metrics {
     /// Whether a usable write key is held.
     ///
     /// # Errors
-    /// What keeps it from being held.
+    /// The problem that prevents it from being held.
     pub fn ready(&self) -> Result<(), KeyError> {
         self.keyring.status().map(|_| ())
     }

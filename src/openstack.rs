@@ -35,19 +35,19 @@ pub use connect::Peer;
 pub use container::{Container, ContainerError};
 pub use credential::{CredentialEnd, SOON, span};
 pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
-pub use excerpt::{Excerpt, Speaker};
+pub use excerpt::{Excerpt, Responder};
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
 use retry::Budget;
 pub use retry::Timing;
 pub use tls::{TlsError, Trust, authority_warnings};
 
-use crate::config::{Cloud, Domain, Identity, Interface, Scope, User, redact};
+use crate::config::{Cloud, Identity, Interface, redact};
 use crate::instruments::Instruments;
 use crate::key_id::{ContainerId, KeyId};
 use crate::secret::Kek;
 
-/// Why a client cannot be made of the settings.
+/// Why a client cannot be created from the settings.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SetupError {
     /// Certificates or keys.
@@ -68,7 +68,7 @@ pub struct OpenStack {
     sessions: session::Sessions,
     interface: Interface,
     region: Option<String>,
-    /// Barbican's place by the cloud-config, which counts before the catalog's.
+    /// Barbican's endpoint from the cloud-config, which takes precedence over the catalog.
     barbican: Option<Endpoint>,
     timing: Timing,
     trust: Trust,
@@ -80,8 +80,8 @@ pub struct OpenStack {
 const A_SECOND: Duration = Duration::from_millis(1_100);
 
 impl OpenStack {
-    /// Prepares a client. Nothing is asked of anybody yet, and no file is read: the
-    /// host's certificates wait for the first connection.
+    /// Prepares a client. It sends no request and reads no file: the host's
+    /// certificates are read at the first connection.
     ///
     /// # Errors
     /// When certificates, keys, proxies or the URL cannot be used.
@@ -108,8 +108,9 @@ impl OpenStack {
             Identity::Token(token) => token.expose_text(),
         };
         // A server may repeat whom it was asked about; a secret can stand in any field.
-        let named = named(cloud).filter(|text| !redact::is_public(text));
-        let redactor = excerpt::Redactor::new(proxies.secrets().chain([own]).chain(named));
+        let names = cloud.login_names().into_iter();
+        let hidden = names.filter(|text| !redact::is_public(text));
+        let redactor = excerpt::Redactor::new(proxies.secrets().chain([own]).chain(hidden));
         let connector = connect::Connector::new(tls, proxies, timing.connect)?;
         let keystone = keystone::Keystone::new(cloud).ok_or(SetupError::Url)?;
         Ok(Self {
@@ -124,7 +125,7 @@ impl OpenStack {
         })
     }
 
-    /// Which authorities vouch for servers. [`Trust::Unverified`] deserves a
+    /// The authorities that are trusted for servers. [`Trust::Unverified`] deserves a
     /// loud warning, once, by the caller.
     pub fn trust(&self) -> Trust {
         self.trust
@@ -182,7 +183,7 @@ impl OpenStack {
         self.http.connect(url).await.map_err(Error::Unavailable)
     }
 
-    /// Logs in, unless there is a session in force.
+    /// Logs in, unless there is a current session.
     ///
     /// # Errors
     /// [`Error::Login`] or [`Error::Unavailable`].
@@ -219,7 +220,7 @@ impl OpenStack {
         let Some(endpoint) = &self.barbican else {
             return self.endpoint_of_catalog(session);
         };
-        // Barbican takes no token that is for no project.
+        // Barbican accepts no token without a project.
         let account = session.account();
         if session.catalog.is_empty() && account.project_id.is_none() && account.project.is_none() {
             return Err(Error::Endpoint(EndpointError::NoCatalog));
@@ -251,8 +252,7 @@ impl OpenStack {
         barbican::metadata(&self.http, &self.timing, session, endpoint, id, budget).await
     }
 
-    /// What an order with this id has made. A refusal says nothing, like any other
-    /// failure: then it is `None`.
+    /// What an order with this id has created. `None` after a refusal or any other failure.
     pub async fn order(&self, session: &Session, endpoint: &Endpoint, id: KeyId) -> Option<Order> {
         barbican::order(&self.http, session, endpoint, id, self.budget()).await
     }
@@ -288,45 +288,6 @@ impl OpenStack {
     fn budget(&self) -> Budget {
         Budget::until(Instant::now() + self.timing.operation)
     }
-}
-
-/// What a configuration says to name those who log in and what for.
-fn named(cloud: &Cloud) -> impl Iterator<Item = &str> {
-    let mut texts = Vec::new();
-    let user = match &cloud.identity {
-        Identity::Password { user, .. } => Some(user),
-        Identity::ApplicationCredentialId { id, .. } => {
-            texts.push(id);
-            None
-        }
-        Identity::ApplicationCredentialName { name, user, .. } => {
-            texts.push(name);
-            Some(user)
-        }
-        Identity::Token(_) => None,
-    };
-    let mut domains = Vec::new();
-    match user {
-        None => {}
-        Some(User::Id(id)) => texts.push(id),
-        Some(User::Name { name, domain }) => {
-            texts.push(name);
-            domains.push(domain);
-        }
-    }
-    match &cloud.scope {
-        Scope::Unscoped => {}
-        Scope::ProjectId(id) | Scope::Trust(id) => texts.push(id),
-        Scope::ProjectName { name, domain } => {
-            texts.push(name);
-            domains.push(domain);
-        }
-        Scope::Domain(domain) => domains.push(domain),
-    }
-    let domains = domains.into_iter().map(|domain| match domain {
-        Domain::Id(text) | Domain::Name(text) => text,
-    });
-    texts.into_iter().chain(domains).map(String::as_str)
 }
 
 async fn addresses_of(host: &str) -> std::io::Result<Vec<SocketAddr>> {

@@ -1,4 +1,4 @@
-//! The generated gRPC code, and what generated code cannot be told.
+//! The generated gRPC code, with manual `Debug` implementations.
 //!
 //! Messages that can carry plaintext print sizes only.
 
@@ -20,7 +20,7 @@ pub mod v2 {
     tonic::include_proto!("v2");
 }
 
-/// What a sidecar tells about itself (`proto/barbican_kms_v1.proto`).
+/// What a sidecar reports about itself (`proto/barbican_kms_v1.proto`).
 pub mod introspection {
     #![allow(
         missing_docs,

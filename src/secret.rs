@@ -155,7 +155,7 @@ impl Default for KekWriter {
 pub struct KekLengthError {
     /// The payload's length in bytes.
     pub length: usize,
-    /// Whether it is longer than that, and nobody has counted by how much.
+    /// Whether it is longer than that, by an unknown number of bytes.
     pub more: bool,
     /// Whether all of it is printable ASCII, as base64 or hex text is.
     pub printable: bool,

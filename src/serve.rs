@@ -37,18 +37,18 @@ use crate::secret::{self, Protection};
 /// on a call after 3 s; the kubelet kills after 30 s by default.
 const DRAIN: Duration = Duration::from_secs(4);
 
-/// What only a restart can change: the command line.
+/// The settings that need a restart: the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeOptions {
-    /// Where and for whom to listen.
+    /// The path, permissions and group of the socket.
     pub socket: SocketOptions,
     /// The file with all other settings, which are [`crate::config::Live`].
     pub cloud_config: PathBuf,
-    /// Where to serve metrics, if anywhere.
+    /// The address for metrics, if any.
     pub metrics: Option<SocketAddr>,
-    /// Where to write down each Encrypt and Decrypt, if anywhere.
+    /// The file of the audit log, if any.
     pub audit_log: Option<PathBuf>,
-    /// How often to look for changed files that nothing has notified.
+    /// How often to compare files without a notification.
     pub slow_check: Duration,
 }
 
@@ -69,12 +69,12 @@ pub enum StartError {
     Audit(#[source] std::io::Error),
 }
 
-/// The sidecar has ended for another reason than being told to.
+/// The sidecar has stopped without being told to.
 #[derive(Debug, thiserror::Error)]
 #[error("the key refresher has stopped, which is a bug: please report the preceding log lines")]
 pub struct RefresherStopped;
 
-/// Everything bound and connected, nothing served yet.
+/// A built sidecar: everything is bound, nothing is served yet.
 #[derive(Debug)]
 pub struct App {
     listener: Listener,
@@ -100,8 +100,8 @@ impl App {
         instruments: Arc<Instruments>,
     ) -> Result<Self, StartError> {
         hardening::apply();
-        // First of all: kube-apiserver backs off for up to two minutes when nobody
-        // listens, and asks every few seconds when somebody does.
+        // The socket comes first: kube-apiserver backs off for up to two minutes when
+        // nothing listens, but calls every few seconds when something does.
         let listener = Listener::bind(&options.socket).await?;
         let environment = Environment::from_process();
         let loaded = crate::config::load(&options.cloud_config, &environment, &files::read)
@@ -163,8 +163,9 @@ impl App {
         self.keyring.clone()
     }
 
-    /// The thread that writes the audit log, for the caller that ends the process. It ends when
-    /// nothing of this is left, calls that were cut off included.
+    /// The thread that writes the audit log, for the caller that ends the process. It
+    /// ends when all parts of the sidecar are dropped, including calls that were cut
+    /// off.
     pub fn audit_writer(&mut self) -> Option<Worker> {
         self.audit.take()
     }
@@ -214,7 +215,7 @@ fn start_audit(
     Ok((trail, writer))
 }
 
-/// SIGHUP for two: the audit log, then the watcher.
+/// SIGHUP has two receivers: the audit log, then the watcher.
 struct Hangups<F> {
     received: mpsc::Receiver<()>,
     forward: F,
@@ -245,7 +246,7 @@ async fn serve_metrics(address: Option<SocketAddr>, metrics: Metrics) -> Infalli
     }
 }
 
-/// Says why the start failed: the log is what is left of a container that ended.
+/// Logs why the start failed: only the log of an exited container is left.
 pub fn log_failed_start(error: &StartError) {
     if let StartError::Config(load) = error {
         for warning in &load.warnings {
@@ -255,7 +256,7 @@ pub fn log_failed_start(error: &StartError) {
     error!("not started: {}", ErrorChain(error));
 }
 
-/// Says why the process ends that ought to go on.
+/// Logs why the process stops unexpectedly.
 pub fn log_end(error: &(dyn std::error::Error + 'static)) {
     error!("ended: {}", ErrorChain(error));
 }

@@ -1,5 +1,5 @@
-# What scripts/install-sidecar, which sources this, makes sure of: before it puts the sidecar in,
-# that sidecar and encryption config will work; before it takes it out, that nothing needs them.
+# The checks of scripts/install-sidecar, which sources this file: before it adds the sidecar, that
+# sidecar and encryption config will work; before it removes it, that nothing needs them.
 # shellcheck shell=bash disable=SC2154 # variables and functions of scripts/install-sidecar
 
 # Of the sidecar's container in a manifest.
@@ -16,7 +16,7 @@ check_in() { # image
 }
 bind() { echo "type=bind,src=$(realpath "$1"),dst=$2,options=rbind:ro"; }
 
-# How `ctr run` makes what the kubelet will make of the sidecar: user, mounts, capabilities.
+# Options of `ctr run` for the user, mounts and capabilities that the kubelet gives the sidecar.
 as_sidecar() { # manifest; fills `options`
     local user group name at path all capabilities capability
     user=$(sidecar "$1" '{.securityContext.runAsUser}')
@@ -28,7 +28,7 @@ as_sidecar() { # manifest; fills `options`
         if [ -e "$path" ]; then
             options+=(--mount "$(bind "$path" "$at")")
         else
-            # What the kubelet makes, the check does without.
+            # The kubelet creates these; the check does not need them.
             case $(field "$1" "{.spec.volumes[?(@.name==\"$name\")].hostPath.type}") in
             *OrCreate) ;;
             *) die "$path: not there, and the sidecar mounts it" ;;
@@ -41,7 +41,7 @@ as_sidecar() { # manifest; fills `options`
     while read -r name; do
         [ -z "$name" ] || options+=(--env "$name")
     done < <(sidecar "$1" '{range .env[*]}{.name}={.value}{"\n"}{end}')
-    # ctr knows no ALL; these are the ones that it gives.
+    # ctr does not know ALL; these are its default capabilities.
     all="AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"
     capabilities=$(sidecar "$1" '{.securityContext.capabilities.drop[*]}')
     for capability in ${capabilities/ALL/$all}; do
@@ -49,7 +49,7 @@ as_sidecar() { # manifest; fills `options`
     done
 }
 
-# What an encryption config opens: a line for each resource with a provider or key.
+# What an encryption config can decrypt: a line for each resource with a provider or key.
 opens() { # encryption config
     field "$1" '{range .resources[*]}{.resources[*]}|{range .providers[*]};kms {.kms.name} {.kms.apiVersion};identity {.identity};aescbc {.aescbc.keys[*].name};aesgcm {.aesgcm.keys[*].name};secretbox {.secretbox.keys[*].name}{end}{"\n"}{end}' |
         awk -F'|' '{
@@ -71,28 +71,28 @@ check_encryption() { # new manifest, image or nothing
     if [ -n "$program" ]; then
         "$program" check --encryption-config "$encryption" --manifest "$1" >&2
     else
-        # As root: this file is kube-apiserver's, not the sidecar's.
+        # As root: kube-apiserver reads this file, not the sidecar.
         check_in "$2" --user 0:0 --mount "$(bind "$encryption" "$encryption")" --mount "$(bind "$1" "$manifest")" \
             --mount "$(bind "$patches" "${manifest%/*/*}/patches")" -- --encryption-config "$encryption" --manifest "$manifest"
-    fi || [ -n "$force" ] || die "the encryption config does not work, see above; nothing was changed (--force: all the same)"
+    fi || [ -n "$force" ] || die "the encryption config does not work, see above; nothing was changed (use --force to continue)"
     old=$(flag --encryption-provider-config)
     [ -n "$old" ] && [ "$old" != "$encryption" ] && [ -z "$force" ] || return 0
-    [ -f "$old" ] || die "$old: not there, so nobody knows what it could open that $encryption cannot (--force: all the same)"
+    [ -f "$old" ] || die "$old: not there, so it is not known what it can decrypt and $encryption cannot (use --force to continue)"
     opens "$old" >"$work/before"
     opens "$encryption" >"$work/after"
     lost=$(comm -23 "$work/before" "$work/after" | paste -sd, | sed 's/,/, /g')
-    [ -z "$lost" ] || die "$encryption does not open all that $old opens: $lost. Add that to it: static-pod/README.md, From the Go plugin (--force: all the same)"
+    [ -z "$lost" ] || die "$encryption cannot decrypt everything that $old can: $lost. Add these to it: static-pod/README.md, From the Go plugin (use --force to continue)"
 }
 
 check_config() { # new manifest
     local config image='' options
     config=$(sidecar "$1" '{.args[*]}' | tr ' ' '\n' | sed -n 's/^--cloud-config=//p')
     [ -f "$config" ] || die "$config: not there; it is the sidecar's cloud-config"
-    [ -z "$(find -L "$config" -perm /037)" ] || say "WARNING: $config is readable for others: chmod 600 (or 640) it"
+    [ -z "$(find -L "$config" -perm /037)" ] || say "WARNING: $config is readable by other users: chmod 600 (or 640) it"
     if [ -z "$program" ]; then
-        command -v ctr >/dev/null || die "no ctr on this node to run the image's check: give --program FILE"
+        command -v ctr >/dev/null || die "no ctr on this node to run the check of the image: use --program FILE"
         image=$(sidecar "$1" '{.image}')
-        # Not grep -q, which would leave before ctr has said all, and fail the pipe.
+        # Not grep -q, which would exit before ctr has written everything, and fail the pipe.
         ctr -n k8s.io images ls -q | grep -xF -- "$image" >/dev/null ||
             die "the image $image is not on this node: ctr -n k8s.io images pull (or import), or correct the name in $patches"
     fi
@@ -105,8 +105,8 @@ check_config() { # new manifest
     fi || die "the cloud-config does not work, see above; nothing was changed"
 }
 
-# kube-apiserver has taken up its encryption config. Newer ones say the file's hash; of the
-# others, start or last reload must be later than the file.
+# Whether kube-apiserver has loaded its encryption config. Newer versions report the hash of the
+# file; for older ones, the start or last reload must be later than the file.
 has_loaded() { # file
     local metrics
     metrics=$(ask /metrics) || return 1
@@ -122,7 +122,7 @@ has_loaded() { # file
 
 encrypted_objects() { # prints keys of etcd whose value is encrypted, by whatever provider
     local prefix last page from to key url option
-    command -v curl >/dev/null || die "curl is needed to look into etcd (or --force)"
+    command -v curl >/dev/null || die "curl is needed to read etcd (or use --force)"
     url=$(flag --etcd-servers); url=${url%%,*}
     prefix=$(flag --etcd-prefix); prefix=${prefix:-/registry}/
     local tls=()
@@ -143,16 +143,16 @@ encrypted_objects() { # prints keys of etcd whose value is encrypted, by whateve
     done
 }
 
-# Refuses to take away what kube-apiserver needs to read what is, or will be, in etcd.
+# Refuses to remove what kube-apiserver needs to read what is, or will be, in etcd.
 check_nothing_encrypted() {
     local config sealed
     config=$(flag --encryption-provider-config)
     if [ -f "$config" ]; then
-        # Also for the other nodes, which have the same file and might write after the look.
+        # Also for the other nodes, which have the same file and might write after this check.
         [ -z "$(field "$config" '{range .resources[*]}first {.providers[0].identity}{"\n"}{end}' | grep -vx 'first {}')" ] ||
-            die "$config still encrypts what is written; make identity the first provider, on every node: static-pod/README.md, Rollback"
-        has_loaded "$config" || die "kube-apiserver has not taken up $config yet: --wait-reload"
+            die "$config still encrypts new data; make identity the first provider, on every node: static-pod/README.md, Rollback"
+        has_loaded "$config" || die "kube-apiserver has not reloaded $config yet: use --wait-reload"
     fi
-    sealed=$(encrypted_objects) || die "cannot look into etcd; --force uninstalls all the same"
+    sealed=$(encrypted_objects) || die "cannot read etcd; --force uninstalls nevertheless"
     [ -z "$sealed" ] || die "etcd holds $(wc -l <<<"$sealed") encrypted objects, such as $(head -n 1 <<<"$sealed"); write them in clear text first: static-pod/README.md, Rollback"
 }

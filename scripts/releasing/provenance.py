@@ -4,7 +4,7 @@
                   [--packages FILE] --lock Cargo.lock
 
 Its subjects are all files of DIR and the image. It holds no time and no name of a host, so that
-whoever builds the same with the same tools writes the same statement.
+the same sources and tools give the same statement.
 """
 
 import argparse

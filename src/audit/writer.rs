@@ -1,7 +1,7 @@
 //! The thread that writes the audit trail: one JSON object a line, appended.
 //!
-//! A thread of its own, because a disk may hang. The file is opened again after SIGHUP,
-//! and when its name has come to mean another file.
+//! It is a separate thread, because a disk may hang. The file is opened again after SIGHUP,
+//! and when another file has its name.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -19,10 +19,10 @@ use crate::config::redact;
 use crate::log::background::{Lines, Worker};
 use crate::log::throttle::{LogThrottle, REPEAT_INTERVAL};
 
-/// How often the name is looked at, and a file that could not be opened tried again.
+/// How often the name is checked, and how often a file that could not be opened is retried.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// One line, whose fields are documented in README.md and stay.
+/// One line. Its fields are documented in static-pod/monitoring/REFERENCE.md and stay stable.
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
@@ -43,7 +43,7 @@ struct Log {
     file: Option<File>,
     looked: Option<Instant>,
     throttle: LogThrottle<ErrorKind>,
-    /// Lines that could not be written since the last one that could.
+    /// Lines that could not be written since the last successful one.
     dropped: u64,
     lines: Lines,
 }
@@ -51,7 +51,7 @@ struct Log {
 /// Starts the thread, which ends when every [`super::Trail`] is dropped.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// When the system cannot start a thread.
 pub fn start(path: PathBuf, notes: Entries) -> io::Result<Worker> {
     Worker::start("audit", move || write_all(path, &notes))
 }
@@ -84,7 +84,7 @@ impl Log {
         }
     }
 
-    /// Makes sure that the open file is the one that the name means.
+    /// Makes sure that the open file is the one that has the name now.
     fn refresh(&mut self, asked: bool) {
         let recent = self
             .looked

@@ -1,6 +1,6 @@
-//! What can be asked for: the definition of the command line.
+//! The definition of the command line.
 //!
-//! Help, man pages and completions are made of the comments here.
+//! Help, man pages and completions are made from the comments here.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::key_id::KeyId;
 use crate::log::{LogFormat, LogLevel};
 use crate::serve;
 
-/// A larger number would only be a typing error, and the clock's end is not far beyond.
+/// A larger number can only be a typing error, and might overflow the clock.
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// Kubernetes KMS v2 sidecar that keeps its key-encryption key in OpenStack Barbican
@@ -41,7 +41,7 @@ pub(super) enum Command {
     Version,
 }
 
-// As in Go, the last of several flags of one name counts.
+// As in Go, the last of several flags of one name is used.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(super) struct Serve {
@@ -240,8 +240,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// A number, or a name that stands in /etc/group. In an image without that file only
-/// numbers work.
+/// A number, or a name in /etc/group. In an image without that file only numbers work.
 fn parse_group(text: &str) -> Result<u32, String> {
     if let Ok(number) = text.parse() {
         return Ok(number);

@@ -1,10 +1,10 @@
-//! The diagnosis for the person who sets this up: every step from the file to the key.
+//! The diagnosis for an operator: every step from the file to the key.
 //!
 //! Beside `serve` the only module that names several edges. It stops at the first step
-//! that fails, and says what was found, how long it took, and what to do. It never asks
-//! for more than the sidecar itself, but for a key's metadata, which the recommended
-//! credential must not read: a refusal there is good news; and, where there is no such
-//! secret, for an order of that id.
+//! that fails, and says what was found, how long it took, and what to do. It sends the
+//! same requests as the sidecar itself, with two exceptions: it asks for a key's
+//! metadata, which the recommended credential cannot read, so a refusal there is good
+//! news; and if there is no such secret, it asks for an order of that id.
 
 mod access_rules;
 mod container;
@@ -44,7 +44,7 @@ use walk::{Failed, Walk};
 pub use manifest::{Called, Served, Understand};
 pub use report::{Outcome, Report, Step};
 
-/// What to look at.
+/// What to check.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     /// The cloud-config, and from there everything up to the keys.
@@ -53,11 +53,11 @@ pub struct Files {
     pub encryption_config: Option<PathBuf>,
     /// kube-apiserver's static pod.
     pub manifest: Option<PathBuf>,
-    /// What reads the sidecar's command lines in it; without, they are not judged.
+    /// The parser for the sidecar's command lines in it; without it, they are not checked.
     pub understand: Option<Understand>,
 }
 
-/// Goes through every step; `on_step` is called after each, as soon as it is done.
+/// Runs every step; `on_step` is called after each.
 pub async fn check(files: &Files, on_step: &mut dyn FnMut(&Step)) -> Report {
     let mut walk = Walk::begin(on_step);
     walk.kubernetes(files);
@@ -212,7 +212,7 @@ impl Walk<'_> {
                 .map(|end| format!(", token until {end}"))
                 .unwrap_or_default(),
         );
-        // Where Barbican is stands in the catalog that came with the token.
+        // The catalog that came with the token says where Barbican is.
         let base = client.endpoint(&session).ok();
         let base = base.map_or_else(
             || Base::of(&Uri::from_static("/v1")),
@@ -252,7 +252,7 @@ impl Walk<'_> {
                 self.pass(name, format!("at {end}"), warnings);
             }
         }
-        // The newest one, should there have been another login.
+        // The newest session, because there may have been another login.
         self.ask("login", client.login().await)
     }
 
@@ -267,8 +267,9 @@ impl Walk<'_> {
         Ok(endpoint)
     }
 
-    /// What the credential's access rules allow, where it has any. Barbican's answer
-    /// decides in the end: it may be mounted elsewhere than the catalog says.
+    /// What the credential's access rules allow, if it has any. The final decision is
+    /// Barbican's answer, because Barbican may be mounted elsewhere than the catalog
+    /// says.
     fn access_rules(&mut self, session: &Session, endpoint: &Endpoint, live: &Live) {
         let Some(rules) = session.account().access_rules() else {
             return;
@@ -313,7 +314,7 @@ impl Walk<'_> {
                 let warnings = doubts(&metadata, now());
                 self.pass(&name, described(id, &metadata), warnings);
             }
-            // Whatever it is, the payload decides.
+            // Whatever the answer is, the payload decides.
             Err(Error::Denied { .. }) => self.skip(
                 &name,
                 format!("{id}: not readable with this credential, as recommended"),

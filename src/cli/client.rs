@@ -24,10 +24,10 @@ use crate::proto::v2::key_management_service_client::KeyManagementServiceClient;
 /// What kube-apiserver sends as `:authority` from 1.32 on; paths are refused by h2.
 const ORIGIN: &str = "http://localhost";
 
-/// Why a question to the sidecar has no good answer.
+/// Why a call to the sidecar failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// Nothing listens.
     #[error("{}: nobody answers on the socket", redact::path(path))]
     Connect {
         /// The socket.
@@ -35,7 +35,7 @@ pub enum ClientError {
         /// What the system says.
         source: io::Error,
     },
-    /// Somebody listens who does not speak HTTP/2.
+    /// The listener does not speak HTTP/2.
     #[error("{}: what listens here does not speak gRPC", redact::path(path))]
     Protocol {
         /// The socket.
@@ -54,7 +54,7 @@ pub enum ClientError {
         /// The gRPC status.
         status: Status,
     },
-    /// Status does not say what kube-apiserver wants to hear.
+    /// Status is not what kube-apiserver expects.
     #[error("status is not ok: version {version:?}, healthz {healthz:?}")]
     Unhealthy {
         /// Its version.
@@ -62,15 +62,15 @@ pub enum ClientError {
         /// Its healthz.
         healthz: String,
     },
-    /// Decrypt gave something else than Encrypt was given.
+    /// Decrypt returned something else than was given to Encrypt.
     #[error("the wrapped seed does not unwrap to the same bytes")]
     Mismatch,
-    /// The system gives no random numbers.
+    /// The system provides no random numbers.
     #[error("the system provides no random numbers")]
     NoRandomness,
 }
 
-/// The next step where the sidecar is there and has no key.
+/// The next step if the sidecar runs and has no key.
 pub(super) const CHECK: &str = "`barbican-kms check --cloud-config FILE` shows the cause in detail";
 
 impl ClientError {
@@ -127,7 +127,7 @@ impl Connection {
     /// Connects to `socket`.
     ///
     /// # Errors
-    /// When nobody listens there, or nobody who speaks HTTP/2.
+    /// When nothing listens there, or the listener does not speak HTTP/2.
     pub async fn open(socket: &Path) -> Result<Self, ClientError> {
         let path = || socket.to_owned();
         let stream = UnixStream::connect(socket)
@@ -143,7 +143,7 @@ impl Connection {
                 source,
             })?;
         let mut tasks = JoinSet::new();
-        // Its error, if any, is the error of the call that was under way.
+        // Its error, if any, is the error of the call in progress.
         tasks.spawn(async move { driver.await.unwrap_or_default() });
         Ok(Self {
             channel: Channel { sender },
@@ -162,7 +162,7 @@ impl Connection {
     }
 }
 
-/// What tonic's generated clients run on.
+/// The transport of tonic's generated clients.
 #[derive(Clone, Debug)]
 pub struct Channel {
     sender: SendRequest<Body>,

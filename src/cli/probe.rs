@@ -1,6 +1,6 @@
-//! The exec probe: asks a running sidecar over its socket, under a deadline.
+//! The exec probe: calls a running sidecar on its socket, with a deadline.
 //!
-//! Made for images without a shell. Liveness never depends on Barbican: a sidecar that
+//! It is for images without a shell. Liveness never depends on Barbican: a sidecar that
 //! answers "unavailable" is alive.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use tonic::Code;
 use super::client::{ClientError, Connection, KmsClient};
 use crate::proto::v2;
 
-/// What is asked.
+/// What to test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// Does it answer Status at all?
@@ -26,27 +26,27 @@ pub enum Depth {
 /// What a probe has found.
 #[derive(Debug)]
 pub struct Found {
-    /// One line that says it.
+    /// The result in one line.
     pub line: String,
     /// What a deep probe wrapped and unwrapped.
     pub round_trip: Option<RoundTrip>,
 }
 
-/// One Encrypt and Decrypt of random bytes, for looking at.
+/// One Encrypt and Decrypt of random bytes, to be printed.
 #[derive(Debug)]
 pub struct RoundTrip {
     /// What went into Encrypt. Random, and used for nothing.
     pub seed: Vec<u8>,
-    /// What Encrypt gave, and kube-apiserver would store.
+    /// What Encrypt returned, and kube-apiserver would store.
     pub wrapped: v2::EncryptResponse,
-    /// What Decrypt made of it.
+    /// What Decrypt returned for it.
     pub unwrapped: Vec<u8>,
 }
 
 /// Probes the sidecar at `socket`.
 ///
 /// # Errors
-/// When the answer is not the one that `depth` asks for, or none comes in time.
+/// When the answer is not the one that `depth` expects, or there is none in time.
 pub async fn probe(socket: &Path, depth: Depth, timeout: Duration) -> Result<Found, ClientError> {
     tokio::time::timeout(timeout, ask(socket, depth))
         .await

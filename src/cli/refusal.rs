@@ -1,4 +1,4 @@
-//! What the command line refuses, fit to be shown.
+//! A refused command line, without what must not be shown.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -6,7 +6,7 @@ use crate::config::redact;
 
 /// A flag's value may be a secret in the wrong place, as a value of a file may be.
 pub(super) fn without_values(mut error: clap::Error) -> clap::Error {
-    // Elsewhere it is the name of a flag of ours.
+    // Otherwise it is the name of one of our flags.
     let unknown = (error.kind() == ErrorKind::UnknownArgument).then_some(ContextKind::InvalidArg);
     let given = [ContextKind::InvalidValue, ContextKind::InvalidSubcommand];
     for kind in given.into_iter().chain(unknown) {

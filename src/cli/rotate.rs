@@ -1,7 +1,7 @@
-//! `rotate`: the exact steps of a key rotation, made from the present configuration.
+//! `rotate`: the exact steps of a key rotation for the current configuration.
 //!
-//! Prints and changes nothing. Beside `serve` and `check` it may name the configuration
-//! and its files; it asks nobody.
+//! Prints and changes nothing. Beside `serve` and `check` it may use the configuration
+//! and its files; it sends no request.
 
 mod container;
 
@@ -41,7 +41,7 @@ pub enum PlanError {
     /// The configuration cannot be read or is not valid.
     #[error(transparent)]
     Config(LoadError),
-    /// The new key is the present one.
+    /// The new key is already the write key.
     #[error(
         "{0} is already the write key; to go back to an earlier key, give it a new id with \
          key-id-suffix, because Kubernetes forbids reusing a key id"
@@ -100,7 +100,7 @@ impl FilePlan {
         )
     }
 
-    /// The `decrypt-key-ids` line with `more` beside what is there now, less `without`.
+    /// The `decrypt-key-ids` line with the current keys and `more`, but without `without`.
     fn decrypt_line(&self, more: Option<&str>, without: &str) -> String {
         let mut ids: Vec<String> = self
             .live
@@ -161,7 +161,7 @@ impl FilePlan {
         format!("[{}]", rules.join(",\n         "))
     }
 
-    /// How the sidecars come to read the new key.
+    /// How the sidecars get access to the new key.
     fn access(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.is_another_secret() {
             return Ok(());

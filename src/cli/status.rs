@@ -1,4 +1,4 @@
-//! `status`: what a running sidecar holds, for a person or as JSON.
+//! `status`: the state of a running sidecar, as text or as JSON.
 
 mod line;
 mod ring;
@@ -21,10 +21,10 @@ const DAY_SECONDS: u64 = 24 * 3600;
 #[derive(Debug)]
 pub struct State(DescribeResponse);
 
-/// Asks the sidecar at `socket`.
+/// Gets the state of the sidecar at `socket`.
 ///
 /// # Errors
-/// When nobody answers in time.
+/// When there is no answer in time.
 pub async fn status(socket: &Path, timeout: Duration) -> Result<State, ClientError> {
     let asking = async {
         let connection = Connection::open(socket).await?;
@@ -103,8 +103,8 @@ fn configuration_json(configuration: &Configuration) -> Value {
 }
 
 impl State {
-    /// The state as `terminal` has it: on a terminal with a symbol for each line, and with
-    /// long texts broken into lines.
+    /// The state in the style of `terminal`: on a terminal with a symbol for each line,
+    /// and with line breaks in long texts.
     pub fn shown(&self, terminal: Terminal) -> String {
         let lines = self.lines().into_iter();
         let lines: Vec<String> = match terminal {
@@ -183,7 +183,7 @@ fn contact_line(state: &DescribeResponse) -> Line {
     Line::new(good, Severity::Warning, text)
 }
 
-/// When the application credential ends, if that is known.
+/// When the application credential expires, if that is known.
 fn credential_line(state: &DescribeResponse, now: Timestamp) -> Option<Line> {
     let end: Timestamp = time(state.credential_end_unix_ms)?.parse().ok()?;
     let left = end.duration_since(now).as_hours();
@@ -219,76 +219,4 @@ fn coloured(line: &Line, terminal: Terminal) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::introspection::{Key, LastReload};
-
-    fn state() -> State {
-        let key = |write, held, problem: &str| Key {
-            id: "b5309dfb-b326-4148-b0ad-e9cd1ec223a8".to_owned(),
-            write,
-            held,
-            confirmed_ms_ago: held.then_some(12_345),
-            problem_text: problem.to_owned(),
-            problem: problem.to_owned(),
-            ..Key::default()
-        };
-        State(DescribeResponse {
-            version: "1.2.3".to_owned(),
-            key_memory: "memfd_secret".to_owned(),
-            keys: vec![
-                key(true, true, ""),
-                key(false, true, "Barbican refuses access to it"),
-                key(false, false, "it is being loaded"),
-            ],
-            last_contact_unix_ms: 1_700_000_000_000,
-            consecutive_failures: 2,
-            configuration: Some(Configuration {
-                in_force_since_unix_ms: 1_700_000_000_000,
-                last_reload: Some(LastReload {
-                    at_unix_ms: 1_700_000_000_000,
-                    outcome: "invalid".to_owned(),
-                    message: "cloud.conf: ".to_owned() + &"a long text ".repeat(9),
-                    ..LastReload::default()
-                }),
-                ..Configuration::default()
-            }),
-            ..DescribeResponse::default()
-        })
-    }
-
-    #[test]
-    fn on_a_terminal_each_line_has_a_symbol_and_long_texts_are_broken() {
-        let shown = state().shown(Terminal::Colour).replace('\u{1b}', "^");
-        let long = "a long text ".repeat(5);
-        let expected = format!(
-            "^[1;31m\u{2717}^[0m barbican-kms 1.2.3, NOT READY, keys in memfd_secret\n\
-             ^[32m\u{2713}^[0m write    held     b5309dfb-b326-4148-b0ad-e9cd1ec223a8  confirmed 12 s ago\n\
-             ^[33m!^[0m decrypt  held     b5309dfb-b326-4148-b0ad-e9cd1ec223a8  confirmed 12 s ago\n\
-             ^[33m    Barbican refuses access to it^[0m\n\
-             ^[1;31m\u{2717}^[0m decrypt  MISSING  b5309dfb-b326-4148-b0ad-e9cd1ec223a8  never confirmed\n\
-             ^[1;31m    it is being loaded^[0m\n\
-             ^[33m!^[0m Barbican last answered with a key: 2023-11-14T22:13:20Z, 2 failures since\n\
-             ^[32m\u{2713}^[0m configuration in use since 2023-11-14T22:13:20Z\n\
-             ^[1;31m\u{2717}^[0m last reload: invalid at 2023-11-14T22:13:20Z\n\
-             ^[1;31m    cloud.conf: {long}a\n    long text {}^[0m\n\
-             ^[1;31m\u{2717}^[0m to do: `barbican-kms check --cloud-config FILE` shows the cause in detail",
-            "a long text ".repeat(3).trim_end()
-        );
-        assert_eq!(shown, expected, "\n{shown}");
-    }
-
-    #[test]
-    fn elsewhere_there_are_words_alone() {
-        let shown = state().shown(Terminal::Plain);
-        assert!(
-            !shown.contains(['\u{1b}', '\u{2713}', '\u{2717}']),
-            "{shown}"
-        );
-        assert!(
-            shown.contains("\n         Barbican refuses access to it\n"),
-            "{shown}"
-        );
-        assert_eq!(shown.lines().count(), 11, "{shown}");
-    }
-}
+mod tests;

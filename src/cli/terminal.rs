@@ -1,6 +1,6 @@
-//! Colour, symbols and line breaks for people at a terminal; plain text elsewhere.
+//! Colour, symbols and line breaks on a terminal; plain text otherwise.
 //!
-//! What is plain is also what scripts read, so it does not change with the terminal.
+//! Scripts read the plain text, so it does not depend on the terminal.
 
 use std::io::IsTerminal as _;
 
@@ -19,18 +19,18 @@ pub enum Terminal {
 /// What a text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// As it should be.
+    /// It is correct.
     Ok,
-    /// It works, and could be better.
+    /// It works, but should be improved.
     Warning,
     /// It does not work.
     Error,
-    /// Beside the point.
+    /// Less important.
     Note,
 }
 
 impl Severity {
-    /// The symbol at the beginning of a line, so that no meaning is in the colour alone.
+    /// The symbol at the beginning of a line, so that colour is not the only sign.
     pub fn symbol(self) -> &'static str {
         match self {
             Self::Ok => "\u{2713}",
@@ -42,8 +42,8 @@ impl Severity {
 }
 
 impl Terminal {
-    /// Colour when standard output is a terminal that has them, and nobody has said
-    /// no (<https://no-color.org>).
+    /// Colour if standard output is a terminal that supports it and `NO_COLOR` is not
+    /// set (<https://no-color.org>).
     pub fn for_stdout() -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -54,7 +54,7 @@ impl Terminal {
         }
     }
 
-    /// The text in the colour of what it means.
+    /// The text in the colour of its meaning.
     pub fn colour(self, severity: Severity, text: &str) -> String {
         let code = match severity {
             Severity::Ok => "32",

@@ -114,8 +114,8 @@ struct EntryName {
     name: String,
 }
 
-/// Chooses the entry: the named one, else the only one of clouds.yaml, else, as in Go, the
-/// only one of secure.yaml, which then has to hold all of it.
+/// Chooses the entry: the named one, else the only one of clouds.yaml, else, as in Go,
+/// the only one of secure.yaml, which then must contain all settings.
 fn choose(
     mut clouds: Document,
     wanted: Option<(String, Location)>,
@@ -146,7 +146,7 @@ fn choose(
         Some(entry) => entry,
         None if clouds.entries.is_empty() && in_secure() => Entry::default(),
         None => {
-            // Only a name that is given can be missing.
+            // Only a configured name can be missing.
             return Err(match location {
                 Some(location) => no_such_cloud(&location, &clouds),
                 None => Diagnostic::of_file(&file, NO_CLOUD),

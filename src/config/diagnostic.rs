@@ -1,4 +1,4 @@
-//! What is wrong or doubtful in a configuration: one line for its operator.
+//! An error or a warning about a configuration: one line for the operator.
 
 use std::borrow::Cow;
 use std::fmt;

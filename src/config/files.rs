@@ -1,6 +1,6 @@
 //! The impure edge of the configuration: files and the process's environment.
 //!
-//! The readers next to it get [`read`] passed in, and use nothing else of it.
+//! The readers get [`read`] as an argument, and use nothing else of this module.
 //! Invariant: no file is read without a bound, and nothing that is not a regular file
 //! can make a read hang.
 
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Content, Environment, FileError, Proxy};
 
-/// The longest file that is read: a bundle of all public certificate authorities
-/// is a quarter as long.
+/// The longest file that is read: four times the size of a bundle of all public
+/// certificate authorities.
 pub const FILE_MAX_BYTES: usize = 1 << 20;
 
 /// Reads a regular file of at most [`FILE_MAX_BYTES`].
@@ -80,7 +80,7 @@ impl From<std::io::Error> for FileError {
 }
 
 impl Environment {
-    /// What the process was started with.
+    /// The environment of the process.
     pub fn from_process() -> Self {
         let path = |name| {
             let value = std::env::var_os(name);

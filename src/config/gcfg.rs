@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads on behind `[` and returns the token behind the header.
+    /// Continues after `[` and returns the token after the header.
     fn read_header(&mut self) -> Result<(usize, Token<'a>), Diagnostic> {
         let (name_start, token) = self.scan()?;
         let Token::Name(name) = token else {
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         Ok((start, token))
     }
 
-    /// Reads on behind a key and returns the token behind its value.
+    /// Continues after a key and returns the token after its value.
     fn read_key(
         &mut self,
         name_start: usize,

@@ -4,10 +4,12 @@
 
 use std::fmt;
 
-/// A section of the cloud-config that is ours to read.
+use super::edit_distance::edit_distance;
+
+/// A section of the cloud-config that this program reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
-    /// How to reach OpenStack and as whom.
+    /// How to reach OpenStack, and the credentials.
     Global,
     /// Which key to use.
     KeyManager,
@@ -30,7 +32,7 @@ impl Section {
 pub(super) enum Kind {
     /// Any text.
     Text,
-    /// One word; the Go plugin refuses a blank or an empty one at once.
+    /// One word; the Go plugin refuses an empty one, or one with a space, at once.
     Word,
     /// True or false.
     Flag,
@@ -146,7 +148,7 @@ impl Key {
         Self::all()
             .filter(|key| key.section().is_some())
             .map(|key| {
-                let distance = distance(&bare(&name), &bare(key.name()));
+                let distance = edit_distance(&bare(&name), &bare(key.name()));
                 (distance, !here(&key), key)
             })
             .filter(|(distance, _, key)| *distance <= key.name().len() / 5)
@@ -161,7 +163,7 @@ impl Section {
         let name = name.to_ascii_lowercase().replace(['-', '_'], "");
         Self::ALL
             .into_iter()
-            .find(|section| distance(&name, &section.name().to_ascii_lowercase()) <= 1)
+            .find(|section| edit_distance(&name, &section.name().to_ascii_lowercase()) <= 1)
     }
 }
 
@@ -192,29 +194,6 @@ const ALIASES: [(&str, Key); 24] = [
     ("cache-age", Key::MaxCacheAge),
     ("auth-token", Key::Token),
 ];
-
-/// The Levenshtein distance, for names: longer ones are all equally far away.
-fn distance(left: &str, right: &str) -> usize {
-    const LONGEST_BYTES: usize = 64;
-    if left.len().max(right.len()) > LONGEST_BYTES {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (line, from) in left.bytes().enumerate() {
-        let mut diagonal = line;
-        let mut previous = line + 1;
-        if let Some(first) = row.first_mut() {
-            *first = previous;
-        }
-        for (cell, to) in row.iter_mut().skip(1).zip(right.bytes()) {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = *cell;
-            *cell = replaced.min(diagonal + 1).min(previous + 1);
-            previous = *cell;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
 
 #[cfg(test)]
 mod tests {
@@ -254,18 +233,5 @@ mod tests {
         assert_eq!(Section::nearest("key-manager"), Some(Section::KeyManager));
         assert_eq!(Section::nearest("Globals"), Some(Section::Global));
         assert_eq!(Section::nearest("LoadBalancer"), None);
-    }
-
-    #[test]
-    fn distances_are_those_of_levenshtein() {
-        for (left, right, expected) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("kitten", "sitting", 3),
-            ("flaw", "lawn", 2),
-        ] {
-            assert_eq!(distance(left, right), expected);
-            assert_eq!(distance(right, left), expected);
-        }
     }
 }

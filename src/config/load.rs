@@ -44,8 +44,8 @@ pub struct LoadError {
 }
 
 impl LoadError {
-    /// The error that reading a cloud-config has panicked; `files` are those of the
-    /// reading before.
+    /// The error after a panic while reading a cloud-config; `files` are those of the
+    /// previous reading.
     pub(super) fn crashed(cloud_config: &Path, files: Vec<PathBuf>) -> Self {
         Self {
             error: Diagnostic::of_file(cloud_config, CRASHED),
@@ -127,7 +127,7 @@ fn assemble(
     } else {
         gcfg::read(&file, &content.bytes, warnings)
     };
-    // "Illegal character" does not help somebody whose file is base64.
+    // "Illegal character" does not help if the file is base64.
     let mut raw = read.map_err(|error| {
         file_type::of_cloud_config(&content.bytes)
             .map_or(error, |message| Diagnostic::of_file(&file, message))

@@ -1,6 +1,6 @@
 //! Redaction: how much of a value may be in a message.
 //!
-//! Secrets end up in the wrong field, so a value is shown only if it looks like what
+//! Secrets may be in the wrong field, so a value is shown only if it looks like what
 //! belongs there: one line of at most [`MAX_CHARS`] characters, made of ordinary words.
 //! Any other is replaced by a description. Every module that has a value to show uses
 //! this one. Invariant: what is shown holds nothing that looks like PEM, like base64 or
@@ -15,7 +15,7 @@ pub const MAX_CHARS: usize = 80;
 /// The longest name: regions and clouds have shorter ones, passphrases longer ones.
 const NAME_CHARS: usize = 20;
 
-/// So many characters without a word in them could be a secret.
+/// This many characters without a word in them could be a secret.
 const GENERATED_CHARS: usize = 16;
 
 const PORT_DIGITS: usize = 5;
@@ -129,13 +129,13 @@ pub fn url(uri: &http::Uri) -> Redacted {
     Redacted::unchanged(format!("{scheme}://{}{}", host(bare), segments.join("/")))
 }
 
-/// Whether a text is what people and programs call users, projects and domains by:
-/// ordinary words, or a UUID. Servers may repeat such a text.
+/// Whether a text looks like the name of a user, project or domain: ordinary words, or
+/// a UUID. Servers may repeat such a text.
 pub fn is_public(text: &str) -> bool {
     is_uuid(text) || !name(text).is_redacted()
 }
 
-/// Says what a text is without saying any of it.
+/// Describes a text without quoting it.
 fn described(text: &str) -> Redacted {
     let trimmed = text.trim();
     let lines = text.lines().count();
@@ -252,7 +252,7 @@ fn is_word(word: &str) -> bool {
         && is_case_ordinary(letters)
 }
 
-/// Capitals begin words or make them up: not `aBcD`.
+/// Capitals begin a word, or all letters are capitals: not `aBcD`.
 fn is_case_ordinary(letters: &str) -> bool {
     if letters.chars().all(char::is_uppercase) {
         return letters.chars().count() <= 12;

@@ -54,7 +54,7 @@ fn keystone(raw: &mut Raw) -> Result<http::Uri, Diagnostic> {
     url::keystone(&url.text).map_err(|message| url.diagnostic(message))
 }
 
-/// Ours: the Go plugin knows the catalog only.
+/// Only here: the Go plugin always uses the catalog.
 fn barbican(raw: &mut Raw) -> Result<Option<http::Uri>, Diagnostic> {
     let setting = raw.take_text(Key::KeyManagerEndpoint);
     let resolved =
@@ -62,7 +62,7 @@ fn barbican(raw: &mut Raw) -> Result<Option<http::Uri>, Diagnostic> {
     resolved.transpose()
 }
 
-/// Any case, and `publicURL`: the Go plugin takes the lower-case words only.
+/// Any case, and `publicURL`: the Go plugin accepts only the lower-case words.
 fn interface(raw: &mut Raw) -> Result<Interface, Diagnostic> {
     let Some(setting) = raw.take_text(Key::EndpointType) else {
         return Ok(Interface::default());

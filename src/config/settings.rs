@@ -45,7 +45,7 @@ pub struct Cloud {
     /// Keystone's base, `http` or `https`, whose path ends in `/v3` without a
     /// slash.
     pub keystone: http::Uri,
-    /// Who logs in, and how that is proved.
+    /// The identity of the login, with its credentials.
     pub identity: Identity,
     /// The scope of the token.
     pub scope: Scope,
@@ -53,13 +53,55 @@ pub struct Cloud {
     pub region: Option<String>,
     /// Which of the catalog's interfaces is used.
     pub interface: Interface,
-    /// Barbican's base in place of the catalog's: `http` or `https`, whose path ends in
-    /// `/v1` without a slash.
+    /// Barbican's base URL instead of the one in the catalog: `http` or `https`, whose path ends
+    /// in `/v1` without a slash.
     pub barbican: Option<http::Uri>,
     /// How HTTPS servers are verified, and our client certificate.
     pub tls: Tls,
     /// Proxies from the environment.
     pub proxy: Proxy,
+}
+
+impl Cloud {
+    /// The names and ids of the login: of the user or application credential, of the
+    /// scope, and of their domains.
+    pub(crate) fn login_names(&self) -> Vec<&str> {
+        let mut texts: Vec<&str> = Vec::new();
+        let mut domains = Vec::new();
+        let user = match &self.identity {
+            Identity::Password { user, .. } => Some(user),
+            Identity::ApplicationCredentialId { id, .. } => {
+                texts.push(id);
+                None
+            }
+            Identity::ApplicationCredentialName { name, user, .. } => {
+                texts.push(name);
+                Some(user)
+            }
+            Identity::Token(_) => None,
+        };
+        match user {
+            None => {}
+            Some(User::Id(id)) => texts.push(id),
+            Some(User::Name { name, domain }) => {
+                texts.push(name);
+                domains.push(domain);
+            }
+        }
+        match &self.scope {
+            Scope::Unscoped => {}
+            Scope::ProjectId(id) | Scope::Trust(id) => texts.push(id),
+            Scope::ProjectName { name, domain } => {
+                texts.push(name);
+                domains.push(domain);
+            }
+            Scope::Domain(domain) => domains.push(domain),
+        }
+        texts.extend(domains.into_iter().map(|domain| match domain {
+            Domain::Id(text) | Domain::Name(text) => text.as_str(),
+        }));
+        texts
+    }
 }
 
 /// The `identity` part of a Keystone login.
@@ -173,7 +215,7 @@ pub struct Tls {
 /// The certificate authorities that are trusted.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Roots {
-    /// The host's store, or the bundled ones where the host has none.
+    /// The host's store, or the bundled ones if the host has none.
     Host,
     /// Those of `ca-file` and nothing else, as the Go plugin does: the
     /// `CERTIFICATE` blocks in DER form, at least one.
@@ -257,7 +299,7 @@ pub struct Ring {
     pub require_authentication: bool,
     /// How often each held key is confirmed with Barbican, before jitter.
     pub revalidate_interval: Duration,
-    /// How long a key may go unconfirmed before it is wiped; `None` for ever.
+    /// How long a key may be unconfirmed before it is wiped; `None` for no limit.
     pub max_cache_age: Option<Duration>,
 }
 

@@ -10,7 +10,7 @@ use super::key::Key;
 use super::location::Location;
 use super::redact::{self, Redacted};
 
-/// What reads a file; [`super::files::read`] outside of tests.
+/// A function that reads a file; [`super::files::read`] outside tests.
 pub type ReadFile<'a> = dyn Fn(&Path) -> Result<Content, FileError> + 'a;
 
 /// A file's contents.

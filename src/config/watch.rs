@@ -1,10 +1,10 @@
-//! The watcher: notices that files have changed, reads them, and proposes the new
-//! configuration.
+//! The watcher: detects that files have changed, reads them, and proposes the new configuration.
 //!
 //! Run by `serve`. Directories are watched, never files: a file is replaced by renaming
-//! as often as it is written. Invariants: nothing is proposed that was not read twice
-//! with the same result, a debounce apart, so a half-written file never takes effect;
-//! directories are watched before the last reading, so no change after it is missed.
+//! as often as it is written. Invariants: a configuration is proposed only after two
+//! readings with the same result, a debounce interval apart, so a half-written file
+//! never takes effect; directories are watched before the last reading, so no change
+//! after it is missed.
 
 mod directories;
 mod mounts;
@@ -27,7 +27,7 @@ use super::{Environment, LoadError, Loaded, files};
 use crate::keyring::ConfigUpdate;
 use crate::log::error_chain::ErrorChain;
 
-/// How long files must stay as they are before they are taken for finished.
+/// How long files must be unchanged before they count as complete.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// Reading in a tight loop would only compete with the writer.
@@ -37,8 +37,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// directory may keep changing.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often contents are compared without any notification, unless set otherwise:
-/// some file systems send none.
+/// How often contents are compared without a notification, by default: some file systems send
+/// none.
 pub const SLOW_CHECK: Duration = Duration::from_secs(60);
 
 /// Watches the files of one configuration.
@@ -54,13 +54,13 @@ pub struct Watcher {
 /// Reads a configuration; tests replace it.
 type Load = fn(&Path, &Environment) -> Result<Loaded, LoadError>;
 
-/// What reading the files came to.
+/// The result of reading the files.
 type Reading = Arc<Result<Loaded, LoadError>>;
 
 /// Why the files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trigger {
-    /// Between the reading at start and the first watch, anything can have happened.
+    /// The files may have changed between the reading at start and the first watch.
     Start,
     Notification,
     Hangup,
@@ -76,8 +76,8 @@ impl fmt::Debug for Watcher {
 }
 
 impl Watcher {
-    /// A watcher that knows what was loaded at start, and looks every `slow_check`
-    /// even when nothing is notified.
+    /// A watcher that knows what was loaded at start, and compares the files every
+    /// `slow_check` even without a notification.
     pub fn new(
         cloud_config: PathBuf,
         environment: Environment,
@@ -94,8 +94,8 @@ impl Watcher {
         }
     }
 
-    /// Proposes every change of what the files say, for ever. Each message of `hangups`
-    /// makes it read and propose at once, changed or not.
+    /// Proposes every change of the files, forever. Each message of `hangups` makes it
+    /// read and propose at once, whether the files have changed or not.
     pub async fn run(
         mut self,
         mut hangups: mpsc::Receiver<()>,
@@ -140,7 +140,7 @@ impl Watcher {
         }
     }
 
-    /// Reads until two readings, a debounce apart, say the same.
+    /// Reads until two readings, a debounce interval apart, have the same result.
     async fn read_at_rest(
         &self,
         directories: &Arc<Mutex<Directories>>,
@@ -180,7 +180,7 @@ impl Watcher {
         let load = self.load;
         let reading = off_thread(move || load(&path, &environment)).await;
         Arc::new(reading.unwrap_or_else(|_| {
-            // What was watched before is still what a correction changes.
+            // A correction will still change the files that were watched before.
             let files = files_of(&self.known).to_vec();
             Err(LoadError::crashed(&self.cloud_config, files))
         }))
@@ -266,7 +266,7 @@ fn files_of(reading: &Result<Loaded, LoadError>) -> &[PathBuf] {
     }
 }
 
-/// Whether two readings say the same. Failures are compared by what an operator reads.
+/// Whether two readings have the same result. Failures are compared by their messages.
 fn same(one: &Result<Loaded, LoadError>, other: &Result<Loaded, LoadError>) -> bool {
     match (one, other) {
         (Ok(one), Ok(other)) => one == other,
@@ -277,7 +277,7 @@ fn same(one: &Result<Loaded, LoadError>, other: &Result<Loaded, LoadError>) -> b
     }
 }
 
-/// Whether an event can mean a change. Reading a file is none: the watcher's own reading
+/// Whether an event can mean a change. Reading a file is not a change: the watcher's own reading
 /// would trigger the next. An overflow of the event queue is one.
 fn is_change(event: notify::Result<Event>) -> bool {
     match event {

@@ -1,4 +1,4 @@
-//! YAML: a text becomes a tree of nodes, each of which knows its position.
+//! YAML: a text becomes a tree of nodes with their positions.
 //!
 //! [`super::clouds_yaml`] reads the tree, `check` the same as JSON. The syntax is
 //! granit-parser's. A node gets its type only when it is read: `1e3` is a string in

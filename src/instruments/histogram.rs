@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds for calls, in nanoseconds: from what a held key takes to
-/// kube-apiserver's patience.
+/// Upper bounds for calls, in nanoseconds: from the time of a call with a held key to
+/// kube-apiserver's timeout.
 pub const CALL_BOUNDS: [u64; 17] = [
     10 * US,
     20 * US,

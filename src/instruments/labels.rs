@@ -1,4 +1,4 @@
-//! The words that label what is counted: enums, so that nobody outside can add any.
+//! The label values of metrics: enums, so that no input can add one.
 
 /// A variant's word in metrics.
 pub trait Label: Copy + 'static {
@@ -31,7 +31,7 @@ macro_rules! labels {
 }
 
 labels! {
-    /// A call of the socket.
+    /// A call on the socket.
     Method {
         /// KMS v2 Status.
         Status = "Status",
@@ -39,7 +39,7 @@ labels! {
         Encrypt = "Encrypt",
         /// KMS v2 Decrypt.
         Decrypt = "Decrypt",
-        /// What `barbican-kms status` asks.
+        /// The call of `barbican-kms status`.
         Describe = "Describe",
         /// Anything else.
         Other = "other",
@@ -47,7 +47,7 @@ labels! {
 }
 
 labels! {
-    /// What is done with a seed.
+    /// An operation on a seed.
     Operation {
         /// Wrapped.
         Encrypt = "encrypt",
@@ -57,7 +57,7 @@ labels! {
 }
 
 labels! {
-    /// In which form a seed is stored.
+    /// The format of a stored seed.
     Format {
         /// With an authentication tag.
         Tagged = "tagged",
@@ -69,7 +69,7 @@ labels! {
 labels! {
     /// Why a Decrypt is refused.
     Refusal {
-        /// The key id is not one.
+        /// The key id is malformed.
         MalformedKeyId = "malformed_key_id",
         /// The key id is not configured.
         NotInRing = "not_in_ring",
@@ -111,7 +111,7 @@ impl Upstream {
 labels! {
     /// How a request to OpenStack ended.
     Outcome {
-        /// As it should.
+        /// Successfully.
         Ok = "ok",
         /// 401.
         Unauthorized = "unauthorized",
@@ -125,13 +125,13 @@ labels! {
         ClientError = "client_error",
         /// 500 and above.
         ServerError = "server_error",
-        /// No whole answer in time.
+        /// No complete answer in time.
         Timeout = "timeout",
-        /// No connection: name, route, proxy.
+        /// No connection: name, route or proxy.
         Unreachable = "unreachable",
-        /// No trust: certificates.
+        /// No trust: a certificate problem.
         Tls = "tls",
-        /// The connection broke, or the answer makes no sense.
+        /// The connection broke, or the answer is invalid.
         BadReply = "bad_reply",
     }
 }

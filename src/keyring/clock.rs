@@ -28,7 +28,7 @@ impl Clock {
         )
     }
 
-    /// Clocks of a caller's own: one that only goes on, and one that has a date.
+    /// Custom clocks: a monotonic one, and one with a date.
     pub fn new(
         now: impl Fn() -> Instant + Send + Sync + 'static,
         wall: impl Fn() -> SystemTime + Send + Sync + 'static,
@@ -39,7 +39,7 @@ impl Clock {
         }
     }
 
-    /// Time since some moment in the past; goes on while the machine is suspended.
+    /// Time since some moment in the past; it also counts while the machine is suspended.
     pub fn now(&self) -> Instant {
         (self.now)()
     }

@@ -1,8 +1,7 @@
 //! `KeySet`: the keys of one configuration, while they are loaded and confirmed.
 //!
-//! The refresher has one for the configuration in force and, during a reload, one for
-//! the configuration that is to come. Both live by the rules that stand here. Which keys
-//! there are says the configuration, or a container that is followed.
+//! The refresher has one for the configuration in use and, during a reload, one for the
+//! new configuration. Both follow the rules of this module.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,12 +53,12 @@ pub(super) enum Settled {
 pub(super) struct Loaded {
     /// It was not held before.
     pub(super) first: bool,
-    /// The log has said that it fails.
+    /// Its failure was logged before.
     pub(super) recovered: bool,
     /// How many fetches had failed before.
     pub(super) failures: u32,
     pub(super) protection: Protection,
-    /// All its bytes are printable characters, which nobody draws at random.
+    /// All its bytes are printable characters, unlike those of a random key.
     pub(super) looks_like_text: bool,
 }
 
@@ -67,19 +66,19 @@ pub(super) struct Loaded {
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) problem: KeyProblem,
-    /// It is held all the same.
+    /// It is held nevertheless.
     pub(super) held: bool,
     /// How many fetches have failed in a row.
     pub(super) failures: u32,
     pub(super) retry_in: Duration,
-    /// The log has not said so lately.
+    /// The failure is to be logged.
     pub(super) news: bool,
-    /// For a person.
+    /// The text for operators.
     pub(super) cause: String,
 }
 
 impl Loaded {
-    /// Says of a new key that it was not drawn at random.
+    /// Warns about a new key that is not random.
     pub(super) fn warn_of_text(&self, id: KeyId) {
         if self.first && self.looks_like_text {
             warn!(
@@ -190,7 +189,7 @@ impl<S: KeySource> KeySet<S> {
         let failure = Failure {
             problem,
             wait,
-            // Nobody misses a key of a ring to come that the one in force holds.
+            // No caller misses a key of the new ring that the current ring holds.
             unanswered: unanswered && known.is_none_or(|slot| slot.key().is_none()),
             held,
             wiped_in: expiry.map(|expiry| expiry.saturating_duration_since(now)),
@@ -219,7 +218,7 @@ impl<S: KeySource> KeySet<S> {
         };
         self.slots = Arc::new(next);
         for (id, _) in &wiped {
-            // Whatever is planned, this key is missing now.
+            // Regardless of the schedule, this key is missing now.
             self.loader.schedule.expedite(id, now);
         }
         wiped

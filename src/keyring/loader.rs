@@ -1,8 +1,8 @@
 //! `Loader`: fetches a set of keys from one source, a few at a time.
 //!
-//! The refresher has one for the ring in force and, during a reload, one for the ring
-//! that is to come. Fetches run as tasks of their own, so that no caller's deadline
-//! ends them; dropping the loader ends them all.
+//! The refresher has one for the ring in use and, during a reload, one for the new
+//! ring. Fetches run as separate tasks, so that no caller's deadline ends them;
+//! dropping the loader ends them all.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use crate::secret::Kek;
 /// keys the ring has.
 const CONCURRENT_FETCHES: usize = 4;
 
-/// So many of them are left to each of two loaders: neither keeps the other waiting,
-/// and together they do not exceed the limit.
+/// The share of each of two loaders: neither blocks the other, and together they do not
+/// exceed the limit.
 const SHARE: usize = CONCURRENT_FETCHES / 2;
 
 /// How one fetch ended.
@@ -103,7 +103,7 @@ impl<S: KeySource> Loader<S> {
         (self.room(beside, other) > 0).then_some(due)
     }
 
-    /// Waits for a fetch to end; for ever when none is under way. Cancellation safe.
+    /// Waits for a fetch to end; forever if none is in progress. Cancellation safe.
     pub(super) async fn finished(&mut self) -> Fetched {
         loop {
             let (task, ended) = match self.tasks.join_next_with_id().await {

@@ -1,9 +1,9 @@
 //! `Refresher`: the single writer of the keyring.
 //!
-//! One task. It downloads the keys of the ring, confirms them again and again, wipes
-//! what nobody confirms, answers readers that miss a key, and takes new
-//! configurations: connect and load first, then one swap. Invariant: whatever fails,
-//! what is in force stays in force, but for keys older than `max-cache-age`.
+//! One task. It downloads the keys of the ring, confirms them periodically, wipes
+//! unconfirmed keys, answers readers that miss a key, and applies new configurations:
+//! it connects and loads first, then swaps once. Invariant: after any failure, the
+//! current state stays in use, except for keys older than `max-cache-age`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,7 +48,7 @@ enum Event<S> {
     Finished(Finished),
     Staged(Finished),
     Timer,
-    /// Nobody reads the keyring any more.
+    /// The keyring has no more readers.
     Done(std::marker::PhantomData<S>),
 }
 
@@ -161,7 +161,7 @@ where
             finished = writer.ring.finished() => Event::Finished(finished),
             staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
             changed = self.config_updates.changed(), if *watching_config => {
-                // Without a proposer the ring goes on as it is.
+                // Without a proposer the ring stays as it is.
                 *watching_config = changed.is_ok();
                 if *watching_config { Event::ConfigUpdate } else { Event::Timer }
             }
@@ -199,14 +199,14 @@ where
         let slot = self.ring.slots.slot(&id);
         // Dropping the sender answers: the reader looks again.
         if slot.is_some_and(|slot| slot.key().is_none()) {
-            // Who would wait in vain is answered now.
+            // Readers whose wait would be useless are answered now.
             if self.ring.loader.schedule.expedite(&id, now) {
                 self.waiting.entry(id).or_default().push(waiting);
             }
         }
     }
 
-    /// Somebody has missed the write key and does not wait for it.
+    /// A caller has missed the write key and does not wait for it.
     fn nudge(&mut self) {
         let now = self.now();
         match self.ring.slots.write_id() {
@@ -220,7 +220,7 @@ where
         }
     }
 
-    /// A fetch for the ring in force has ended.
+    /// A fetch for the ring in use has ended.
     fn settle(&mut self, fetched: Fetched) {
         let (id, now) = (fetched.0, self.now());
         self.note_contact(&fetched.1);
@@ -241,7 +241,7 @@ where
         self.waiting.remove(&id);
     }
 
-    /// Wipes what has gone unconfirmed for too long, in force or to come.
+    /// Wipes keys that were unconfirmed for too long, of the ring in use and of the new one.
     fn expire(&mut self) {
         let now = self.now();
         if let Some(age) = self.ring.live.ring.max_cache_age {

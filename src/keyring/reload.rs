@@ -1,6 +1,6 @@
-//! The refresher's half that takes a new configuration: judge it, load its keys, swap.
+//! The part of the refresher that applies a new configuration: check it, load its keys, swap.
 //!
-//! Invariant: nothing in force changes before [`Writer::adopt`], which cannot fail.
+//! Invariant: nothing in use changes before [`Writer::adopt`], which cannot fail.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub enum ConfigUpdate {
     Invalid(Arc<str>),
 }
 
-/// What the log says about a reload that only another one can put right.
+/// What starts the next attempt after a reload that was refused.
 const NEXT_TRY: &str = "when a file changes, or on SIGHUP";
 
 impl<S, C> Writer<S, C>
@@ -40,7 +40,7 @@ where
         let live = match update {
             ConfigUpdate::Valid(live) => live,
             ConfigUpdate::Invalid(message) => {
-                // An older proposal that is still loading is no longer what the files say.
+                // The files no longer contain the older proposal that is still loading.
                 self.candidate = None;
                 error!(
                     next_try = NEXT_TRY,
@@ -101,8 +101,8 @@ where
         if next.ids().any(|id| id == old) {
             return Ok(());
         }
-        // A mistyped id: this process has never had such a key, and Barbican says that
-        // there is none. Nothing is lost for good, as the id can be added later.
+        // A mistyped id: this process has never held such a key, and Barbican says that
+        // there is none. No data is lost, because the id can be added later.
         let never_usable = self.ring.slots.slot(&old).is_some_and(|slot| {
             slot.confirmed().is_none() && slot.problem().is_some_and(KeyProblem::is_final)
         });
@@ -182,7 +182,7 @@ where
         }
     }
 
-    /// A fetch for the ring to come has ended.
+    /// A fetch for the new ring has ended.
     pub(super) fn stage(&mut self, fetched: Fetched) {
         self.note_contact(&fetched.1);
         let now = self.now();
@@ -236,7 +236,7 @@ where
     }
 
     /// Adopts the configuration that is waiting when nothing is missing any more, or when
-    /// nothing is left in force that could be lost.
+    /// nothing in use is left that could be lost.
     pub(super) fn recount(&mut self, now: std::time::Instant) {
         let Some(mut candidate) = self.candidate.take() else {
             return;
@@ -256,8 +256,8 @@ where
         }
     }
 
-    /// Somebody who asks for a reload that changes nothing may have fixed something else,
-    /// and requests a try now.
+    /// An operator who requests a reload without a change may have fixed something
+    /// else, so retry now.
     fn expedite_failing_keys(&mut self) {
         let now = self.now();
         if let Some(follower) = &mut self.ring.follower {
@@ -289,7 +289,7 @@ where
             match slot.confirmed().filter(|_| slot.key().is_some()) {
                 None => schedule.add(*id, now),
                 Some(confirmed) if staged.holds(id) => schedule.add(*id, confirmed + interval),
-                // A reload puts off neither a confirmation nor the next try of one.
+                // A reload delays neither a confirmation nor its next retry.
                 Some(confirmed) => {
                     let latest = match slot.problem() {
                         None => now.max(confirmed + interval),

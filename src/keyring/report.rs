@@ -1,4 +1,4 @@
-//! What the refresher has done, for `status` and metrics.
+//! The report of the refresher, for `status` and metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ pub struct Report {
     pub reloads: ReloadCounts,
     /// The newest reload, but for one that changed nothing after one that went well.
     pub last_reload: Option<LastReload>,
-    /// The keys that have been dropped within the last day, oldest first; bounded.
+    /// The keys that reloads have removed within the last day, oldest first; bounded.
     pub dropped: Vec<DroppedKey>,
-    /// Since when the configuration in force is.
+    /// Since when the configuration is in use.
     pub in_force_since: SystemTime,
-    /// When the files were last found to say what is in force, changed or not.
+    /// When the files were last found to contain the configuration in use, changed or not.
     pub files_good: SystemTime,
     /// When a key was last downloaded from Barbican.
     pub last_contact: Option<SystemTime>,
     /// When the next key is downloaded, as planned when an attempt ended.
     pub next_fetch: Option<SystemTime>,
-    /// [`crate::config::Live::digest`] of the configuration in force.
+    /// [`crate::config::Live::digest`] of the configuration in use.
     pub configuration: String,
     /// How often each key is confirmed, as that configuration has it.
     pub revalidate_interval: Duration,
@@ -78,25 +78,25 @@ pub struct ListedKey {
     pub secret_gone: bool,
 }
 
-/// For how long a key that was dropped is shown, and counts as one that was in use.
+/// For how long a removed key is shown, and counts as one that was in use.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// So many dropped keys are shown at most: the newest.
+/// The limit of removed keys that are shown: the newest ones.
 const DROPPED_KEYS: usize = 32;
 
-/// A key that was dropped: by a reload, or as the container no longer lists it.
+/// A key that a reload has removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DroppedKey {
     /// Its id.
     pub id: KeyId,
-    /// When it went.
+    /// When it was removed.
     pub at: SystemTime,
-    /// When a call was last given it by this process, to within a minute.
+    /// When a call of this process last used it, accurate to a minute.
     pub last_used: Option<SystemTime>,
 }
 
 impl DroppedKey {
-    /// Whether a call was given it within the day before it went.
+    /// Whether a call used it within the day before its removal.
     pub fn was_in_use(&self) -> bool {
         self.last_used
             .is_some_and(|used| within_a_day(used, self.at))
@@ -110,9 +110,9 @@ fn within_a_day(then: SystemTime, now: SystemTime) -> bool {
 /// How many reloads ended in each way.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReloadCounts {
-    /// The new configuration is in force.
+    /// The new configuration is in use.
     pub applied: u64,
-    /// The files say what is in force already.
+    /// The files contain the configuration in use.
     pub unchanged: u64,
     /// The files cannot be read or are not valid.
     pub invalid: u64,
@@ -139,20 +139,20 @@ impl ReloadCounts {
 /// How one reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// The new configuration is in force.
+    /// The new configuration is in use.
     Applied,
-    /// The files say what is in force already.
+    /// The files contain the configuration in use.
     Unchanged,
     /// The files cannot be read or are not valid.
     Invalid,
     /// Valid, but applying it would lose data or change a key's bytes.
     Refused,
-    /// Valid, and its keys cannot be loaded yet; it is tried again.
+    /// Valid, but its keys cannot be loaded yet; the sidecar retries.
     Failed,
 }
 
 impl ReloadOutcome {
-    /// Whether the files were found to say what is in force.
+    /// Whether the files were found to contain the configuration in use.
     pub fn is_good(self) -> bool {
         matches!(self, Self::Applied | Self::Unchanged)
     }
@@ -178,9 +178,9 @@ pub struct LastReload {
     pub outcome: ReloadOutcome,
     /// What was wrong and what to do, for an operator; empty when applied.
     pub message: String,
-    /// The keys that came with it, when applied.
+    /// The keys that it added, when applied.
     pub added: Vec<KeyId>,
-    /// The keys that went with it, when applied.
+    /// The keys that it removed, when applied.
     pub removed: Vec<KeyId>,
 }
 
@@ -204,7 +204,7 @@ impl Report {
         }
     }
 
-    /// Takes over what is shown of the configuration in force.
+    /// Copies what is shown of the configuration in use.
     pub(super) fn follows(&mut self, live: &Live) {
         self.configuration = live.digest();
         self.revalidate_interval = live.ring.revalidate_interval;
@@ -212,7 +212,7 @@ impl Report {
         self.max_cache_age = live.ring.max_cache_age;
     }
 
-    /// The keys that have been dropped within the day before `now`.
+    /// The keys that reloads have removed within the day before `now`.
     pub fn dropped_lately(&self, now: SystemTime) -> impl Iterator<Item = &DroppedKey> {
         let lately = move |key: &&DroppedKey| within_a_day(key.at, now);
         self.dropped.iter().filter(lately)
@@ -227,8 +227,8 @@ impl Report {
         self.dropped.drain(..excess);
     }
 
-    /// Records that the files say what is in force: whatever was wrong with them has
-    /// been put right.
+    /// Records that the files contain the configuration in use: any problem with them
+    /// has been fixed.
     pub(super) fn unchanged(&mut self, now: SystemTime) {
         let good = |last: &LastReload| last.outcome == ReloadOutcome::Applied;
         if self.last_reload.as_ref().is_none_or(good) {

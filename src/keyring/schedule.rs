@@ -15,29 +15,29 @@ pub const MISS_WAIT: Duration = Duration::from_millis(2500);
 /// A key that callers wait for is not asked for more often than this.
 const EXPEDITED_SPACING: Duration = Duration::from_secs(1);
 
-/// While nobody answers and a key is missing, a fetch begins this long after the one
+/// While there is no answer and a key is missing, a fetch begins this long after the one
 /// before, or when that one has ended...
 const STEADY_SPACING: Duration = EXPEDITED_SPACING;
 
-/// ...and up to so much later, so that nodes do not stay in step.
+/// ...and up to this much later, so that nodes do not stay in step.
 const STEADY_SPREAD: Duration = Duration::from_millis(100);
 
-/// The same after a refusal, which ends when a person acts: so long may it take until
-/// the next call finds that out.
+/// The same after a refusal, which ends when an operator acts: it may take this long
+/// until the next call notices.
 const REFUSED_SPACING: Duration = Duration::from_secs(5);
 
-/// A server's wish to be left alone is granted for this long at most while the key is
-/// missing: nobody can read a Secret meanwhile, and a wish of hours is a mistake.
+/// While the key is missing, a server's `Retry-After` is respected up to this limit:
+/// nobody can read a Secret in the meantime, and a value of hours is a mistake.
 const LONGEST_WAIT_MISSING: Duration = Duration::from_secs(60);
 
-/// The same while the key is held for good: nothing is lost by waiting.
+/// The same while the key is held without a limit: waiting loses nothing.
 const LONGEST_WAIT_HELD: Duration = Duration::from_secs(300);
 
-/// Repeated wrong passwords can lock the account: here the wait is the source's own. It
-/// would log in for nobody any sooner, and a wait without end would be a bug.
+/// Repeated wrong passwords can lock the account: the source itself waits before the next
+/// login. It would not log in sooner, and a wait without end would be a bug.
 const LONGEST_WAIT_LOGIN: Duration = Duration::from_secs(3600);
 
-/// What a server asks for is exceeded by up to this part of it.
+/// The wait is longer than the server's `Retry-After` by up to this fraction of it.
 const GRANTED_SPREAD: f64 = 0.25;
 
 /// Revalidation happens after this part of the interval at the earliest, and after
@@ -72,12 +72,12 @@ struct Plan {
     /// `None` while the key is being fetched.
     due: Option<Instant>,
     last_start: Option<Instant>,
-    /// Since the last failure: no caller's hurry brings the next try before this.
+    /// Set at the last failure: no waiting caller brings the next try before this.
     soonest: Option<Instant>,
     failures: u32,
-    /// The key is missing and nobody has answered.
+    /// The key is missing and there was no answer.
     unanswered: bool,
-    /// Nobody has to do something first, as far as the last fetch tells.
+    /// The problem may end without an operator, according to the last fetch.
     may_pass: bool,
 }
 
@@ -85,12 +85,12 @@ struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
     pub(super) problem: KeyProblem,
-    /// For how long another fetch is unwelcome, or of no use.
+    /// For how long another fetch is unwanted by the server, or useless.
     pub(super) wait: Option<Duration>,
-    /// Nobody has answered: to ask again costs hardly anything.
+    /// There was no answer: a retry costs hardly anything.
     pub(super) unanswered: bool,
     pub(super) held: bool,
-    /// How long it is until a key that is held is wiped, if nobody confirms it.
+    /// Time until a held key is wiped, if it is not confirmed.
     pub(super) wiped_in: Option<Duration>,
 }
 
@@ -130,7 +130,8 @@ impl<K: Copy + Ord> Schedule<K> {
         if self.quiet_until.is_some_and(|until| now < until) || self.waits_for_an_answer() {
             return None;
         }
-        // While nobody answers, each key has its turn: the answer may be missing for one.
+        // While there is no answer, each key has its turn: the answer may be missing
+        // for only one of them.
         let first = first.filter(|_| self.quiet_until.is_none());
         let due = |plan: &Plan| plan.due.filter(|due| *due <= now);
         let (id, plan) = self
@@ -157,7 +158,7 @@ impl<K: Copy + Ord> Schedule<K> {
         self.quiet_until.is_some() && self.plans.values().any(|plan| plan.due.is_none())
     }
 
-    /// Somebody answers: keys that are missing because nobody did are due now.
+    /// There was an answer: keys that are missing for want of one are due now.
     fn answered(&mut self, now: Instant) {
         if self.quiet_until.take().is_some() {
             for plan in self.plans.values_mut().filter(|plan| plan.unanswered) {
@@ -195,7 +196,7 @@ impl<K: Copy + Ord> Schedule<K> {
             let rest = (start + STEADY_SPACING).saturating_duration_since(now);
             rest + STEADY_SPREAD.mul_f64(jitter)
         } else {
-            // On top, so that nobody comes before the time and not all come at it.
+            // Added, so that no node comes too early and not all come at the same time.
             let granted = failure.granted().mul_f64(1.0 + jitter * GRANTED_SPREAD);
             retry_delay(failure, plan.failures, jitter)
                 .max(granted)
@@ -204,7 +205,7 @@ impl<K: Copy + Ord> Schedule<K> {
         plan.due = Some(now + delay);
         plan.unanswered = failure.is_steady();
         plan.may_pass = failure.may_pass_by_itself();
-        // Whoever hurries misses the key, even if it is held now.
+        // A caller that hurries misses the key, even if it is held now.
         let missing = Failure {
             held: false,
             wiped_in: None,
@@ -221,7 +222,7 @@ impl<K: Copy + Ord> Schedule<K> {
         (failures, delay)
     }
 
-    /// Brings the next try of `id` forward, because somebody waits for it. Returns
+    /// Brings the next try of `id` forward, because a caller waits for it. Returns
     /// whether it begins, or has begun, while that caller is still there.
     pub(super) fn expedite(&mut self, id: &K, now: Instant) -> bool {
         let Some(plan) = self.plans.get_mut(id) else {
@@ -250,7 +251,8 @@ impl<K: Copy + Ord> Schedule<K> {
         }
     }
 
-    /// Makes every key due now, whatever a server has asked for: a person has ordered it.
+    /// Makes every key due now, regardless of a server's `Retry-After`: an operator has
+    /// requested it.
     pub(super) fn expedite_all(&mut self, now: Instant) {
         for plan in self.plans.values_mut() {
             plan.due = plan.due.map(|due| due.min(now));
@@ -277,12 +279,12 @@ impl Plan {
 }
 
 impl Failure {
-    /// Whether calls fail until somebody answers.
+    /// Whether calls fail until there is an answer.
     fn is_steady(self) -> bool {
         self.unanswered && !self.held
     }
 
-    /// How long we wait because we are asked to, and not by our own choice.
+    /// How long we wait because the server asks for it.
     fn granted(self) -> Duration {
         let longest = match self.problem {
             KeyProblem::Login => LONGEST_WAIT_LOGIN,
@@ -292,11 +294,11 @@ impl Failure {
         self.wait.unwrap_or_default().min(longest)
     }
 
-    /// Within so long it must be tried again, because the key is wiped otherwise: after
-    /// half of the time that is left, so that more than one try is.
+    /// The latest retry before the key is wiped: after half of the remaining time, so
+    /// that there is more than one try.
     fn last_chance(self) -> Duration {
         match self.wiped_in {
-            // Until then the source logs in for nobody.
+            // Until then the source does not log in.
             _ if self.problem == KeyProblem::Login => Duration::MAX,
             Some(left) if self.held => (left / 2).max(EXPEDITED_SPACING),
             _ => Duration::MAX,
@@ -327,11 +329,11 @@ pub(super) fn revalidation_delay(interval: Duration, jitter: Fraction) -> Durati
 /// Doubles from a first delay to a bound, of which it then takes 50 to 100 %.
 fn retry_delay(failure: Failure, failures: u32, jitter: Fraction) -> Duration {
     let (first, bound) = match failure.problem {
-        // Nobody can read a Secret until this works: stay close behind it.
+        // Nobody can read a Secret until this works, so retry soon.
         _ if failure.may_pass_by_itself() && !failure.held => (1, 15),
         // Repeated wrong passwords can lock the account.
         KeyProblem::Login => (5, 120),
-        // Either it is held, or somebody has to change something in Barbican first.
+        // Either it is held, or an operator has to change something in Barbican first.
         _ => (5, 60),
     };
     let doublings = failures.saturating_sub(1).min(16);
@@ -347,181 +349,4 @@ mod fleet;
 mod steady;
 
 #[cfg(test)]
-mod tests {
-    mod histories;
-
-    use super::*;
-
-    fn id(last: u8) -> KeyId {
-        format!("b5309dfb-b326-4148-b0ad-e9cd1ec223{last:02x}")
-            .parse()
-            .expect("a UUID")
-    }
-
-    fn missing(problem: KeyProblem) -> Failure {
-        Failure {
-            problem,
-            wait: None,
-            unanswered: false,
-            held: false,
-            wiped_in: None,
-        }
-    }
-
-    /// A key that has just been asked for in vain; the wait, and the soonest try.
-    fn after(failure: Failure) -> (Duration, Duration) {
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        schedule.add(id(1), now);
-        schedule.start_next(None, now);
-        let (_, delay) = schedule.failed(&id(1), failure, now, 0.0);
-        assert_eq!(schedule.next_due(), Some(now + delay));
-        let soon = schedule.expedite(&id(1), now);
-        let due = schedule.next_due().expect("planned") - now;
-        assert_eq!(soon, due < MISS_WAIT);
-        (delay, due)
-    }
-
-    #[test]
-    fn revalidation_comes_within_the_interval_and_not_too_early() {
-        let interval = Duration::from_secs(300);
-        assert_eq!(revalidation_delay(interval, 0.0), interval);
-        assert_eq!(revalidation_delay(interval, 1.0), Duration::from_secs(210));
-    }
-
-    #[test]
-    fn retries_back_off_to_a_bound() {
-        let delays: Vec<u64> = (1..8)
-            .map(|n| retry_delay(missing(KeyProblem::Unavailable), n, 0.0).as_secs())
-            .collect();
-        assert_eq!(delays, [1, 2, 4, 8, 15, 15, 15]);
-        let jittered = retry_delay(missing(KeyProblem::Unavailable), 40, 1.0);
-        assert_eq!(jittered, Duration::from_millis(7500));
-    }
-
-    #[test]
-    fn a_refused_login_is_retried_rarely() {
-        assert!(retry_delay(missing(KeyProblem::Login), 10, 0.99) >= Duration::from_secs(60));
-    }
-
-    #[test]
-    fn the_write_key_goes_first_and_then_the_longest_due() {
-        let start = Instant::now();
-        let now = start + Duration::from_secs(9);
-        let mut schedule = Schedule::default();
-        schedule.add(id(1), now);
-        schedule.add(id(2), start);
-        schedule.add(id(3), now);
-        schedule.add(id(4), now + Duration::from_secs(1));
-        let order: Vec<_> = std::iter::from_fn(|| schedule.start_next(Some(id(3)), now)).collect();
-        assert_eq!(order, [id(3), id(2), id(1)]);
-        assert_eq!(schedule.next_due(), Some(now + Duration::from_secs(1)));
-    }
-
-    #[test]
-    fn a_key_that_is_waited_for_is_tried_again_soon_but_not_at_once() {
-        let (_, soonest) = after(missing(KeyProblem::Unavailable));
-        assert_eq!(soonest, EXPEDITED_SPACING);
-        for refused in [
-            KeyProblem::Denied,
-            KeyProblem::NotFound,
-            KeyProblem::NotAKey,
-            KeyProblem::Altered,
-        ] {
-            let (_, soonest) = after(missing(refused));
-            assert_eq!(soonest, REFUSED_SPACING);
-        }
-    }
-
-    #[test]
-    fn a_key_that_is_being_fetched_or_never_was_needs_no_spacing() {
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        schedule.add(id(1), now + Duration::from_secs(9));
-        assert!(schedule.expedite(&id(1), now));
-        assert_eq!(schedule.next_due(), Some(now));
-        schedule.start_next(None, now);
-        assert!(schedule.expedite(&id(1), now));
-        assert_eq!(schedule.next_due(), None);
-        assert!(!schedule.expedite(&id(2), now));
-    }
-
-    #[test]
-    fn a_server_that_names_a_time_is_left_alone_within_reason() {
-        let seconds = Duration::from_secs;
-        let asked = |wait| Failure {
-            wait: Some(seconds(wait)),
-            ..missing(KeyProblem::Unavailable)
-        };
-        assert_eq!(after(asked(0)), (seconds(1), seconds(1)));
-        assert_eq!(after(asked(40)), (seconds(40), seconds(40)));
-        assert_eq!(after(asked(3600)), (seconds(60), seconds(60)));
-
-        let held = |wait| Failure {
-            held: true,
-            ..asked(wait)
-        };
-        assert_eq!(after(held(40)), (seconds(40), seconds(40)));
-        // Whoever hurries misses it: it has been wiped in the meantime.
-        assert_eq!(after(held(3600)), (seconds(300), seconds(60)));
-        let perishable = Failure {
-            wiped_in: Some(seconds(3600)),
-            ..held(3600)
-        };
-        assert_eq!(after(perishable), (seconds(60), seconds(60)));
-    }
-
-    #[test]
-    fn a_key_is_tried_before_it_is_wiped_whatever_a_server_asks() {
-        let seconds = Duration::from_secs;
-        for problem in [
-            KeyProblem::Unavailable,
-            KeyProblem::Denied,
-            KeyProblem::Altered,
-        ] {
-            let begin = Instant::now();
-            let mut schedule = Schedule::default();
-            schedule.add(id(1), begin);
-            let (mut now, wiped) = (begin, begin + seconds(50));
-            let mut tries = 0;
-            while now < wiped {
-                schedule.start_next(None, now);
-                let failure = Failure {
-                    wait: Some(seconds(3600)),
-                    held: true,
-                    wiped_in: Some(wiped - now),
-                    ..missing(problem)
-                };
-                now += schedule.failed(&id(1), failure, now, 0.9).1;
-                tries += 1;
-            }
-            assert!((4..=10).contains(&tries), "{problem:?}: {tries}");
-        }
-    }
-
-    #[test]
-    fn nodes_that_were_asked_to_wait_come_later_and_not_together() {
-        let asked = Failure {
-            wait: Some(Duration::from_secs(40)),
-            ..missing(KeyProblem::Unavailable)
-        };
-        let delays = [0.0, 0.5, 0.999].map(|jitter| {
-            let now = Instant::now();
-            let mut schedule = Schedule::default();
-            schedule.add(id(1), now);
-            schedule.start_next(None, now);
-            schedule.failed(&id(1), asked, now, jitter).1.as_secs()
-        });
-        assert_eq!(delays, [40, 45, 49]);
-    }
-
-    #[test]
-    fn a_refused_login_is_not_repeated_before_the_client_would() {
-        let refused = Failure {
-            wait: Some(Duration::from_secs(600)),
-            ..missing(KeyProblem::Login)
-        };
-        let all_of_it = Duration::from_secs(600);
-        assert_eq!(after(refused), (all_of_it, all_of_it));
-    }
-}
+mod tests;

@@ -80,7 +80,7 @@ impl Uses {
 )]
 pub(super) struct AlteredKey;
 
-/// What keeps a key from being loaded or confirmed. Each has one fixed text, which
+/// The problem that prevents a key from being loaded or confirmed. Each has one fixed text, which
 /// kube-apiserver may show to its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyProblem {
@@ -175,7 +175,7 @@ impl Slot {
         (second > 0).then_some(second)
     }
 
-    /// The second of the coarse clock at which a call was last given the key.
+    /// The second of the coarse clock at which a call last used the key.
     pub(super) fn last_use(&self) -> Option<u64> {
         self.last(Use::Wrap).max(self.last(Use::Unwrap))
     }
@@ -206,7 +206,7 @@ impl Slot {
         self.fingerprint.is_some()
     }
 
-    /// Whether it holds a key that must be wiped, as nobody has confirmed it for `max_age`.
+    /// Whether it holds a key that must be wiped, because it was not confirmed for `max_age`.
     pub(super) fn is_stale(&self, max_age: Duration, now: Instant) -> bool {
         let fresh = |confirmed| now.saturating_duration_since(confirmed) < max_age;
         self.key.is_some() && !self.confirmed.is_some_and(fresh)
@@ -218,7 +218,7 @@ impl Slot {
         self.confirmed?.checked_add(max_age)
     }
 
-    /// When Barbican last gave out this key's bytes. Stays when the key is wiped.
+    /// When Barbican last returned this key's bytes. Kept when the key is wiped.
     pub fn confirmed(&self) -> Option<Instant> {
         self.confirmed
     }
@@ -278,7 +278,7 @@ impl Snapshot {
         self.untagged
     }
 
-    /// How long a key may go unconfirmed before it is wiped.
+    /// How long a key may be unconfirmed before it is wiped.
     pub fn max_cache_age(&self) -> Option<Duration> {
         self.max_cache_age
     }
@@ -288,7 +288,7 @@ impl Snapshot {
         self.slots.get(id).is_some_and(|slot| slot.key.is_some())
     }
 
-    /// How the keys that are held are protected, the least protected of them counting.
+    /// The protection of the least protected held key.
     pub fn protection(&self) -> Option<Protection> {
         let keys = self.slots.values().filter_map(Slot::key);
         keys.map(|key| key.protection()).min()
@@ -311,7 +311,7 @@ impl Snapshot {
         })
     }
 
-    /// With the failure of an attempt noted; a key that is held stays.
+    /// With a failed attempt recorded; a held key stays.
     #[must_use]
     pub fn failing(&self, id: &KeyId, problem: KeyProblem) -> Self {
         self.with_slot(id, |slot| Slot {
@@ -320,7 +320,7 @@ impl Snapshot {
         })
     }
 
-    /// When the next key must be wiped, if nobody confirms it until then.
+    /// When the next key must be wiped, unless it is confirmed before.
     pub fn next_expiry(&self, max_age: Duration) -> Option<Instant> {
         let slots = self.slots.values();
         slots.filter_map(|slot| slot.expiry(max_age)).min()
@@ -333,7 +333,7 @@ impl Snapshot {
         max_age: Duration,
         now: Instant,
     ) -> Option<(Self, Vec<(KeyId, KeyProblem)>)> {
-        // The cause stays: whoever is told that the key is gone must see why.
+        // The cause is kept: an operator who sees that the key is missing must see why.
         let wiped: Vec<(KeyId, KeyProblem)> = self
             .slots
             .iter()
@@ -393,103 +393,4 @@ fn untagged(ring: &Ring) -> Untagged {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::secret::KekWriter;
-
-    fn id(last: u8) -> KeyId {
-        format!("b5309dfb-b326-4148-b0ad-e9cd1ec223{last:02x}")
-            .parse()
-            .expect("a UUID")
-    }
-
-    fn ring(write: u8, decrypt: &[u8]) -> Ring {
-        Ring {
-            write: Some(id(write)),
-            decrypt: decrypt.iter().map(|last| id(*last)).collect(),
-            container: None,
-            require_authentication: false,
-            revalidate_interval: Duration::from_secs(300),
-            max_cache_age: None,
-        }
-    }
-
-    fn key(byte: u8) -> Arc<WrappingKey> {
-        let mut writer = KekWriter::new();
-        writer.push(&[byte; 32]);
-        Arc::new(WrappingKey::new(&writer.finish().expect("32 bytes")))
-    }
-
-    #[test]
-    fn a_new_ring_holds_nothing_and_says_it_is_being_loaded() {
-        let snapshot = Snapshot::new(&ring(1, &[2]));
-        assert!(!snapshot.holds_any());
-        let slot = snapshot.slot(&id(2)).expect("of the ring");
-        assert_eq!(slot.problem(), Some(KeyProblem::Pending));
-        assert!(snapshot.slot(&id(3)).is_none());
-    }
-
-    #[test]
-    fn a_failed_confirmation_keeps_the_key() {
-        let now = Instant::now();
-        let snapshot = Snapshot::new(&ring(1, &[])).loaded(&id(1), key(1), now);
-        let snapshot = snapshot.failing(&id(1), KeyProblem::NotFound);
-        let slot = snapshot.slot(&id(1)).expect("of the ring");
-        assert!(slot.key().is_some());
-        assert_eq!(slot.problem(), Some(KeyProblem::NotFound));
-        assert_eq!(slot.confirmed(), Some(now));
-    }
-
-    #[test]
-    fn a_key_is_wiped_at_max_cache_age_and_not_a_nanosecond_earlier() {
-        let age = Duration::from_secs(600);
-        let now = Instant::now();
-        let nearly = age.saturating_sub(Duration::from_nanos(1));
-        let snapshot = Snapshot::new(&ring(1, &[2]))
-            .loaded(&id(1), key(1), now)
-            .loaded(&id(2), key(2), now + Duration::from_secs(1));
-        assert_eq!(snapshot.next_expiry(age), Some(now + age));
-        assert!(snapshot.expired(age, now + nearly).is_none());
-        let (next, wiped) = snapshot
-            .expired(age, now + age)
-            .expect("the first key is too old");
-        assert_eq!(wiped, [(id(1), KeyProblem::Unconfirmed)]);
-        let slot = next.slot(&id(1)).expect("of the ring");
-        assert!(slot.key().is_none());
-        assert_eq!(slot.problem(), Some(KeyProblem::Unconfirmed));
-        assert!(next.slot(&id(2)).expect("of the ring").key().is_some());
-    }
-
-    #[test]
-    fn a_key_that_is_wiped_goes_on_saying_what_kept_it_from_being_confirmed() {
-        let age = Duration::from_secs(600);
-        let now = Instant::now();
-        let snapshot = Snapshot::new(&ring(1, &[2]))
-            .loaded(&id(1), key(1), now)
-            .loaded(&id(2), key(2), now)
-            .failing(&id(1), KeyProblem::Login);
-        let (next, wiped) = snapshot.expired(age, now + age).expect("both are too old");
-        let problems = [(id(1), KeyProblem::Login), (id(2), KeyProblem::Unconfirmed)];
-        assert_eq!(wiped, problems);
-        for (id, problem) in problems {
-            let slot = next.slot(&id).expect("of the ring");
-            assert!(slot.key().is_none());
-            assert_eq!(slot.problem(), Some(problem));
-        }
-    }
-
-    #[test]
-    fn a_new_ring_keeps_held_keys_and_drops_those_it_does_not_name() {
-        let now = Instant::now();
-        let before = Snapshot::new(&ring(1, &[2]))
-            .loaded(&id(1), key(1), now)
-            .loaded(&id(2), key(2), now);
-        let next = ring(3, &[1]);
-        let staged = Snapshot::new(&next).loaded(&id(3), key(3), now);
-        let after = before.replaced_by(&next, &staged);
-        assert_eq!(after.write_id(), Some(id(3)));
-        assert!(after.slot(&id(3)).expect("of the ring").key().is_some());
-        assert!(after.slot(&id(1)).expect("of the ring").key().is_some());
-        assert!(after.slot(&id(2)).is_none());
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The refresher with paused time and a source that does as it is told.
+//! The refresher with paused time and a scripted source.
 
 mod container;
 mod faults;

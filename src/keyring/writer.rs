@@ -115,7 +115,7 @@ impl<S: KeySource, C> Writer<S, C> {
         wall.checked_sub(Duration::from_secs(ago)).unwrap_or(wall)
     }
 
-    /// Shows readers the ring in force as it is now.
+    /// Publishes the current ring to readers.
     pub(super) fn publish(&self) {
         self.shared.snapshot.store(Arc::clone(&self.ring.slots));
     }

@@ -1,4 +1,4 @@
-//! A call under way: noted when it ends, however it ends.
+//! A call in progress: recorded when it ends, however it ends.
 //!
 //! Used by the two calls that use a key. A client may leave, and `server` gives up what
 //! takes too long; both drop the call's future and this with it. Invariant: one event at

@@ -1,7 +1,7 @@
-//! The open connections, and which one goes when a new client finds no room.
+//! The open connections, and which one is closed when a new client finds no room.
 //!
-//! Used by `server`. Invariant: a new client never waits for an old one, however many
-//! connect and whatever they leave unsaid.
+//! Used by `server`. Invariant: a new client never waits for an old one, regardless of
+//! how many connect and what they do not send.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,9 +40,9 @@ impl Activity {
 }
 
 impl Connections {
-    /// Makes room for a connection, if need be by closing the one that is missed the
-    /// least: the oldest of those that have never called, or else the one whose last
-    /// call is the longest ago.
+    /// Makes room for a connection, if necessary by closing the least useful one: the
+    /// oldest of those that have never called, or else the one whose last call is the
+    /// longest ago.
     pub(super) fn make_room(&mut self) -> Activity {
         self.members.retain(|(_, task)| !task.is_finished());
         if self.members.len() >= CONNECTIONS {

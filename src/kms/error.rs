@@ -25,7 +25,7 @@ pub(super) enum CallError {
 }
 
 impl CallError {
-    /// As what a refused Decrypt is counted.
+    /// The metric label of a refused Decrypt.
     pub(super) fn refusal(self) -> Option<Refusal> {
         match self {
             Self::KeyId(_) => Some(Refusal::MalformedKeyId),

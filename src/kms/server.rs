@@ -51,10 +51,10 @@ const HEADER_BYTES: u32 = 16 * 1024;
 /// How long a new connection may take for its HTTP/2 preface and settings.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that sends nothing for this long is asked for a sign of life.
+/// A connection that sends nothing for this long gets a ping.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// And is closed when the sign does not come.
+/// And is closed if it does not answer the ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long one call may take from its first header to its answer. kube-apiserver
@@ -64,11 +64,11 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Paths of the service that is our own.
 const INTROSPECTION: &str = "/barbican_kms.v1.";
 
-/// Pause after `accept` fails, which is for want of file descriptors.
+/// Pause after `accept` fails, which happens when there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the socket's file is looked for: who deletes it does so by hand, and
-/// kube-apiserver asks every few seconds.
+/// How often the socket's file is checked: it is deleted by hand, and kube-apiserver
+/// calls every few seconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown`, then removes the socket's file and lets calls in flight
@@ -87,7 +87,7 @@ pub async fn serve(
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connections = JoinSet::new();
-    // Dropped when no more is accepted.
+    // Dropped when no more connections are accepted.
     let (open, closing) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     loop {
@@ -120,9 +120,9 @@ pub async fn serve(
             },
         }
     }
-    // First of all: a new client is refused at once, where it would wait for an answer
-    // that does not come. Connections still in the backlog, or without a first frame, get
-    // nothing; their clients connect again.
+    // Close the listener first: a new client is then refused at once, instead of
+    // waiting for an answer that does not come. Connections still in the backlog, or
+    // without a first frame, get nothing; their clients connect again.
     drop(listener);
     drop(open);
     if tokio::time::timeout(drain, graceful.shutdown())
@@ -189,7 +189,7 @@ impl Services {
     }
 }
 
-/// How a connection learns that the end has come.
+/// How a connection learns of the shutdown.
 struct Ends {
     /// Lets the calls of a connection finish.
     drain: Watcher,
@@ -260,10 +260,10 @@ fn code(answer: &Response<Body>) -> usize {
     })
 }
 
-/// gRPC's code for what should not be.
+/// gRPC's code for an internal error.
 const UNKNOWN: usize = 2;
 
-/// Ends when the client has said nothing in time, or before the socket closes.
+/// Ends when the client has sent nothing in time, or before the socket closes.
 async fn silence(greeted: &AtomicBool, mut closing: watch::Receiver<()>) {
     let _ = tokio::time::timeout(HELLO_TIMEOUT, closing.changed()).await;
     if greeted.load(Ordering::Relaxed) {

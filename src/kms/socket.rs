@@ -1,4 +1,4 @@
-//! The unix listener: takes the place of what is dead, never of what is alive.
+//! The unix listener: replaces a dead socket, never a live one.
 //!
 //! Called once by `serve`, before anything slow. Invariant: the path either leads to a
 //! socket that listens with the right mode, or is left as it was.
@@ -15,10 +15,10 @@ use crate::config::redact;
 const PATH_MAX_BYTES: usize = 107;
 
 /// Connections that wait to be accepted: a client that finds no room here is refused at
-/// once, so a crowd should fit in.
+/// once, so there should be enough room.
 const BACKLOG: u32 = 1024;
 
-/// Where and for whom to listen.
+/// The path, permissions and group of the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
     /// The path of the socket.
@@ -34,7 +34,7 @@ pub struct SocketOptions {
 pub struct Listener {
     inner: UnixListener,
     options: SocketOptions,
-    /// Device and inode: a file that somebody else has put there since is not ours.
+    /// Device and inode: a file that was created there later is not ours.
     identity: (u64, u64),
 }
 
@@ -155,8 +155,8 @@ impl Listener {
         &self.options.path
     }
 
-    /// Whether its file has been deleted, so that nobody finds it any more. What
-    /// somebody else has put in its place is left alone.
+    /// Whether its file has been deleted, so that no client finds it. A file that
+    /// replaced it is not touched.
     pub fn is_lost(&self) -> bool {
         let found = std::fs::symlink_metadata(self.path());
         found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
@@ -165,7 +165,7 @@ impl Listener {
     /// Binds and listens again, where the file has been deleted.
     ///
     /// # Errors
-    /// As those of [`Listener::bind`]; this listener goes on as it was.
+    /// As those of [`Listener::bind`]; this listener stays as it was.
     pub async fn renew(&mut self) -> Result<(), SocketError> {
         let renewed = Self::bind(&self.options).await?;
         *self = renewed;
@@ -256,7 +256,7 @@ async fn refuse_what_is_alive(path: &Path) -> Result<(), SocketError> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
             // Gone since: its owner has just removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            // A full backlog, too, means that somebody lives there.
+            // A full backlog also means that another process listens there.
             Ok(_) => Err(SocketError::InUse {
                 path: path.to_owned(),
             }),

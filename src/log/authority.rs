@@ -1,8 +1,8 @@
-//! Recognises API servers that are too old, by what the HTTP/2 library says of them.
+//! Recognises API servers that are too old, by a message of the HTTP/2 library.
 //!
 //! Before 1.32 kube-apiserver sends the socket's path as `:authority`. No URI may have
-//! that, so `h2` resets each stream with `PROTOCOL_ERROR` before we see the call. All that
-//! is left of it is a debug event of that library.
+//! that, so `h2` resets each stream with `PROTOCOL_ERROR` before we see the call. The
+//! only trace is a debug event of that library.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +15,10 @@ use tracing_subscriber::layer::Context;
 /// Where the event comes from.
 pub(super) const TARGET: &str = "h2::server";
 
-/// How its message begins; a test with such a client holds that.
+/// How its message begins; a test with such a client verifies that.
 const MALFORMED: &str = "malformed headers: malformed authority";
 
-/// Says in words, once, what the library says for each call.
+/// Logs once, in plain words, what the library says for each call.
 #[derive(Debug, Default)]
 pub(super) struct OldApiServer {
     warned: AtomicBool,

@@ -1,8 +1,8 @@
-//! What files that may hang are written with: a thread that the process waits for only
-//! so long, and lines that are written whole or not at all.
+//! Writing to files that may hang: a thread for which the process waits a limited time,
+//! and lines that are written completely or not at all.
 //!
-//! Used by the log and by the audit log. Invariant: each line begins where a line begins,
-//! whatever became of the one before it.
+//! Used by the log and by the audit log. Invariant: each line starts on a new line,
+//! even if the previous one was cut off.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -15,7 +15,7 @@ pub struct Worker {
     ended: Receiver<()>,
 }
 
-/// What is known of the end of a file of lines.
+/// The known state of the end of a file of lines.
 #[derive(Debug, Default)]
 pub struct Lines {
     /// It ends within a line: a disk that fills up takes half of one.
@@ -26,7 +26,7 @@ impl Worker {
     /// Starts the thread. It ends when `work` returns, or with the process.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system cannot start a thread.
     pub fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let (running, ended) = sync_channel(0);
         std::thread::Builder::new()
@@ -38,7 +38,7 @@ impl Worker {
         Ok(Self { ended })
     }
 
-    /// Waits for the end of the work, but not for longer than `patience`.
+    /// Waits for the end of the work, but no longer than `patience`.
     pub fn finish(&self, patience: Duration) {
         // Nothing is ever sent: this ends by the other end's going, or by time.
         let _ = self.ended.recv_timeout(patience);

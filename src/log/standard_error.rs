@@ -1,8 +1,8 @@
-//! Writes the log to standard error, whose reader may stop reading.
+//! Writes the log to standard error, even if its reader stops reading.
 //!
-//! Lines go through a bounded queue to a thread of their own. Invariants: nobody who logs
-//! ever waits; what the queue has no room for is dropped and counted, and the log says so
-//! as soon as it goes on.
+//! Lines go through a bounded queue to a thread of their own. Invariants: logging never
+//! blocks; lines that do not fit into the queue are dropped and counted, and the log
+//! reports this as soon as it can be written again.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,17 +26,18 @@ const QUEUE_BYTES: usize = 512 * 1024;
 /// it in no time.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How often a full descriptor is tried again that somebody has made non-blocking.
+/// How often writing to a full non-blocking descriptor is retried.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The log while the process runs. Dropped, it is written to its end, but not at any cost.
+/// The log while the process runs. When dropped, it writes the queued lines, but waits
+/// only for a limited time.
 #[derive(Debug)]
 pub struct Log {
     queue: Queue,
     worker: Worker,
 }
 
-/// The end that is logged to. Cheap to clone.
+/// The sending end. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     notes: Sender<Note>,

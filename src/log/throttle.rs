@@ -1,9 +1,9 @@
-//! What the log has said about something that keeps failing: once, then summed up, then
-//! its end.
+//! Limits the log of a continuing failure: it is logged once, then summed up, then its
+//! end is logged.
 //!
-//! Used wherever a failure can come again and again. Pure: the time is an argument.
-//! Invariant: however often it fails, the log gets a line at its first time, when it
-//! becomes another failure, and one for each `every`.
+//! Used wherever a failure can repeat. Pure: the time is an argument. Invariant:
+//! however often it fails, the log gets a line at its first time, when it becomes
+//! another failure, and one for each `every`.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 /// only after so long without a failure is their want over.
 pub const ACCEPT_QUIET_PERIOD: Duration = Duration::from_secs(5);
 
-/// One thing that can fail, and what the log knows of it.
+/// The state of one thing that can fail.
 #[derive(Debug)]
 pub struct LogThrottle<F = ()> {
     every: Duration,
@@ -35,7 +35,7 @@ struct Ongoing<F> {
 }
 
 impl<F: PartialEq> LogThrottle<F> {
-    /// Nothing has failed yet; what goes on is to be said again after `every`.
+    /// Nothing has failed yet; a continuing failure is logged again after `every`.
     pub fn new(every: Duration) -> Self {
         Self {
             every,

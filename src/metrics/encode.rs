@@ -1,4 +1,4 @@
-//! How values become OpenMetrics: thin words over the client library's encoder.
+//! How values become OpenMetrics: thin functions over the client library's encoder.
 //!
 //! Used by `collect`.
 

@@ -1,4 +1,4 @@
-//! What every Prometheus client says about its process.
+//! The standard process metrics of Prometheus clients.
 //!
 //! Read from /proc at each scrape; what cannot be read is left out.
 

@@ -1,8 +1,8 @@
 //! HTTP/1 on `--metrics-address`: `/metrics`, `/livez` and `/readyz`.
 //!
-//! Invariant: whatever happens here, the key service does not notice. An address that
-//! cannot be bound is an error in the log and is tried again; connections, header sizes
-//! and times are bounded, and one connection carries one request.
+//! Invariant: a failure here never affects the KMS service. If the address cannot be
+//! bound, an error is logged and binding is retried; connections, header sizes and
+//! times are bounded, and one connection carries one request.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -27,7 +27,7 @@ use tracing::{debug, error, info, warn};
 use super::{Exposition, Metrics};
 use crate::log::throttle::{ACCEPT_QUIET_PERIOD, LogThrottle, REPEAT_INTERVAL, SUMMARY_INTERVAL};
 
-/// A Prometheus or two, and somebody with curl.
+/// One or two Prometheus servers, and an operator with curl.
 const CONNECTIONS: usize = 16;
 
 /// From accept to the last byte of the answer.
@@ -36,10 +36,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The least that hyper accepts; a scrape's header has some hundred bytes.
 const HEADER_BYTES: usize = 8 * 1024;
 
-/// How long to wait before an address that is taken is tried again.
+/// How long to wait before binding an address in use is retried.
 const BIND_PAUSE: Duration = Duration::from_secs(15);
 
-/// Pause after `accept` fails, which is for want of file descriptors.
+/// Pause after `accept` fails, which happens when there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves for as long as it is polled.

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::catalog::Endpoint;
 use super::error::{Error, Problem, RequestError, RequestLine};
-use super::excerpt::Speaker;
+use super::excerpt::Responder;
 use super::excerpt::printable_url;
 use super::http::{Call, ExpectedBody, Http};
 use super::json::optional;
@@ -54,10 +54,10 @@ pub struct Metadata {
     pub creator_id: Option<String>,
 }
 
-/// What has become of an order, whose id people take for that of the secret.
+/// The state of an order, whose id is often mistaken for that of the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// The secret that it has made.
+    /// The secret that it has created.
     pub secret: Option<KeyId>,
 }
 
@@ -216,13 +216,13 @@ fn unavailable(url: &Uri, problem: Problem) -> Error {
     })
 }
 
-/// Whose word a refusal is. Only Barbican knows whether a key exists and who may read
-/// it; a load balancer's 404 comes and goes with its configuration.
+/// Who sent a refusal. Only Barbican knows whether a key exists and who may read it; a
+/// 404 of a load balancer depends on its configuration.
 fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
     if let Problem::Status {
         status,
         says,
-        speaker: speaker @ (Speaker::BarbicansRouter | Speaker::Other),
+        responder: responder @ (Responder::BarbicansRouter | Responder::Other),
         ..
     } = &error.problem
         && status.is_client_error()
@@ -233,8 +233,8 @@ fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
     {
         let (status, endpoint) = (*status, Box::new(endpoint.clone()));
         // Where there is no such path, Barbican looks no further than to what is wanted.
-        let unknown_path = match speaker {
-            Speaker::BarbicansRouter => matches!(
+        let unknown_path = match responder {
+            Responder::BarbicansRouter => matches!(
                 status,
                 StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_ACCEPTABLE
             ),

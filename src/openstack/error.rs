@@ -5,6 +5,7 @@
 //! name or password of a URL, or anything unprintable from a server.
 
 mod problem;
+mod tls_problem;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,21 +17,22 @@ use super::catalog::EndpointError;
 use crate::keyring::FetchError;
 use crate::secret::KekLengthError;
 
-pub use problem::{Problem, ReplyError, TlsProblem};
+pub use problem::{Problem, ReplyError};
+pub use tls_problem::TlsProblem;
 
-/// Why an operation failed; each variant is a different thing to do next.
+/// Why an operation failed; each variant needs a different next step.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody answered, or not sensibly: try again later.
+    /// There was no answer, or no valid one: retry later.
     #[error("{0}")]
     Unavailable(RequestError),
-    /// Keystone refuses the credentials: fix them. It is not asked again before
-    /// some time has passed, because repeated failures can lock the account.
+    /// Keystone refuses the credentials: fix them. The next login waits for some time,
+    /// because repeated failures can lock the account.
     #[error("{refusal}; {LOGIN_HINT}; the next login is in {} s", .again_in.as_secs())]
     Login {
         /// Keystone's last answer.
         refusal: Arc<RequestError>,
-        /// How long it will not be asked.
+        /// How long the next login waits.
         again_in: Duration,
     },
     /// The catalog does not say where Barbican is: fix region or interface.
@@ -105,8 +107,8 @@ impl From<Error> for FetchError {
             Error::Unavailable(request) if request.problem.is_silence() => {
                 Self::Unanswered(Error::Unavailable(request).into())
             }
-            // Neither is cured by asking again soon, but the login itself works,
-            // and a catalog is corrected without notice.
+            // Retrying soon helps neither, but the login itself works, and a catalog
+            // may be corrected at any time.
             Error::Unavailable(_) | Error::Endpoint(_) => Self::Unavailable {
                 retry_after: error.retry_after(),
                 cause: error.into(),

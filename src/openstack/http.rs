@@ -1,13 +1,12 @@
 //! One HTTP request at a time, with every byte and every second bounded.
 //!
-//! Used by `keystone` and `barbican`; [`Http::exchange`] is the only place where
-//! a request is sent, so also where its outcome and duration are known.
-//! Invariant: what a server sends reaches its caller below the cap that the
-//! caller named, or not at all.
+//! Used by `keystone` and `barbican`; [`Http::exchange`] is the only place where a
+//! request is sent, so also where its outcome and duration are known. Invariant: the
+//! caller gets an answer within its size limit, or an error.
 
-mod content;
+mod body;
+mod failure;
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,30 +19,27 @@ use http::header::{
 use http::response::Parts;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 use tower_service::Service;
 
-pub(super) use self::content::ExpectedBody;
-use super::connect::{Connector, Peer, find, innermost};
+use body::{ERROR_BODY_BYTES, Unread, read};
+use failure::{HEAD_BYTES, sending_problem};
+
+use super::connect::{Connector, Peer};
 use super::error::{Problem, RequestError, RequestLine};
-use super::excerpt::{Redactor, Speaker, is_keystones, printable_url, speaker};
+use super::excerpt::{Redactor, Responder, is_keystones, printable_url, responder};
 use super::hedge::hedged;
 use super::retry::{Budget, Timing, retry_after};
-use super::tls;
 use crate::instruments::{Instruments, Outcome, Upstream};
 use crate::secret::Token;
 
-/// The longest header section of a reply. A token is at most a few KiB of it.
-const HEAD_BYTES: usize = 64 * 1024;
+pub(super) use body::{ExpectedBody, shared_body};
 
-/// How much of an error's body is looked at.
-const ERROR_BODY_BYTES: usize = 8 * 1024;
-
-/// How long is waited for it: the status alone is worth reporting.
+/// How long to wait for it: the status alone is useful.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(1);
 
 const AGENT: &str = concat!("barbican-kms/", env!("CARGO_PKG_VERSION"));
@@ -263,16 +259,16 @@ impl Http {
         }
         let mut text = Vec::new();
         let mut keep = |chunk: &[u8]| text.extend_from_slice(chunk);
-        // Whatever goes wrong here, the status is the news.
+        // If this fails, the status is still reported.
         let _ =
             tokio::time::timeout(ERROR_BODY_TIME, read(body, ERROR_BODY_BYTES, &mut keep)).await;
         Problem::Status {
             status,
             keystones: is_keystones(&text, status),
-            speaker: if status == StatusCode::UNAUTHORIZED && asks_for_a_token(&parts) {
-                Speaker::Barbican
+            responder: if status == StatusCode::UNAUTHORIZED && asks_for_a_token(&parts) {
+                Responder::Barbican
             } else {
-                speaker(&text, status)
+                responder(&text, status)
             },
             says: self.redactor.excerpt_of_body(&text, token),
             retry_after: parts
@@ -310,38 +306,12 @@ fn asks_for_a_token(parts: &Parts) -> bool {
     })
 }
 
-/// Whether somebody answers in the place of a server that is away.
+/// Whether a gateway answers for a server that is down.
 fn is_gateways(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
     )
-}
-
-enum Unread {
-    TooLong,
-    Broken(hyper::Error),
-}
-
-/// Passes the body to `sink`; what lies beyond `cap` is not passed on.
-async fn read(
-    mut body: Incoming,
-    cap: usize,
-    sink: &mut (dyn FnMut(&[u8]) + Send),
-) -> Result<(), Unread> {
-    let mut room = cap;
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > cap && cap != ERROR_BODY_BYTES {
-        return Err(Unread::TooLong);
-    }
-    while let Some(frame) = body.frame().await {
-        let Ok(chunk) = frame.map_err(Unread::Broken)?.into_data() else {
-            continue;
-        };
-        sink(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-        room = room.checked_sub(chunk.len()).ok_or(Unread::TooLong)?;
-    }
-    Ok(())
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, Problem> {
@@ -351,47 +321,9 @@ fn sensitive(text: &str) -> Result<HeaderValue, Problem> {
     Ok(value)
 }
 
-/// What a failed request means. `scheme` is given as long as no answer has begun.
-fn sending_problem(error: &(dyn StdError + 'static), scheme: Option<&Scheme>) -> Problem {
-    if let Some(problem) = find::<Problem>(error) {
-        return problem.clone();
-    }
-    if let Some(error) = find::<rustls::Error>(error) {
-        return Problem::Tls(tls::problem(error));
-    }
-    let what = match find::<hyper::Error>(error) {
-        Some(error) if error.is_parse_too_large() => {
-            return Problem::HeadTooLong { cap: HEAD_BYTES };
-        }
-        Some(error) if error.is_parse() => "the answer is not HTTP".to_owned(),
-        Some(error) if error.is_incomplete_message() => {
-            "the connection was closed before the answer was complete".to_owned()
-        }
-        _ => format!("the connection broke: {}", innermost(error)),
-    };
-    // How servers that expect TLS answer to plain HTTP differs widely.
-    let hint = if scheme == Some(&Scheme::HTTP) {
-        "; if the server speaks TLS on this port, the URL must be https"
-    } else {
-        ""
-    };
-    Problem::Broken(what + hint)
-}
-
 fn asked(call: &Call<'_>) -> RequestLine {
     RequestLine {
         method: call.method.clone(),
         url: printable_url(call.url),
     }
-}
-
-/// A body that stays in locked memory until the connection copies it out.
-pub(super) fn shared_body<T: AsRef<[u8]> + Send + Sync + 'static>(body: &Arc<T>) -> Bytes {
-    struct Shared<T>(Arc<T>);
-    impl<T: AsRef<[u8]>> AsRef<[u8]> for Shared<T> {
-        fn as_ref(&self) -> &[u8] {
-            (*self.0).as_ref()
-        }
-    }
-    Bytes::from_owner(Shared(Arc::clone(body)))
 }

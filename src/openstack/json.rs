@@ -1,8 +1,8 @@
 //! JSON from a server, of which any part may be missing or of another shape.
 //!
-//! Used by `keystone`, `catalog` and `barbican`. Invariant: what is not wanted is
-//! passed over as it is read and never kept, so a reply needs little more memory than
-//! its own bytes, whatever it is made of.
+//! Used by `keystone`, `catalog` and `barbican`. Invariant: unneeded parts are skipped
+//! while reading and never kept, so a reply needs little more memory than its own
+//! bytes, whatever it is made of.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -44,7 +44,7 @@ pub(super) struct Keystone {
     body: Arc<LoginBody>,
 }
 
-/// Below Keystone's `/v3`; `None` when the ids are none.
+/// Below Keystone's `/v3`; `None` if the ids are malformed.
 fn credential_path(account: &Account) -> Option<String> {
     let is_id = |id: &&String| !id.is_empty() && id.chars().all(|one| one.is_ascii_alphanumeric());
     let user = account.user_id.as_ref().filter(is_id)?;
@@ -55,10 +55,10 @@ fn credential_path(account: &Account) -> Option<String> {
     ))
 }
 
-/// Whose word an answer is. A proxy, an ingress or a login page answers as well when there
-/// is no Keystone behind it or the path is wrong, which no change of credentials mends, and
-/// which ends without one. Only of a 401 it does not matter who says it: sending the
-/// password again cannot help.
+/// Who sent an answer. A proxy, an ingress or a login page also answers if Keystone is
+/// down or the path is wrong. Other credentials do not fix that, and it can end by
+/// itself. Only for a 401 the sender does not matter: sending the password again cannot
+/// help.
 fn judged(mut error: RequestError) -> RequestError {
     let not_keystones = match &error.problem {
         Problem::Status {
@@ -189,7 +189,7 @@ impl Keystone {
         })
     }
 
-    /// Logs in, with retries of what may pass.
+    /// Logs in, and retries temporary failures.
     pub(super) async fn login(
         &self,
         http: &Http,

@@ -34,17 +34,17 @@ pub struct Timing {
     pub silence: Duration,
     /// How long an unused connection stays open; see `http`.
     pub idle: Duration,
-    /// How long Keystone is left alone after it refused a login; twice as long
-    /// after each further refusal.
+    /// How long the next login waits after a refused one; twice as long after each further
+    /// refusal.
     pub refused: Duration,
     /// The longest such time.
     pub refused_max: Duration,
     /// How old a token must be before Barbican's refusal of it leads to a login,
     /// where a new one has been refused before.
     pub distrust: Duration,
-    /// Says the date, by which servers say when something ends.
+    /// Gives the date, by which servers say when something ends.
     pub clock: Clock,
-    /// Spreads the pauses.
+    /// Randomness for the pauses.
     pub chance: Chance,
 }
 
@@ -82,7 +82,7 @@ impl Timing {
         timestamp(self.clock.wall())
     }
 
-    /// How long to leave Keystone alone after the `refusals`th refusal in a row.
+    /// How long the next login waits after the `refusals`th refusal in a row.
     pub(super) fn refused_for(&self, refusals: u32) -> Duration {
         doubled(self.refused, refusals.saturating_sub(1), self.refused_max)
     }
@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
     use crate::openstack::error::RequestLine;
-    use crate::openstack::excerpt::Speaker;
+    use crate::openstack::excerpt::Responder;
 
     fn error(status: u16, retry_after: Option<Duration>) -> RequestError {
         RequestError {
@@ -225,7 +225,7 @@ mod tests {
                 says: None,
                 retry_after,
                 keystones: false,
-                speaker: Speaker::Barbican,
+                responder: Responder::Barbican,
             },
         }
     }

@@ -1,7 +1,7 @@
-//! The token in force: renewed before it ends, and by one login at a time.
+//! The current token: renewed before it expires, and by one login at a time.
 //!
-//! Used by `openstack`. Invariant: however many callers wait, at most one login
-//! is under way, and none while Keystone's last refusal is still warm.
+//! Used by `openstack`. Invariant: however many callers wait, at most one login is in
+//! progress, and none shortly after a refusal by Keystone.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,7 +90,7 @@ impl Sessions {
     ) -> Result<Arc<Session>, Error> {
         match self.renewed(http, stale, budget).await {
             Ok(session) => Ok(session),
-            // A login that fails before the old token has ended harms nobody.
+            // A login that fails before the old token has expired does no harm.
             Err(error) => self.unended(stale).ok_or(error),
         }
     }
@@ -144,7 +144,7 @@ impl Sessions {
                 },
             }));
         };
-        // Somebody else may have logged in while we waited.
+        // Another caller may have logged in while we waited.
         if let Some(session) = self.held(stale)? {
             return Ok(session);
         }
@@ -189,7 +189,7 @@ impl Sessions {
         self.state().ending.end()
     }
 
-    /// The session in force, if it needs no renewal; an error while Keystone is
+    /// The current session, if it needs no renewal; an error while Keystone is
     /// to be left alone.
     fn held(&self, stale: Option<&Arc<Session>>) -> Result<Option<Arc<Session>>, Error> {
         let now = Instant::now();
@@ -210,7 +210,7 @@ impl Sessions {
         }
     }
 
-    /// The session in force, if its token has not ended.
+    /// The current session, if its token has not ended.
     fn unended(&self, stale: Option<&Arc<Session>>) -> Option<Arc<Session>> {
         let now = Instant::now();
         let inner = self.state();

@@ -1,4 +1,4 @@
-//! HTTPS: whom we trust, how we identify ourselves, and what went wrong.
+//! HTTPS: which servers are trusted, the client certificate, and what went wrong.
 //!
 //! Used by `connect`. Invariant: unless verification is turned off, a server is
 //! accepted only when its name and dates fit and it is vouched for by a trusted
@@ -59,7 +59,7 @@ pub enum Trust {
     CaFile(usize),
     /// The host's store, or the roots bundled with this program where it has none.
     Host,
-    /// Nobody is verified: anyone on the network path can read the key. Worth a loud
+    /// No server is verified: anyone on the network path can read the key. Worth a loud
     /// warning.
     Unverified,
 }
@@ -78,7 +78,7 @@ impl fmt::Display for Trust {
 }
 
 /// Warnings about certificates of `ca-file` that are not valid at `now`. They vouch for
-/// servers all the same: to webpki, an authority is a name and a key, without dates.
+/// servers nevertheless: to webpki, an authority is a name and a key, without dates.
 pub fn authority_warnings(tls: &Tls, now: SystemTime) -> Vec<String> {
     let (true, config::Roots::Only(certificates)) = (tls.verify, &tls.roots) else {
         return Vec::new();
@@ -112,7 +112,7 @@ pub(super) struct Settings {
     client: Option<Arc<SingleCertAndKey>>,
 }
 
-/// Who vouches for servers.
+/// The trusted authorities.
 #[derive(Debug)]
 enum Roots {
     /// The certificates of `ca-file`.
@@ -160,7 +160,7 @@ impl Settings {
         matches!(self.roots, Some(Roots::Host))
     }
 
-    /// Makes a TLS configuration; reads the host's store if that is what is wanted.
+    /// Creates a TLS configuration; reads the host's store if the settings ask for it.
     pub(super) fn config(&self) -> Result<ClientConfig, TlsError> {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()

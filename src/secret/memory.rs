@@ -1,4 +1,4 @@
-//! Memory that is wiped when it is given back, and locked where secrets live.
+//! Memory that is wiped when it is freed, and locked where it holds secrets.
 //!
 //! The only module with unsafe code. Three things need it: mapping pages that
 //! nobody else can read, placing a typed value in them, and an allocator that
@@ -20,7 +20,7 @@ use zeroize::Zeroize;
 /// How well the pages that hold secrets are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protection {
-    /// Neither locked nor excluded: the kernel refused both. They may reach swap.
+    /// Neither locked nor excluded from dumps: the kernel refused both. They may reach swap.
     Unlocked,
     /// `mlock(2)`: never swapped, left out of core dumps and of forked children.
     Locked,
@@ -40,7 +40,7 @@ impl Protection {
     }
 }
 
-/// What this process gets when it asks for secret memory now.
+/// The protection that new secret memory of this process gets now.
 pub fn protection() -> Protection {
     Region::new(1).protection
 }
@@ -322,43 +322,4 @@ unsafe impl GlobalAlloc for WipingAllocator {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_locked_value_is_what_was_built() {
-        let mut locked = Locked::new_with(|| [5_u8; 100]);
-        assert_eq!(*locked, [5; 100]);
-        locked[3] = 9;
-        assert_eq!(locked[3], 9);
-        assert!(locked.protection() >= Protection::Unlocked);
-    }
-
-    #[test]
-    fn a_locked_value_is_dropped_once() {
-        use std::rc::Rc;
-        let shared = Rc::new(());
-        let locked = Locked::new_with(|| Rc::clone(&shared));
-        assert_eq!(Rc::strong_count(&shared), 2);
-        drop(locked);
-        assert_eq!(Rc::strong_count(&shared), 1);
-    }
-
-    #[test]
-    fn locked_bytes_keep_their_length() {
-        for length in [0, 1, 4095, 4096, 4097, 10_000] {
-            let bytes = vec![0xa5_u8; length];
-            assert_eq!(LockedBytes::copy_of(&bytes).expose(), bytes);
-        }
-    }
-
-    #[test]
-    fn regions_are_given_back() {
-        // Far more than RLIMIT_MEMLOCK in all, so a leak would show as a fall
-        // from one kind of protection to the next.
-        let first = protection();
-        for _ in 0..20_000 {
-            assert_eq!(LockedBytes::copy_of(b"x").region.protection, first);
-        }
-    }
-}
+mod tests;

@@ -1,11 +1,11 @@
-//! What the process asks of the kernel before it holds a secret.
+//! What the process requests from the kernel before it holds a secret.
 //!
-//! Best effort: a refusal is worth a warning, not a failed start.
+//! Best effort: a refusal causes a warning, not a failed start.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tracing::{debug, warn};
 
-/// Switches core dumps off, and keeps processes of the same user from reading this one.
+/// Disables core dumps, and prevents processes of the same user from reading this one.
 pub(super) fn apply() {
     let none = Rlimit {
         current: Some(0),

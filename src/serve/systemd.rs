@@ -1,8 +1,8 @@
-//! What systemd is told of a service with `Type=notify`: that the socket listens, the
+//! Notifications to systemd for a service with `Type=notify`: that the socket listens, the
 //! state in one line, and that the process is alive (`sd_notify(3)`).
 //!
-//! Used by `cli`. Where systemd has asked for nothing (no `NOTIFY_SOCKET`), nothing is
-//! sent. Best effort: a message that cannot be sent is lost.
+//! Used by `cli`. Without `NOTIFY_SOCKET`, nothing is sent. Best effort: a message that
+//! cannot be sent is lost.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use tracing::{debug, warn};
 
 use crate::keyring::Keyring;
 
-/// How often the state is looked at.
+/// How often the state is checked.
 const STATE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Says that the service is ready, then tells each change of `keyring`'s state. Where the
-/// unit has a watchdog, reports to it as long as `is_alive` says so. Never ends.
+/// Reports that the service is ready, then each change of `keyring`'s state. If the
+/// unit has a watchdog, notifies it as long as `is_alive` returns true. Never ends.
 ///
 /// Ready means that the socket listens: units ordered after this one may start. That
 /// a key is held is part of the state, as an outage of OpenStack must not keep
@@ -33,7 +33,7 @@ pub async fn report(keyring: &Keyring, is_alive: impl AsyncFn(Duration) -> bool)
     }
 }
 
-/// Says that the service is about to end.
+/// Reports that the service is about to stop.
 pub fn report_stopping() {
     send(&[
         NotifyState::Stopping,

@@ -58,7 +58,7 @@ async fn a_credential_that_may_ask_knows_its_end_weeks_before() {
     let line = format!("application credential ends at {end}");
     assert!(said.output.contains(&line), "{said:?}");
     sidecar
-        .logged("the application credential ends in 9 days")
+        .logged("the application credential expires in 9 days")
         .await;
 }
 

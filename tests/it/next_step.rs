@@ -164,7 +164,7 @@ async fn the_setting_takes_the_place_of_a_catalog_without_barbican() {
     let steps = steps(&(config + &own), 0).await;
     let catalog = text(step(&steps, "catalog"), "found");
     assert!(
-        catalog.contains("is not used: no matching endpoint"),
+        catalog.contains("not used from the catalog: no matching endpoint"),
         "{catalog}"
     );
 }

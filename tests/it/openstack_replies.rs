@@ -181,7 +181,7 @@ async fn a_login_page_in_place_of_keystone_is_told_from_keystone() {
     })
     .await;
     let text = unavailable(&client(&server.base())).await;
-    assert!(text.contains("not the JSON expected (line 1"), "{text}");
+    assert!(text.contains("not the expected JSON (line 1"), "{text}");
 }
 
 #[tokio::test]

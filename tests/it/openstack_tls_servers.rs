@@ -297,13 +297,13 @@ async fn dates_and_names_are_said_as_such() {
     for (params, begin, end, step) in [
         (
             expired(),
-            "the server's certificate is not valid now (it expired at 2021-01-01T00:00:00Z, and it is now 2",
+            "the server's certificate is not valid at this time (it expired at 2021-01-01T00:00:00Z, and it is now 2",
             "Z): renew it, or set the clock",
             dates,
         ),
         (
             future(),
-            "the server's certificate is not valid now (it begins at 3000-01-01T00:00:00Z, and it is now 2",
+            "the server's certificate is not valid at this time (it begins at 3000-01-01T00:00:00Z, and it is now 2",
             "Z): renew it, or set the clock",
             dates,
         ),

@@ -164,7 +164,7 @@ async fn a_missing_directory_is_named() {
 async fn a_path_that_is_too_long_is_refused_with_the_limit() {
     let place = place();
     let said = run_serve(&place, &place.path(&"s".repeat(110)), &[]).await;
-    assert_refused(&said, "a socket path may have 107 bytes");
+    assert_refused(&said, "the path of a socket is limited to 107 bytes");
 }
 
 #[tokio::test]

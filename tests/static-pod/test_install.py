@@ -75,7 +75,7 @@ class Install(OnNode):
         self.assertIn("rolled back, kube-apiserver is ready again", result.stderr)
         self.assertEqual(self.node.read(MANIFEST), before)
         # The kubelet removes the pod's logs; the reason is kept.
-        log = re.search(r"what sidecar and kube-apiserver said is in (\S+)", result.stderr)[1]
+        log = re.search(r"the logs of sidecar and kube-apiserver are in (\S+)", result.stderr)[1]
         self.assertIn("--nonsense", self.node.read(log))
 
     def test_041_an_end_of_the_session_puts_the_old_manifest_back(self):
@@ -93,7 +93,7 @@ class Install(OnNode):
         plain = self.secret("written-before", "old").startswith(b"k8s\0")
         self.assertTrue(plain)
         said = self.follow("An existing kubeadm cluster")
-        self.assertIn("kube-apiserver is ready and has asked the sidecar", said)
+        self.assertIn("kube-apiserver is ready and uses the sidecar", said)
         self.assertIn("kubeadm upgrade --patches", said)
         self.assertIn("kubeadm-config does not have the flags yet", said)
         self.kms_healthy(1)
@@ -207,7 +207,7 @@ class Install(OnNode):
         self.node.write(old, config)
         said = self.follow("From the Go plugin")
         self.assertIn(f"changes --encryption-provider-config={old}", said)
-        self.assertIn("kube-apiserver is ready and has asked the sidecar", said)
+        self.assertIn("kube-apiserver is ready and uses the sidecar", said)
         self.node.exec("pkill", "-x", "go-plugin")
         plugin.wait(30)
         manifest = self.node.read(MANIFEST)

@@ -138,7 +138,7 @@ class Tool(unittest.TestCase):
         for name, text in copies.items():
             self.put(f"kubernetes/manifests/{name}", text)
             said = self.refused()
-            self.assertIn(f"/etc/kubernetes/manifests/{name}: a kube-apiserver too", said)
+            self.assertIn(f"/etc/kubernetes/manifests/{name}: also a kube-apiserver", said)
             (self.etc / "kubernetes/manifests" / name).unlink()
         self.put("kubernetes/manifests/.kube-apiserver.yaml.bak", self.full)
         self.put("kubernetes/manifests/etcd.yaml", "kind: Pod\nspec:\n  containers:\n  - name: etcd\n")
@@ -186,7 +186,7 @@ class Tool(unittest.TestCase):
     def test_it_does_not_call_it_done_while_kube_apiserver_is_not_ready(self):
         self.pretend(readyz="not ok")
         said = self.refused()
-        self.assertIn("the manifest is as it should be, but kube-apiserver is not ready", said)
+        self.assertIn("the manifest is correct, but kube-apiserver is not ready", said)
         self.assertIn("kubernetes/barbican-kms-backup", said)
         self.assertIn("nothing to change", self.tool("--force"))
 
@@ -211,7 +211,7 @@ class Tool(unittest.TestCase):
                     process.send_signal(number)
                     self.assertEqual(process.wait(30), 128 + number)
                     if hear:
-                        self.assertIn("interrupted: put the old manifest back", process.stderr.read())
+                        self.assertIn("interrupted: restored the old manifest", process.stderr.read())
                 self.assertEqual(self.manifest(), before)
         self.assertEqual(os.listdir((self.etc / MANIFEST).parent), ["kube-apiserver.yaml"])
 
@@ -222,7 +222,7 @@ class Tool(unittest.TestCase):
             until("the new manifest is there", lambda: "barbican-kms" in self.manifest())
             # Not "nothing to change", which is what it would find.
             second = run("nsenter", "--target", process.pid, "--mount", TOOL, check=False, env=self.environment())
-            self.assertIn("another run is under way", second.stderr)
+            self.assertIn("another run is in progress", second.stderr)
             self.assertEqual(second.returncode, 1)
             process.terminate()
             process.wait(30)
@@ -271,7 +271,7 @@ class Tool(unittest.TestCase):
         ):
             self.go_config("secrets", providers)
             if lost:
-                self.assertIn(f"does not open all that /etc/{GO_CONFIG} opens: {lost}.", self.refused())
+                self.assertIn(f"cannot decrypt everything that /etc/{GO_CONFIG} can: {lost}.", self.refused())
         self.go_config("secrets, configmaps", [kms, "identity: {}"])
         self.assertIn("opens: configmaps identity {}, configmaps kms barbican v2.", self.refused())
         self.install("--force")
@@ -306,7 +306,7 @@ class Tool(unittest.TestCase):
             self.pretend(metrics=metrics)
             result = self.run_tool("--wait-reload", "--timeout", "1")
             self.assertEqual(result.returncode, 0 if taken_up else 1, metrics + result.stderr)
-            self.assertIn("has taken up" if taken_up else "has not taken up", result.stderr)
+            self.assertIn("has reloaded" if taken_up else "has not reloaded", result.stderr)
 
     def test_it_finds_what_any_provider_has_encrypted(self):
         sealed = {f"/registry/secrets/default/{name}": b"k8s:enc:" + rest for name, rest in (
@@ -323,7 +323,7 @@ class Tool(unittest.TestCase):
         self.assertIn("make identity the first provider", self.refused("--uninstall"))
         self.put(ENCRYPTION, (STATIC_POD / "encryption-config-read.yaml").read_text())
         self.pretend(metrics=READY + LOADED % digest)
-        self.assertIn("has not taken up", self.refused("--uninstall"))
+        self.assertIn("has not reloaded", self.refused("--uninstall"))
         self.pretend(metrics=READY)
         self.assertIn("etcd holds 7 encrypted objects, such as /registry/secrets/default/cbc", self.refused("--uninstall"))
         for key in sealed:
@@ -335,8 +335,8 @@ class Tool(unittest.TestCase):
     def test_it_does_not_uninstall_when_it_cannot_look(self):
         self.put(ENCRYPTION, (STATIC_POD / "encryption-config-read.yaml").read_text())
         self.put(MANIFEST, re.sub(r"--etcd-servers=.*", "--etcd-servers=http://127.0.0.1:1", self.full))
-        self.assertIn("cannot look into etcd", self.refused("--uninstall"))
-        self.assertIn("cannot look into etcd", self.refused("--encrypted"))
+        self.assertIn("cannot read etcd", self.refused("--uninstall"))
+        self.assertIn("cannot read etcd", self.refused("--encrypted"))
 
     def etcd(self):
         """A real one for the manifest; returns what puts a value there."""

@@ -1,7 +1,8 @@
-//! What the access rules of an application credential let the sidecar read.
+//! What the access rules of an application credential allow the sidecar to read.
 //!
-//! Used by `check`. Pure. Invariant: a rule is judged as keystonemiddleware judges it, by
-//! the path with the prefix at which the catalog has Barbican.
+//! Used by `check`. Pure. Invariant: a rule is evaluated as keystonemiddleware
+//! evaluates it: with the path that includes the prefix of Barbican's URL in the
+//! catalog.
 
 use http::Uri;
 
@@ -12,7 +13,7 @@ use crate::openstack::{AccessRule, Fit};
 /// The type of the service, which a rule must name.
 const SERVICE: &str = "key-manager";
 
-/// What people write for it: the program's name, and spellings.
+/// Common mistakes for it: the program's name, and other spellings.
 const NAMES_FOR_IT: [&str; 6] = [
     "barbican",
     "keymanager",
@@ -22,7 +23,7 @@ const NAMES_FOR_IT: [&str; 6] = [
     "secrets",
 ];
 
-/// Why Barbican answers 401 although a rule fits.
+/// Why Barbican answers 401 although a rule matches.
 pub(super) const SERVICE_TYPE: &str = "an access rule allows this request, but Barbican refuses \
                                        the token: service_type in [keystone_authtoken] of its \
                                        configuration is not key-manager, and without that it \
@@ -30,12 +31,12 @@ pub(super) const SERVICE_TYPE: &str = "an access rule allows this request, but B
                                        cloud's operator, or use an application credential without \
                                        access rules until then";
 
-/// Where Barbican's rules are to be for.
+/// The paths that Barbican's rules must be for.
 #[derive(Clone, Debug)]
 pub(super) struct Base(String);
 
 impl Base {
-    /// By the endpoint of the catalog, `/v1` included.
+    /// From the endpoint of the catalog, including `/v1`.
     pub(super) fn of(endpoint: &Uri) -> Self {
         Self(endpoint.path().trim_end_matches('/').to_owned())
     }
@@ -62,7 +63,7 @@ impl Base {
         self.0.strip_suffix("/v1").unwrap_or(&self.0)
     }
 
-    /// The rule that is needed, in words for a sentence.
+    /// The needed rule, as a part of a sentence.
     pub(super) fn recommended(&self, id: KeyId) -> String {
         format!(
             "an application credential with the access rule GET {} for the service {SERVICE}",
@@ -70,7 +71,7 @@ impl Base {
         )
     }
 
-    /// The rule that is needed, as `--access-rules` takes it.
+    /// The needed rule, in the form of `--access-rules`.
     pub(super) fn needed(&self, id: KeyId) -> String {
         as_rule(&self.payload(id))
     }
@@ -101,7 +102,7 @@ fn as_rule(path: &str) -> String {
     format!("{{\"service\":\"{SERVICE}\",\"method\":\"GET\",\"path\":\"{path}\"}}")
 }
 
-/// Why the end of the credential is not known, and how it would be.
+/// Why the end of the credential is not known, and what would make it known.
 pub(super) fn unknown_end(user: Option<&str>) -> String {
     format!(
         "this credential may not ask Keystone when it expires, so that the date is known only \
@@ -286,7 +287,7 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
     }
 }
 
-/// Whether the rule is the one that lets the sidecar see when the credential ends.
+/// Whether the rule allows the sidecar to read when the credential expires.
 fn tells_its_end(rule: &AccessRule) -> bool {
     rule.service == "identity"
         && rule.method == "GET"

@@ -1,9 +1,9 @@
-//! kube-apiserver's EncryptionConfiguration, judged as kube-apiserver's own loader does.
+//! kube-apiserver's EncryptionConfiguration, checked as kube-apiserver's own loader does.
 //!
-//! Pure; `check` reads the file. What the loader refuses is wrong, and so is what it takes
-//! and cannot work; all else is at most doubtful. Fields are named by their paths, as
-//! kube-apiserver names them. tests/kubernetes holds this against the real loader of each
-//! supported release, which all have the same rules.
+//! Pure; `check` reads the file. Errors are what the loader refuses, and what it accepts
+//! but cannot work; everything else is at most a warning. Fields are named by their
+//! paths, as kube-apiserver names them. tests/kubernetes compares this with the real
+//! loader of each supported release; all of them have the same rules.
 
 mod advice;
 mod configuration;

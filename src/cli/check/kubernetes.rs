@@ -1,6 +1,6 @@
 //! The steps over files of Kubernetes: read, judge, record.
 //!
-//! They ask nobody, and a failure does not keep later steps from being taken.
+//! They send no request, and later steps run even after a failure.
 
 use std::path::Path;
 

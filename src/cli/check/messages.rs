@@ -1,4 +1,4 @@
-//! What `check` thinks of what it finds: pure functions from findings to words.
+//! Messages of `check`: pure functions from what was found to text.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::config::{Identity, User, redact};
 use crate::key_id::KeyId;
 use crate::openstack::{Account, Endpoint, Metadata, Order, SOON, span};
 
-/// A key that ends sooner than this is called urgent.
+/// A key that expires sooner than this is called urgent.
 const EXPIRES_SOON: Duration = Duration::from_secs(90 * 24 * 3600);
 
 pub(super) fn identity(identity: &Identity) -> String {
@@ -44,8 +44,8 @@ pub(super) fn identity(identity: &Identity) -> String {
     }
 }
 
-/// What a thief of the credential could do beyond reading the key; `recommended` is the
-/// better one. What its access rules allow is judged elsewhere.
+/// What a stolen credential would allow beyond reading the key; `recommended` is the
+/// better kind. Its access rules are checked elsewhere.
 pub(super) fn too_powerful(
     account: &Account,
     identity: &Identity,
@@ -165,7 +165,7 @@ pub(super) fn doubts(metadata: &Metadata, now: Timestamp) -> Vec<String> {
     warnings
 }
 
-/// Where Barbican is, and what the catalog has where it does not count.
+/// Where Barbican is, and the catalog's endpoint if it is not used.
 pub(super) fn place(endpoint: &Endpoint, catalog: Option<&Endpoint>) -> String {
     if !endpoint.is_of_setting() {
         return format!("key-manager at {endpoint}");
@@ -180,7 +180,7 @@ pub(super) fn place(endpoint: &Endpoint, catalog: Option<&Endpoint>) -> String {
     )
 }
 
-/// Nothing of it is shown.
+/// No part of it is shown.
 pub(super) fn printable_key() -> String {
     "all its bytes are printable characters, unlike those of a random key: it is a password, or \
      hex or base64 text of fewer bytes, and easier to guess; create a key with `openstack secret \
@@ -188,7 +188,7 @@ pub(super) fn printable_key() -> String {
         .to_owned()
 }
 
-/// What to do where the id is not a secret's but that of an order.
+/// What to do if the id is that of an order instead of a secret.
 pub(super) fn of_order(id: KeyId, order: &Order) -> String {
     let uuid = id.secret_uuid();
     match order.secret {

@@ -1,6 +1,6 @@
-//! The next thing to do about a failure, by its cause: one table.
+//! The next step after a failure, by its cause: one table.
 //!
-//! Used by `check`. Pure. What went wrong is said beside it. Invariant: every entry
+//! Used by `check`. Pure. The message of the failure is shown with it. Invariant: every entry
 //! names a setting, a file, a command, or whom to ask.
 
 use http::StatusCode;
@@ -9,7 +9,7 @@ use crate::openstack::{
     Endpoint, EndpointError, Error, Excerpt, Problem, RequestError, SetupError,
 };
 
-/// For settings of which no client can be made.
+/// For settings with which no client can be created.
 pub(super) fn of_settings(error: &SetupError) -> &'static str {
     match error {
         SetupError::Tls(_) => "correct ca-file, cert-file and key-file in [Global]",
@@ -20,7 +20,7 @@ pub(super) fn of_settings(error: &SetupError) -> &'static str {
     }
 }
 
-/// For an operation; `endpoint` is Barbican's, where it was asked.
+/// For an operation; `endpoint` is Barbican's, if Barbican was asked.
 pub(super) fn next_step(error: &Error, endpoint: Option<&Endpoint>) -> String {
     match error {
         Error::Unavailable(error) => of_request(error, endpoint),
@@ -116,7 +116,7 @@ fn of_redirect(location: Option<&Excerpt>, endpoint: Option<&Endpoint>) -> Strin
     match (endpoint, location) {
         (None, None) => "write Keystone's final URL into auth-url in [Global]".to_owned(),
         (None, Some(location)) => {
-            // Of the URL that leads there, the login's own path is no part.
+            // The base URL, without the path of the login.
             let base = location.strip_suffix("/auth/tokens").unwrap_or(&location);
             format!("write the target of the redirect into auth-url in [Global]: {base}")
         }
@@ -130,7 +130,7 @@ fn of_redirect(location: Option<&Excerpt>, endpoint: Option<&Endpoint>) -> Strin
     }
 }
 
-/// Who must change Barbican's URL, and to what where that is known.
+/// Who must change Barbican's URL, and to which value if that is known.
 fn endpoint_set(endpoint: Option<&Endpoint>, new: Option<&str>) -> String {
     let url = new.map_or_else(
         || "Barbican's root, or end in /v1".to_owned(),
@@ -206,7 +206,7 @@ fn of_catalog(error: &EndpointError) -> &'static str {
     }
 }
 
-/// Keystone does not tell these apart, lest it tells a stranger.
+/// Keystone does not distinguish these, so that an attacker learns nothing.
 const CREDENTIALS: &str = "correct the credentials in [Global]: `openstack token issue` with the \
                            same ones must work; Keystone gives the same answer for a wrong name, \
                            domain or password, for a user that is disabled or locked after wrong \

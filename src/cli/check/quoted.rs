@@ -1,11 +1,11 @@
-//! What of the texts of manifests and encryption configurations may be in a message:
-//! people put secrets into the wrong place of them too.
+//! Which texts of manifests and encryption configurations a message may quote: secrets
+//! end up in the wrong place of them too.
 
 use std::path::Path;
 
 use crate::config::redact;
 
-/// A path as a flag or a mount names it, with the quotes and `$(NAME)` that somebody left.
+/// A path of a flag or a mount, which may still contain quotes and `$(NAME)`.
 pub(super) fn path(text: &str) -> String {
     let bare = text
         .trim_matches(['"', '\''])
@@ -21,7 +21,7 @@ pub(super) fn path(text: &str) -> String {
     }
 }
 
-/// A name, of whatever length, if it is made of ordinary words.
+/// A name of any length, if it consists of ordinary words.
 pub(super) fn name(text: &str) -> String {
     let shown = redact::path(Path::new(&format!("/{text}")));
     if text.is_empty() {
@@ -57,9 +57,9 @@ pub(super) fn value(text: &str) -> String {
     }
 }
 
-/// What the parser of our command line says, which repeats words of it.
+/// A message of our command-line parser, which repeats words of the command line.
 pub(super) fn sentence(text: &str) -> String {
-    /// So short, nothing is a secret.
+    /// A text this short is not a secret.
     const SHORT: usize = 16;
     let ends = |one: char| one.is_whitespace() || "'\"`=<>[](),;".contains(one);
     let pieces = text.split_inclusive(ends).map(|piece| {

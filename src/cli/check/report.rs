@@ -1,4 +1,4 @@
-//! What `check` has found: for people line by line, for machines as JSON.
+//! The report of `check`: line by line for humans, as JSON for programs.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,13 +17,13 @@ pub struct Report {
 /// One step.
 #[derive(Debug, Serialize)]
 pub struct Step {
-    /// What was looked at.
+    /// What was checked.
     pub name: String,
     /// How it ended.
     pub outcome: Outcome,
     /// What was found, or what went wrong.
     pub found: String,
-    /// What works and should be better.
+    /// What works but should be improved.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// What to do about a failure.
@@ -38,11 +38,11 @@ pub struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// As it should be.
+    /// It is correct.
     Ok,
-    /// It works; there is something to say.
+    /// It works, with warnings.
     Warning,
-    /// It could not be looked at, and need not be.
+    /// It could not be checked, and need not be.
     Skipped,
     /// It does not work.
     Failed,
@@ -72,7 +72,7 @@ impl Report {
 }
 
 impl Step {
-    /// The step as `terminal` has it: on a terminal with a symbol, and broken into lines.
+    /// The step in the style of `terminal`: on a terminal with a symbol and line breaks.
     pub fn shown(&self, terminal: Terminal) -> String {
         if terminal == Terminal::Plain {
             return self.to_string();

@@ -1,4 +1,4 @@
-//! A walk through the steps of `check`: what each has come to is recorded, and told at once.
+//! A run through the steps of `check`: the outcome of each is recorded and reported at once.
 
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Nothing has been looked at yet.
+    /// Nothing has been checked yet.
     pub(super) fn begin(on_step: &'a mut dyn FnMut(&Step)) -> Self {
         Self {
             report: Report::default(),
@@ -29,7 +29,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What a request has brought, or what to do now that it has failed.
+    /// The result of a request, or what to do after its failure.
     pub(super) fn ask<T>(&mut self, name: &str, outcome: Result<T, Error>) -> Result<T, Failed> {
         let fix = outcome.as_ref().err().map_or_else(String::new, |error| {
             next_step(error, self.endpoint.as_ref())

@@ -85,7 +85,7 @@ impl Entry {
     /// The settings, with `~` in front of a path replaced by `home`.
     pub(super) fn into_settings(mut self, home: Option<&Path>) -> BTreeMap<Key, Setting> {
         if let Some(interface) = self.interface {
-            // `endpoint_type` has been read into the same key and wins.
+            // `endpoint_type` has been read into the same key and takes precedence.
             self.settings.entry(Key::EndpointType).or_insert(interface);
         }
         for key in [Key::CaFile, Key::CertFile, Key::KeyFile] {
@@ -138,7 +138,7 @@ impl Context<'_> {
         Ok(entry)
     }
 
-    /// Takes the fields of the table; of two for one key, the first one wins.
+    /// Takes the fields of the table; if two set one key, the first one is used.
     fn fill(
         &self,
         entry: &mut Entry,

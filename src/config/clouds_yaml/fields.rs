@@ -3,7 +3,7 @@
 
 use crate::config::key::Key;
 
-/// The keys beside `auth:`.
+/// The keys at the level of `auth:`.
 pub(super) const FIELDS: [(&str, Key); 6] = [
     ("region_name", Key::Region),
     ("endpoint_type", Key::EndpointType),

@@ -1,8 +1,8 @@
-//! Which of two files takes precedence: the cloud-config or the entry of clouds.yaml.
+//! Merges the cloud-config and the entry of clouds.yaml, and decides which takes precedence.
 //!
-//! The rules are the Go plugin's: field by field the cloud-config wins, but with
-//! `cloud = NAME` everything that says who logs in is taken from the entry, and nothing
-//! of it from the cloud-config. Each setting that is overruled is warned about.
+//! The rules are the Go plugin's: field by field the cloud-config wins, but with `cloud
+//! = NAME` all login settings are taken from the entry, and none from the cloud-config.
+//! There is a warning about each setting that is not used.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Keys of an entry that are ignored although their author relies on them.
+//! Warnings about keys of an entry that are ignored although their author relies on them.
 //!
 //! Called by `entry`; only those of the chosen entry are warned about.
 
@@ -6,7 +6,7 @@ use super::fields::{AUTH_FIELDS, FIELDS};
 use crate::config::diagnostic::Message;
 use crate::config::key::Key;
 
-/// The warning about a key that is not read, if it deserves one.
+/// The warning about a key that is not read, if it needs one.
 pub(super) fn message(name: &str, below_auth: bool) -> Option<Message> {
     let (here, elsewhere) = if below_auth {
         (names(&AUTH_FIELDS), names(&FIELDS))
@@ -68,8 +68,7 @@ fn names(fields: &[(&'static str, Key)]) -> Vec<&'static str> {
     fields.iter().map(|(name, _)| *name).collect()
 }
 
-/// Keys that openstacksdk and others know, and that say nothing about a login or about
-/// Barbican.
+/// Keys of openstacksdk and other programs that do not affect a login or Barbican.
 fn is_of_others(name: &str) -> bool {
     let ours = name.starts_with("key_manager_") || name.starts_with("identity_endpoint");
     let kinds = [
@@ -99,7 +98,7 @@ fn is_of_others(name: &str) -> bool {
     !ours && (others.contains(&name) || kinds.iter().any(|kind| name.ends_with(kind)))
 }
 
-/// What people write, and what they mean.
+/// Common mistakes, and what is meant.
 const ALIASES: [(&str, &str); 10] = [
     ("user", "username"),
     ("user_name", "username"),

@@ -1,15 +1,15 @@
 //! Text to tokens, as gcfg v1.2.3 does it.
 //!
-//! Used by [`super`] only. The scanner reads one character ahead and goes on after
-//! an error, both as in Go: which of several errors is the first one, and so the
-//! one reported, depends on it.
+//! Used by [`super`] only. The scanner reads one character ahead and continues after an
+//! error, both as in Go: which of several errors is the first one, and so the one
+//! reported, depends on it.
 
 use super::unicode::{is_digit, is_letter};
 use crate::config::diagnostic::Message;
 use crate::config::location::Position;
 use crate::config::typography;
 
-/// What a line is made of.
+/// The tokens of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
     EndOfFile,
@@ -28,7 +28,7 @@ pub(super) enum Token<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Value<'a> {
     pub(super) written: &'a [u8],
-    /// A comment ends the value and no blank stands before it.
+    /// A comment ends the value, without a space before it.
     pub(super) cut_by_comment: bool,
 }
 
@@ -181,7 +181,7 @@ impl<'a> Scanner<'a> {
         std::str::from_utf8(self.since(start)).unwrap_or_default()
     }
 
-    /// The opening quote is behind the cursor.
+    /// The opening quote is before the cursor.
     fn scan_quoted(&mut self) -> &'a [u8] {
         let start = self.offset - 1;
         while self.character != Some('"') {
@@ -241,7 +241,7 @@ pub(super) fn unquote(written: &[u8]) -> String {
     let mut escaped = false;
     for character in text.chars() {
         match (std::mem::take(&mut escaped), character) {
-            // A carriage return vanishes everywhere, so also behind a backslash.
+            // A carriage return is removed everywhere, also after a backslash.
             (was_escaped, '\r') => escaped = was_escaped,
             (false, '\\') => escaped = true,
             // The continuation of a line, and a quote.

@@ -84,7 +84,7 @@ fn without_file(error: &Diagnostic) -> String {
     rest.expect("the file is named").to_owned()
 }
 
-/// Holds the reader against every vector of a file and returns their number.
+/// Compares the reader with every vector of a file and returns their number.
 fn check_vectors(file: &Path) -> usize {
     let lines = std::fs::File::open(file)
         .and_then(std::io::read_to_string)

@@ -28,7 +28,7 @@ pub(super) fn authorities(pem: &[u8]) -> Result<Vec<Vec<u8>>, Message> {
 /// A client certificate from the contents of its two files.
 ///
 /// # Errors
-/// When one of them does not contain what it must, with which of them it is.
+/// When one of them does not contain what it must, and which of them it is.
 pub(super) fn client(chain: Vec<u8>, key: Vec<u8>) -> Result<ClientCertificate, (Message, InFile)> {
     authorities(&chain).map_err(|error| (error, InFile::Chain))?;
     let encrypted = blocks(&key).any(|block| {

@@ -33,7 +33,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 /// One more than the longest duration that Go has.
 const LIMIT: u64 = 1 << 63;
 
-/// A decimal number times a unit, cut off below the nanosecond.
+/// A decimal number times a unit, truncated to nanoseconds.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

@@ -1,6 +1,6 @@
 //! Who logs in, how, and for what: the rules of OpenStack's Go clients.
 //!
-//! The order of the cases is the Go plugin's. Where ours differs, a comment says so.
+//! The order of the cases is that of the Go plugin. A comment marks each difference.
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::key::Key;
@@ -37,8 +37,8 @@ pub(super) fn resolve(
         return Ok((Identity::Token(Token::new(token.text)), scope));
     }
     if settings.has_credential() {
-        // The Go plugin takes the password and yet sends no scope, which gives a
-        // token that opens nothing.
+        // The Go plugin uses the password but sends no scope, which gives a token that
+        // allows nothing.
         unused(settings.password.as_ref(), CREDENTIAL_WINS, warnings);
         return Ok((settings.credential(raw)?, Scope::Unscoped));
     }
@@ -102,8 +102,8 @@ impl Settings {
             || self.credential_secret.is_some()
     }
 
-    /// Lets `domain-*` stand in for the domains of user and project, if there is a
-    /// project or an application credential; else it is the scope.
+    /// Uses `domain-*` as the domains of user and project, if there is a project or an
+    /// application credential; otherwise it is the scope.
     fn apply_default_domains(&mut self) {
         let has_project = self.tenant_id.is_some() || self.tenant_name.is_some();
         if has_project || self.has_credential() {
@@ -133,7 +133,7 @@ impl Settings {
         warnings: &mut Vec<Diagnostic>,
     ) -> Result<Identity, Diagnostic> {
         if let Some(token) = self.token.take() {
-            // In Go the token displaces the user and is then not used itself.
+            // In Go, the token replaces the user, but is then not used itself.
             if self.trustee_id.is_none() || self.trustee_password.is_none() {
                 return Err(token.diagnostic(TRUST_AND_TOKEN));
             }

@@ -1,4 +1,4 @@
-//! URLs as people write them.
+//! URLs in the forms that users write.
 
 use std::fmt::Write as _;
 

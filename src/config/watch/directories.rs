@@ -2,7 +2,7 @@
 //!
 //! For each file: the directory it is in, the directory of every symbolic link on the
 //! way to it, and where a directory does not exist, the nearest one that does.
-//! Invariant: what fails is tried again at the next [`Directories::follow`].
+//! Invariant: a failure is retried at the next [`Directories::follow`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,10 +22,10 @@ use crate::log::error_chain::ErrorChain;
 /// As many links as the kernel follows (see `path_resolution(7)`).
 const LINKS_MAX: usize = 40;
 
-/// How often the way to the files is walked again when it changes meanwhile.
+/// How often the paths of the files are resolved again if they change in the meantime.
 const WALKS_MAX: usize = 5;
 
-/// Device and inode: a directory made anew under its old name is another one.
+/// Device and inode: a new directory with the old name is another one.
 type Identity = (u64, u64);
 
 type Handler = dyn Fn(notify::Result<Event>) + Send + Sync;
@@ -41,8 +41,8 @@ pub(super) struct Directories {
 }
 
 impl Directories {
-    /// Nothing is watched yet. `slow_check` is what the log promises instead when
-    /// watching does not work.
+    /// Nothing is watched yet. If watching does not work, the log says that files are
+    /// compared every `slow_check`.
     pub(super) fn new(
         slow_check: Duration,
         handler: impl Fn(notify::Result<Event>) + Send + Sync + 'static,
@@ -61,8 +61,8 @@ impl Directories {
         !self.impaired
     }
 
-    /// Watches what `files` need, and nothing else any more. Every change of them
-    /// after this returns is notified.
+    /// Watches what `files` need, and nothing else. Every change of them after this
+    /// returns is notified.
     pub(super) fn follow(&mut self, files: &[PathBuf]) {
         let mut outcome = Ok(());
         for _ in 0..WALKS_MAX {
@@ -113,16 +113,16 @@ impl Directories {
         });
         let mut outcome = Ok(());
         for (path, identity) in required {
-            // Again where it is watched already, which then changes nothing: a new
-            // directory can have the inode number of the old one, which took the
-            // watch with it.
+            // Also if it is already watched, which then changes nothing: a new
+            // directory can have the inode number of the old one, which took the watch
+            // with it.
             match watcher.watch(path, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     if self.watched.insert(path.clone(), *identity).is_none() {
                         debug!(directory = %redact::path(path), "watching");
                     }
                 }
-                // It has just gone: the next walk finds out what is there now.
+                // It has just been deleted: the next resolution finds what is there now.
                 Err(error) if is_missing(&error) => {
                     self.watched.remove(path);
                 }
@@ -144,7 +144,7 @@ fn is_missing(error: &notify::Error) -> bool {
     }
 }
 
-/// What to do about it, where that is known.
+/// What to do about it, if that is known.
 fn hint(error: &notify::Error) -> &'static str {
     match &error.kind {
         ErrorKind::MaxFilesWatch => "; raise fs.inotify.max_user_watches on this host",

@@ -1,8 +1,9 @@
-//! Finds mounts through which changes can never be seen.
+//! Finds mounts in which changes can never be detected.
 //!
-//! A bind mount keeps the file or directory that it was created with. A single file that
-//! is replaced by renaming, as every tool does, stays the old one in the container; a
-//! directory that is deleted stays empty there, even if it is created again on the host.
+//! A bind mount keeps the file or directory that it was created with. If a single file
+//! is mounted and then replaced by renaming, as every tool does, the container still
+//! sees the old file; a deleted directory stays empty there, even if it is created
+//! again on the host.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +16,7 @@ use crate::config::{files, redact};
 /// The kernel's list of mounts can be longer than a configuration file.
 const MOUNTINFO_MAX_BYTES: usize = 8 << 20;
 
-/// Says so in the log.
+/// Logs a warning for each.
 pub(super) fn warn_about_single_files(watched: &[PathBuf]) {
     let Ok(mounts) = files::read_capped(Path::new("/proc/self/mountinfo"), MOUNTINFO_MAX_BYTES)
     else {

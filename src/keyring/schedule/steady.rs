@@ -1,4 +1,4 @@
-//! Keys that are missing because nobody answers.
+//! Keys that are missing because there is no answer.
 
 use super::*;
 

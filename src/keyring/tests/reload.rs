@@ -1,4 +1,4 @@
-//! A new configuration: proved, then taken, or left alone.
+//! A new configuration: tested, then applied or refused.
 
 use super::*;
 

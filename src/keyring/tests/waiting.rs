@@ -1,4 +1,4 @@
-//! A new configuration and time: what it may not put off, and how long it waits.
+//! A new configuration and time: what it must not delay, and how long it waits.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What an access rule of an application credential allows, as keystonemiddleware judges.
+//! What an access rule of an application credential allows, as keystonemiddleware evaluates it.
 //!
 //! Used by `session`, and by `check` for its words. Pure. Invariant: the answer is that of
 //! keystonemiddleware's `_path_matches`, or [`Fit::Unclear`]; `access_rules.rs` of the
@@ -15,12 +15,12 @@ pub struct AccessRule {
     pub path: String,
 }
 
-/// Whether a path is one that a rule is for.
+/// Whether a rule matches a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// It is.
+    /// It matches.
     Yes,
-    /// It is not.
+    /// It does not match.
     No,
     /// The rule has a character that keystonemiddleware hands to Python as part of a
     /// regular expression, which nobody means.

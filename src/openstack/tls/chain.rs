@@ -1,4 +1,4 @@
-//! What certificates say of themselves, for the words of a refusal and of a warning.
+//! The content of certificates, for the messages of refusals and warnings.
 //!
 //! Used by `tls`. Pure. Invariant: total for any bytes, in time linear in their number;
 //! nothing here makes a certificate trusted, which is webpki's part alone.

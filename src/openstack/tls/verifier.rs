@@ -1,7 +1,7 @@
 //! The verifiers of servers' certificates.
 //!
-//! Used by `tls`. Invariant: as there; whoever is accepted has signed the handshake with
-//! the key of the certificate that it showed.
+//! Used by `tls`. Invariant: as there; an accepted server has signed the handshake with
+//! the key of its certificate.
 
 use std::sync::Arc;
 
@@ -30,8 +30,9 @@ pub(super) struct Verifier {
 ///
 /// Small clouds use certificates of `openssl req -x509`, which are marked as an
 /// authority, on their servers directly, and others give the server's certificate
-/// without that of its authority. Go accepts whatever stands in `ca-file`, and looks
-/// at no issuer then; webpki lets no authority be a server, and wants an issuer.
+/// without that of its authority. Go accepts every certificate in `ca-file` without
+/// checking its issuer; webpki accepts no authority as a server, and requires an
+/// issuer.
 #[derive(Debug)]
 pub(super) struct Authorities {
     pub(super) inner: Arc<WebPkiServerVerifier>,

@@ -1,4 +1,4 @@
-//! What an error of TLS means for the person who configures this.
+//! What a TLS error means for the operator.
 //!
 //! Used by `tls`, `connect` and `http`. Pure. Invariant: what the library prints for
 //! programmers (`CaUsedAsEndEntity`, `DnsName("x")`) is in no message.
@@ -295,7 +295,10 @@ mod tests {
             not_after: at(1_700_000_000),
         });
         let said = problem(&expired).to_string();
-        assert!(said.contains("it ended at 2023-11-14T22:13:20Z"), "{said}");
+        assert!(
+            said.contains("it expired at 2023-11-14T22:13:20Z"),
+            "{said}"
+        );
         let names = names(&["DnsName(\"b.example\")".to_owned()]);
         assert_eq!(names, "it is for b.example");
     }

@@ -226,7 +226,7 @@ fn a_cloud_inside_of_a_cloud_is_named_as_the_cause() {
     let directory = Directory::new();
     directory.write("clouds.yaml", &format!("{CLOUDS}    cloud: one\n"));
     let refusal = directory.refusal(&conf("use-clouds=true"));
-    let expected = "clouds.yaml:5:12: clouds.one.cloud: the rest of the entry comes from \
+    let expected = "clouds.yaml:5:12: clouds.one.cloud: the other settings of the entry come from \
                     clouds-public.yaml, which does not exist; looked for clouds-public.yaml, ";
     assert!(refusal.starts_with(expected), "{refusal}");
     assert!(refusal.contains("remove the line"), "{refusal}");

@@ -225,7 +225,7 @@ fn a_profile_without_its_file_is_refused() {
     let refusal = directory.refusal(&use_clouds(""));
     assert!(
         refusal.starts_with(
-            "clouds.yaml:3:14: clouds.one.profile: the rest of the entry comes from \
+            "clouds.yaml:3:14: clouds.one.profile: the other settings of the entry come from \
              clouds-public.yaml, which does not exist; looked for "
         ),
         "{refusal}"

@@ -130,7 +130,7 @@ fn too_little_and_too_much_are_refused_with_what_to_do() {
         ),
         (
             "user-id=u\npassword=hunter2\ntenant-id=t\ndomain-id=a",
-            "cloud.conf:6:11: [Global] domain-id: a user-id takes no domain",
+            "cloud.conf:6:11: [Global] domain-id: a user-id needs no domain",
         ),
         (
             "user-id=u\npassword=hunter2\ntenant-name=t",
@@ -146,11 +146,11 @@ fn too_little_and_too_much_are_refused_with_what_to_do() {
         ),
         (
             "token=hunter2\ntrust-id=t\nuser-id=u\npassword=hunter2",
-            "cloud.conf:3:7: [Global] token: a trust takes no token",
+            "cloud.conf:3:7: [Global] token: a trust cannot be used with a token",
         ),
         (
             "trust-id=t\napplication-credential-id=a\napplication-credential-secret=hunter2",
-            "cloud.conf:4:27: [Global] application-credential-id: a trust takes a password",
+            "cloud.conf:4:27: [Global] application-credential-id: a trust needs a password",
         ),
         (
             "trust-id=t\nusername=u\ntrustee-id=i\ntrustee-password=hunter2",

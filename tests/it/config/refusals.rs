@@ -49,7 +49,7 @@ fn an_age_that_one_failed_confirmation_can_reach_is_warned_about() {
         directory.load_text(&text).expect(lines);
         let warnings = directory.warnings(&text);
         let about = |text: &String| {
-            text.contains("[KeyManager] max-cache-age: one confirmation that fails")
+            text.contains("[KeyManager] max-cache-age: a single failed confirmation")
                 && text.ends_with("write 10m or more, or 0 for no limit")
         };
         assert_eq!(warnings.iter().any(about), warned, "{lines}: {warnings:?}");
@@ -244,7 +244,7 @@ fn settings_of_the_ring_that_cannot_be_are_refused() {
         ),
         (
             &suffixed,
-            "cloud.conf:10:15: [KeyManager] key-id-suffix: key-id has a suffix already",
+            "cloud.conf:10:15: [KeyManager] key-id-suffix: key-id already has a suffix",
         ),
         (
             "revalidate-interval=5",

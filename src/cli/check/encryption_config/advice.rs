@@ -1,4 +1,4 @@
-//! What kube-apiserver takes and may not be meant so.
+//! What kube-apiserver accepts but may not be intended.
 
 use super::configuration::{Configuration, Entry, Provider};
 use super::resources::{EVERYTHING, GroupResource};

@@ -158,7 +158,7 @@ fn each_fault_is_named_by_its_path() {
         (
             "unix:///run",
             "/run",
-            "{kms}.endpoint: \"/run/barbican-kms/kms.sock\": not of the scheme",
+            "{kms}.endpoint: \"/run/barbican-kms/kms.sock\": its scheme is not unix",
         ),
         (
             "      endpoint: unix:///run/barbican-kms/kms.sock\n",

@@ -1,5 +1,5 @@
-//! What lies beside the manifest: the kubelet runs every file of that directory whose name
-//! does not begin with a dot, and kubeadm's patches are next to it.
+//! The files next to the manifest: the kubelet runs every file of that directory whose
+//! name does not begin with a dot, and kubeadm's patches are in a directory next to it.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use crate::config::files;
 /// Where kubeadm's patches usually are, from the directory of manifests.
 const PATCHES: &str = "../patches";
 
-/// What kubeadm leaves beside the directory of manifests.
+/// Files that kubeadm creates next to the directory of manifests.
 const KUBEADMS: [&str; 3] = ["../admin.conf", "../kubelet.conf", "../pki"];
 
-/// How many names are said.
+/// How many names a message lists.
 const SHOWN: usize = 3;
 
-/// A copy of the manifest runs as well, and one of the two at random.
+/// The kubelet runs a copy of the manifest as well; which of the two wins is random.
 pub(in super::super) fn nothing_else_runs(manifest: &Path, pod: &Value, findings: &mut Findings) {
     let Some(own) = manifest.file_name().map(|name| name.to_string_lossy()) else {
         return;
@@ -52,7 +52,7 @@ pub(in super::super) fn nothing_else_runs(manifest: &Path, pod: &Value, findings
         "in the same directory is {names}, also a kube-apiserver: the kubelet runs every file in \
          its manifest directory whose name does not begin with a dot"
     );
-    // Elsewhere, manifests may well be collected.
+    // Other directories may hold several manifests.
     let is_copy = others.iter().any(|other| other.starts_with(own.as_ref()));
     if is_copy || own.starts_with("kube-apiserver.") {
         findings.error(
@@ -81,8 +81,8 @@ fn is_the_same_pod(path: &Path, pod: &Value) -> bool {
     text(&other, "kind") == Some("Pod") && (is_server || name(&other) == name(pod))
 }
 
-/// Whether kubeadm has written the manifest, and will write it again without the sidecar:
-/// known only where kubeadm's own files are.
+/// Whether kubeadm has written the manifest and will write it again without the
+/// sidecar. This is known only if kubeadm's own files are there.
 pub(in super::super) fn kubeadm_has_the_patch(
     manifest: &Path,
     pod: &Value,
@@ -107,8 +107,8 @@ pub(in super::super) fn kubeadm_has_the_patch(
     }
 }
 
-/// Whether one of kubeadm's patches for kube-apiserver puts the sidecar in; others may
-/// lie there too.
+/// Whether one of kubeadm's patches for kube-apiserver adds the sidecar; there may be
+/// other patches.
 fn has_patch(directory: &Path) -> bool {
     let entries = std::fs::read_dir(directory.join(PATCHES));
     entries
@@ -125,7 +125,7 @@ fn has_patch(directory: &Path) -> bool {
         .any(|patch| String::from_utf8_lossy(&patch.bytes).contains("barbican-kms"))
 }
 
-/// The directory that a file lies in.
+/// The directory of a file.
 fn directory_of(file: &Path) -> &Path {
     let parent = file
         .parent()

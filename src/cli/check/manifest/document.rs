@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::super::findings::{Finding, Findings};
 use crate::config::{self, YamlProblem};
 
-/// What is in a manifest.
+/// The content of a manifest.
 #[derive(Debug)]
 pub(in super::super) struct Document {
     pub(in super::super) pod: Value,

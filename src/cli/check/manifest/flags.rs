@@ -1,10 +1,10 @@
 //! Command lines as kube-apiserver reads them (pflag): `_` for `-`, `--flag value`, and
-//! of several the last.
+//! the last of several flags.
 
-/// What stands on a command line.
+/// A parsed command line.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
-    /// Names with `-`, and the value; none when nothing follows.
+    /// Names with `-`, and the value; `None` if nothing follows.
     all: Vec<(String, Option<String>)>,
     /// Words that are neither flags nor their values.
     pub(super) stray: Vec<String>,
@@ -36,7 +36,7 @@ impl Flags {
         mine.map(|(_, value)| value.as_deref().unwrap_or("true"))
     }
 
-    /// The last value counts.
+    /// The last value is used.
     pub(super) fn value<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.values(name).last()
     }
@@ -44,23 +44,6 @@ impl Flags {
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.all.iter().map(|(name, _)| name.as_str())
     }
-}
-
-/// How many letters must be changed, added, removed or swapped to get from one to the other.
-pub(super) fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.chars().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(at + 1);
-        for ((above, corner), wanted) in row.iter().skip(1).zip(&row).zip(&other) {
-            let left = next.last().copied().unwrap_or_default();
-            let changed = corner + usize::from(letter != *wanted);
-            next.push(changed.min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,13 +71,5 @@ mod tests {
             assert_eq!(read(line).value("a-b"), value, "{line}");
         }
         assert_eq!(read("--a=1 b -c").stray, ["b", "-c"]);
-    }
-
-    #[test]
-    fn near_names_are_near() {
-        assert_eq!(distance("encryption", "encryption"), 0);
-        assert_eq!(distance("encyrption", "encryption"), 2);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

@@ -1,4 +1,4 @@
-//! What every rule about a part of the pod needs: its path, and where to report.
+//! The context of every rule about a part of the pod: its path, and where to report.
 
 use serde_json::Value;
 

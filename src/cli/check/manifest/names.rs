@@ -1,4 +1,4 @@
-//! What names in Kubernetes are made of.
+//! The forms of names in Kubernetes.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ const PORT: usize = 15;
 /// What a text must be.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form {
-    /// Anything but nothing.
+    /// Any text that is not empty.
     Given,
     /// Small letters, digits and `-`.
     Label,

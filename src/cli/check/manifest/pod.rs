@@ -1,7 +1,8 @@
-//! A pod as the rules look at it: containers with their words, mounts and users.
+//! A pod as the rules see it: containers with their words, mounts and users.
 //!
-//! The kubelet's reading: variables are replaced, the innermost mount decides, and what a
-//! container does not say of its user the pod says, or else the image.
+//! It is read as the kubelet reads it: variables are replaced, the innermost mount is
+//! used, and the user of a container comes from the container, else from the pod, else
+//! from the image.
 
 use std::collections::BTreeMap;
 
@@ -37,8 +38,7 @@ pub(super) struct Mount<'a> {
 /// Where a path of a container leads: a volume or the node, and the place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The volume's name; none when it is a directory of the node, which two volumes
-    /// may have in common.
+    /// The volume's name; `None` if it is a directory of the node, which two volumes may share.
     pub(super) volume: Option<String>,
     pub(super) path: String,
 }
@@ -85,7 +85,7 @@ impl<'a> Container<'a> {
         text(self.value, "image").unwrap_or_default()
     }
 
-    /// What `$(NAME)` stands for; a variable may use those before it.
+    /// The values of `$(NAME)`; a variable may use those before it.
     pub(super) fn variables(self) -> BTreeMap<String, String> {
         let mut variables = BTreeMap::new();
         for one in list(self.value, "env") {
@@ -141,7 +141,7 @@ impl<'a> Container<'a> {
         over.max_by_key(|(mount, _)| mount.path.len())
     }
 
-    /// Where a file leads that lies in a mounted directory.
+    /// The place of a file in a mounted directory.
     pub(super) fn place(self, path: &str) -> Option<Place> {
         let (mount, rest) = self.mount_over(path)?;
         let inside = format!("{}/{rest}", mount.below);
@@ -158,7 +158,7 @@ impl<'a> Container<'a> {
         })
     }
 
-    /// What a path of the container is called on the node, when it is of the node.
+    /// The path on the node for a path of the container, if it is a path of the node.
     pub(super) fn on_node(self, path: &str) -> Option<String> {
         let place = self.place(path)?;
         place.volume.is_none().then_some(place.path)
@@ -177,12 +177,12 @@ impl<'a> Container<'a> {
         self.context("runAsUser")?.as_i64()
     }
 
-    /// As whom our image runs.
+    /// The user of our image.
     pub(super) fn sidecar_user(self) -> i64 {
         self.user_setting().unwrap_or(IMAGE_USER)
     }
 
-    /// Without a group, a user that is set has root's: there is no /etc/passwd.
+    /// If only the user is set, the group is root's, because there is no /etc/passwd.
     pub(super) fn sidecar_group(self) -> i64 {
         let image = match self.user_setting() {
             Some(_) => 0,
@@ -209,7 +209,7 @@ impl<'a> Container<'a> {
         self.context("runAsNonRoot").and_then(Value::as_bool) == Some(true)
     }
 
-    /// Root that has given up the right to pass over permissions.
+    /// Root without the capability to ignore file permissions.
     pub(super) fn lacks_override(self) -> bool {
         let capabilities = self.value.pointer("/securityContext/capabilities");
         let has = |key: &str, names: &[&str]| {

@@ -1,5 +1,4 @@
-//! The sidecar's probes: one that asks what nothing answers kills it, and with it the key
-//! that it holds in memory.
+//! The sidecar's probes: a probe that nothing answers kills the sidecar, and it loses the key.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -14,7 +13,7 @@ use crate::cli::check::quoted;
 /// What is served on `--metrics-address`.
 const PAGES: [&str; 3] = ["/metrics", "/livez", "/readyz"];
 
-/// What the kubelet waits for an answer when nothing is said.
+/// How long the kubelet waits for an answer by default.
 const KUBELET_SECONDS: u64 = 1;
 
 const EXEC: &str = "probe with exec: [/bin/barbican-kms, probe, --socketpath=PATH]";
@@ -174,8 +173,8 @@ fn http_fault(sidecar: Container<'_>, get: &Value, served: &Served) -> Option<Fa
     (path == "/readyz").then_some(Fault::AsksForAKey)
 }
 
-/// Why nobody answers where the kubelet asks. By itself it asks the pod's address, which
-/// on the host's network is the node's and not 127.0.0.1.
+/// Why nothing answers at the address of the probe. By default, the kubelet uses the
+/// pod's address, which on the host network is the node's and not 127.0.0.1.
 fn address_fault(sidecar: Container<'_>, action: &Value, served: &Served) -> Option<String> {
     let Some(address) = served.metrics_address else {
         return Some("the sidecar has no --metrics-address, so it listens on no port".to_owned());

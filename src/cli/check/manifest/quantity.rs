@@ -21,11 +21,11 @@ const UNITS: [(&str, f64); 16] = [
     ("E", 1e18),
 ];
 
-/// The amount; none when it is none.
+/// The amount; `None` if the text is not one.
 pub(super) fn value(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
-        // Kubernetes removes blanks around it.
+        // Kubernetes removes spaces around it.
         Value::String(text) => parse(text.trim()),
         _ => None,
     }

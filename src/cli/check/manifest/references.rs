@@ -1,4 +1,4 @@
-//! What a static pod may not refer to: whatever only the API server has.
+//! What a static pod may not refer to: objects of the API server.
 //!
 //! The kubelet's list, `HasAPIObjectReference`.
 
@@ -6,7 +6,7 @@ use super::super::findings::{Findings, is_set, list, text};
 use super::pod::Pod;
 use crate::cli::check::quoted;
 
-/// Fields of a volume that hold something of the API.
+/// Fields of a volume that refer to objects of the API.
 const OF_THE_API: [(&str, &str); 7] = [
     ("secret", "a Secret"),
     ("configMap", "a ConfigMap"),

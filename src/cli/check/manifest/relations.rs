@@ -1,5 +1,5 @@
-//! What the kubelet's validation says of values that stand together: of which one is wanted,
-//! or which contradict each other.
+//! The kubelet's validation of related values: exactly one of several is required, or
+//! two contradict each other.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ const SOURCES: &[&str] = &[
     "fileKeyRef",
 ];
 
-/// What a variable may be of the pod; of labels and annotations, each.
+/// Fields of the pod that a variable may refer to; labels and annotations by name.
 const FIELDS: [&str; 9] = [
     "metadata.name",
     "metadata.namespace",
@@ -35,7 +35,7 @@ const FIELDS: [&str; 9] = [
     "status.podIPs",
 ];
 
-/// What a container can be given or limited to, without a name of somebody's own.
+/// The built-in resources that a container can request.
 const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
 pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) {

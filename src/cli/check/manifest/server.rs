@@ -1,13 +1,14 @@
-//! What kube-apiserver is told.
+//! kube-apiserver's command line.
 
 use std::path::Path;
 
 use super::super::findings::{Findings, is_set, text};
-use super::flags::{Flags, distance};
+use super::flags::Flags;
 use super::pod::{Container, Place};
 use crate::cli::check::quoted;
+use crate::config::edit_distance;
 
-/// Where kube-apiserver is told of its EncryptionConfiguration.
+/// The flag of kube-apiserver for its EncryptionConfiguration.
 pub(super) const ENCRYPTION: &str = "encryption-provider-config";
 
 const RELOAD: &str = "encryption-provider-config-automatic-reload";
@@ -15,7 +16,7 @@ const RELOAD: &str = "encryption-provider-config-automatic-reload";
 /// How many letters of a flag may be wrong before it is taken for another one.
 const NEAR: usize = 4;
 
-/// What Go's `strconv.ParseBool` takes.
+/// What Go's `strconv.ParseBool` accepts.
 const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
 const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];
 
@@ -68,15 +69,15 @@ pub(super) fn encryption_flags_exist(flags: &Flags, findings: &mut Findings) {
         .names()
         .filter(|name| ![ENCRYPTION, RELOAD].contains(name))
     {
-        // What holds several words has been named.
+        // A word that contains several flags has been reported.
         if name.contains(char::is_whitespace) {
             continue;
         }
         let meant = [ENCRYPTION, RELOAD]
             .into_iter()
-            .min_by_key(|meant| distance(name, meant));
+            .min_by_key(|meant| edit_distance(name, meant));
         let meant = meant.unwrap_or(ENCRYPTION);
-        if name.contains("encryption-provider") || distance(name, meant) <= NEAR {
+        if name.contains("encryption-provider") || edit_distance(name, meant) <= NEAR {
             findings.error(
                 format!(
                     "kube-apiserver has no flag --{}, and does not start with it",
@@ -125,16 +126,16 @@ pub(super) fn it_encrypts(flags: &Flags, findings: &mut Findings) {
     }
 }
 
-/// One flag that names several files is being changed by hand: what follows from the one
-/// that counts is then said as doubt.
+/// If one flag names several files, the manifest is being edited: findings about the
+/// file in use are then only warnings.
 pub(super) fn is_ambiguous(flags: &Flags) -> bool {
     let mut values = flags.values(ENCRYPTION);
     let first = values.next();
     values.any(|one| Some(one) != first)
 }
 
-/// The file that was checked must be the one that kube-apiserver reads. A copy may have
-/// been checked, so another directory is no more than doubtful.
+/// The checked file must be the one that kube-apiserver reads. It may be a copy, so
+/// another directory is only a warning.
 pub(super) fn it_reads_what_was_checked(
     server: Container<'_>,
     flags: &Flags,

@@ -1,4 +1,4 @@
-//! The container of ours: its shape, program, arguments, image and limits.
+//! The sidecar's container: its kind, program, arguments, image and limits.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use super::pod::{Container, Pod};
 use super::quantity;
 use crate::cli::check::quoted;
 
-/// What a command line of ours asks for, as far as a manifest is judged by it.
+/// What a command line of ours runs, as far as the check of a manifest needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Called {
     /// `serve`, or flags alone.
@@ -26,7 +26,7 @@ pub enum Called {
         /// `--timeout-ms`.
         timeout_ms: u64,
     },
-    /// `status`, which succeeds whenever somebody answers.
+    /// `status`, which succeeds if the sidecar answers.
     Status {
         /// `--socketpath`.
         socketpath: PathBuf,
@@ -35,7 +35,7 @@ pub enum Called {
     Other,
 }
 
-/// What `serve` is told.
+/// The arguments of `serve`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     /// `--socketpath`.
@@ -63,8 +63,8 @@ const PROGRAMS: [&str; 4] = [
     "barbican-kms-plugin",
 ];
 
-/// Below this it is killed; tests/static-pod measures 8 MiB resident, to which TLS and a
-/// reload add.
+/// Below this the sidecar is killed. tests/static-pod measures 8 MiB resident; TLS and
+/// a reload need more.
 const MEMORY_NEEDED: f64 = 16.0 * 1_048_576.0;
 /// Below this, a long list of keys or a burst of requests may not fit.
 const MEMORY_WISE: f64 = 32.0 * 1_048_576.0;
@@ -72,7 +72,7 @@ const MEMORY_WISE: f64 = 32.0 * 1_048_576.0;
 const CPU_NEEDED: f64 = 0.01;
 const CPU_WISE: f64 = 0.1;
 
-/// The container of ours, an init container first.
+/// Finds the sidecar's container, first among the init containers.
 pub(super) fn find<'a>(pod: Pod<'a>, findings: &mut Findings) -> Option<Container<'a>> {
     let ours: Vec<Container<'a>> = pod.containers().filter(|one| is_ours(*one)).collect();
     let found = *ours.first()?;
@@ -128,7 +128,7 @@ pub(super) fn lacks(program: &str) -> Option<String> {
     })
 }
 
-/// The whole command line: what the image runs by itself, or `command`; then `args`.
+/// The complete command line: the image's entrypoint, or `command`; then `args`.
 fn command_line(sidecar: Container<'_>) -> Vec<String> {
     let mut words = sidecar.command();
     if words.is_empty() {
@@ -138,7 +138,7 @@ fn command_line(sidecar: Container<'_>) -> Vec<String> {
     words
 }
 
-/// What the sidecar serves; what can be read of its flags even when they are refused.
+/// What the sidecar serves. Flags that can be read are used even if the command line is refused.
 pub(super) fn it_can_be_started(
     sidecar: Container<'_>,
     understand: Option<Understand>,

@@ -1,14 +1,14 @@
-//! The socket: one file, which the sidecar can make and kube-apiserver finds.
+//! The socket: one file, which the sidecar can create and kube-apiserver can find.
 
 use super::super::findings::{Findings, is_set, text};
 use super::pod::{Container, Place};
 use super::sidecar::Served;
 use crate::cli::check::quoted;
 
-/// Kinds of volumes that are mounted read-only, whatever is asked for.
+/// Types of volumes that are always mounted read-only.
 const READ_ONLY: [&str; 5] = ["secret", "configMap", "downwardAPI", "projected", "image"];
 
-/// Where the sidecar makes it.
+/// Where the sidecar creates it.
 pub(super) fn the_sidecar_can_make_it(
     sidecar: Container<'_>,
     served: &Served,
@@ -106,7 +106,7 @@ fn writable(
     sidecar.place(path)
 }
 
-/// Both must look at one file of one volume.
+/// Both must use the same file of the same volume.
 pub(super) fn kube_apiserver_finds_it(
     server: Container<'_>,
     sockets: &[String],

@@ -38,7 +38,7 @@ fn each_classic_mistake_is_found_with_its_fix() {
         (
             "  - --encryption-provider-config=",
             "  - --other=",
-            "Secrets in clear",
+            "Secrets unencrypted",
         ),
         (
             "--socketpath=/run/barbican-kms/kms.sock\n    - --cloud",
@@ -247,7 +247,7 @@ fn what_the_kubelet_or_the_image_cannot_do_is_wrong() {
         ),
         (
             probe("exec: {command: [/bin/barbican-kms, probe, --socketpath=/x]}"),
-            "it asks at /x",
+            "it calls /x",
         ),
         (
             probe("httpGet: {path: /livez, port: 9464, host: 127.0.0.1}"),
@@ -265,7 +265,10 @@ fn what_the_kubelet_or_the_image_cannot_do_is_wrong() {
             "has no flag",
         ),
         (flag("--encyrption-provider-config=/x"), "has no flag"),
-        (flag("'--encryption-provider-config /x'"), "holds several"),
+        (
+            flag("'--encryption-provider-config /x'"),
+            "contains several",
+        ),
         (flag("--encryption-provider-config=$(NONE)"), "no variable"),
         (flag("-encryption-provider-config=/x"), "two dashes"),
         (
@@ -347,7 +350,7 @@ fn a_copy_that_the_kubelet_runs_too_is_named() {
     std::fs::write(path("etcd.yaml"), "kind: Pod\n").expect("written");
     assert_eq!(look(), []);
     std::fs::write(path("old"), GOOD).expect("written");
-    assert!(look()[0].what.contains("lies old"), "{:?}", look());
+    assert!(look()[0].what.contains("directory is old"), "{:?}", look());
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::super::findings::Findings;
-use super::flags::distance;
 use super::here::{below, whole};
 use super::{quantity, values};
+use crate::config::edit_distance;
 
 /// A line for each type: its name, and `field:kind`. Before the kind of entries stands `[`
 /// for a list and `{` for a mapping.
@@ -129,7 +129,7 @@ impl Walk<'_> {
                 "a time",
                 "remove it, or write it like 2026-01-31T00:00:00Z",
             ),
-            // What no rule can be made for.
+            // Types without a rule.
             _ => (true, "", ""),
         };
         if !is_right {
@@ -148,7 +148,7 @@ impl Walk<'_> {
     fn unknown(&mut self, key: &str, fields: &Fields, at: &str) {
         let near = fields.iter().map(|(name, _)| {
             let is_same = name.eq_ignore_ascii_case(key);
-            (if is_same { 0 } else { distance(key, name) }, *name)
+            (if is_same { 0 } else { edit_distance(key, name) }, *name)
         });
         let near = near
             .min()

@@ -1,4 +1,4 @@
-//! Users: who reads the cloud-config, and who may connect to the socket.
+//! Users: which user reads the cloud-config, and which may connect to the socket.
 
 use super::super::findings::{Findings, is_set};
 use super::pod::{Container, Place};
@@ -54,7 +54,7 @@ pub(super) fn kube_apiserver_can_connect(
         .as_ref()
         .and_then(|name| server.pod.volume(name));
     let is_empty_dir = volume.is_some_and(|volume| is_set(volume, "emptyDir"));
-    // The kubelet gives an emptyDir to the fsGroup, and what is made in it.
+    // The kubelet gives an emptyDir, and the files created in it, to the fsGroup.
     let inherited = server.pod.fs_group().filter(|_| is_empty_dir);
     let group = told
         .socket_group

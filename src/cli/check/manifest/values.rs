@@ -1,5 +1,5 @@
-//! What the kubelet's validation says of single values, by type and field: words of which
-//! one is wanted, ranges of numbers, and forms of names.
+//! The kubelet's validation of single values, by type and field: lists of allowed
+//! words, ranges of numbers, and forms of names.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ const PROFILES: &[&str] = &["RuntimeDefault", "Localhost", "Unconfined"];
 const POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
 const TREATMENTS: &[&str] = &["Always", "IfNotPresent", "Never"];
 
-/// Type, field, and the words that it may be. The first is the one to write.
+/// Type, field, and the allowed words. The first is the suggestion.
 const WORDS: &[(&str, &str, &[&str])] = &[
     ("Pod", "apiVersion", &["v1"]),
     ("PodSpec", "restartPolicy", POLICIES),
@@ -93,7 +93,7 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// Of these, nothing is a word too: it stands for the default.
+/// Of these, an empty text is allowed too: it means the default.
 const MAY_BE_EMPTY: [(&str, &str); 11] = [
     ("PodSpec", "restartPolicy"),
     ("PodSpec", "dnsPolicy"),
@@ -168,7 +168,7 @@ const FORMS: &[(&str, &str, Form)] = &[
     ("SeccompProfile", "localhostProfile", Form::Down),
 ];
 
-/// Of these, nothing is refused as well; elsewhere it stands for the default.
+/// Of these, an empty text is refused as well; elsewhere it means the default.
 const NEEDED: &[(&str, &str)] = &[
     ("OwnerReference", "apiVersion"),
     ("OwnerReference", "kind"),
@@ -190,7 +190,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("ContainerResizePolicy", "restartPolicy"),
 ];
 
-/// Judges a part of the pod that is of the type `of`.
+/// Checks a part of the pod that has the type `of`.
 pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) {
     let known = |field: &str| value.get(field).filter(|value| !value.is_null());
     for (_, field) in NEEDED.iter().filter(|(one, _)| *one == of) {

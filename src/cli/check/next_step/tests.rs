@@ -1,4 +1,4 @@
-//! A row for every cause. What real servers say is in `tests/it/next_step.rs`.
+//! A row for every cause. `tests/it/next_step.rs` tests the answers of real servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Method, Uri};
 
 use super::*;
-use crate::openstack::{ReplyError, RequestLine, Speaker, TlsProblem};
+use crate::openstack::{ReplyError, RequestLine, Responder, TlsProblem};
 use crate::secret::KekLengthError;
 
 /// Who was asked.
@@ -45,7 +45,7 @@ fn answer(status: u16, says: &str) -> Problem {
         says: Excerpt::of_text(says),
         retry_after: None,
         keystones: true,
-        speaker: Speaker::Barbican,
+        responder: Responder::Barbican,
     }
 }
 
