@@ -281,7 +281,7 @@ impl Keyring {
         match error {
             KeyError::NotLoaded(_) => missing.map(Wanted::Key),
             KeyError::NoList(_) => Some(Wanted::List),
-            KeyError::NotInRing => match self.shared.snapshot.load().source() {
+            KeyError::NotInRing => match self.shared.current().source() {
                 RingSource::File => None,
                 RingSource::Container(_) => Some(Wanted::List),
             },

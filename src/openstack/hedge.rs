@@ -29,12 +29,14 @@ where
     }
     let back = async { while !answers(silence, probe()).await {} };
     tokio::select! {
+        biased;
         outcome = &mut first => return outcome,
         () = back => {}
     }
     let mut second = pin!(send());
     // One that fails leaves the other its time.
     tokio::select! {
+        biased;
         outcome = &mut first => match outcome {
             Err(_) => second.await,
             answer => answer,

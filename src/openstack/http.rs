@@ -5,6 +5,8 @@
 //! Invariant: what a server sends reaches its caller below the cap that the
 //! caller named, or not at all.
 
+mod content;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 use tower_service::Service;
 
+pub(super) use self::content::ExpectedBody;
 use super::connect::{Connector, Peer, find, innermost};
 use super::error::{Problem, RequestError, RequestLine};
 use super::excerpt::{Redactor, Speaker, is_keystones, printable_url, speaker};
@@ -63,32 +66,6 @@ pub(super) struct Call<'a> {
     pub(super) success: &'a [StatusCode],
     /// The longest body that is accepted.
     pub(super) cap: usize,
-}
-
-/// The content that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ExpectedBody {
-    Json,
-    Bytes,
-}
-
-impl ExpectedBody {
-    fn media_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Bytes => "application/octet-stream",
-        }
-    }
-
-    /// Servers are free with content types, so only what is certainly something
-    /// else is refused: above all the pages of proxies and captive portals.
-    fn excludes(self, content_type: &str) -> bool {
-        let kind = content_type.split(';').next().unwrap_or_default().trim();
-        let kind = kind.to_ascii_lowercase();
-        let markup = kind == "text/html" || kind.ends_with("/xml") || kind.ends_with("+xml");
-        let json = kind.ends_with("/json") || kind.ends_with("+json");
-        markup || (self == Self::Bytes && json)
-    }
 }
 
 /// The HTTP client.
