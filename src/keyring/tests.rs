@@ -48,6 +48,9 @@ struct State {
     /// Answered instead of it.
     list_error: Option<fn() -> ListError>,
     list_delay: Duration,
+    /// Who has created keys; the others are of `ours`.
+    creators: BTreeMap<KeyId, &'static str>,
+    creator_readings: usize,
     readings: Vec<Instant>,
     fetches: Vec<(KeyId, Instant)>,
     in_flight: usize,
@@ -136,6 +139,13 @@ impl KeySource for Fake {
             Answer::Missing => Err(FetchError::NotFound("404".into())),
             Answer::Panic => panic!("the source has a bug"),
         }
+    }
+
+    async fn creator(&self, id: KeyId) -> Result<Option<String>, FetchError> {
+        let mut state = self.0.lock().expect("not poisoned");
+        state.creator_readings += 1;
+        let creator = state.creators.get(&id).copied().unwrap_or("ours");
+        Ok(Some(creator.to_owned()))
     }
 
     async fn list(&self, _: ContainerId) -> Result<Listing, ListError> {

@@ -484,3 +484,39 @@ async fn when_a_key_was_used_is_noted_for_each_use() {
     assert!(last(1, Use::Wrap).is_some() && last(1, Use::Unwrap).is_none());
     assert!(last(2, Use::Wrap).is_none() && last(2, Use::Unwrap).is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_another_creator_are_refused_where_an_owner_is_set() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, Some(-5)), (7, None)]);
+    {
+        let mut state = fake.0.lock().expect("not poisoned");
+        state.creators = [(id(2), "theirs"), (id(7), "theirs")].into();
+    }
+    let mut live = following(&[7]);
+    live.ring.container = Some(Container {
+        owner: Some("ours".to_owned()),
+        ..container()
+    });
+    let running = Running::start(&fake, live);
+    seconds(5).await;
+    assert_eq!(running.problem(2), Some(KeyProblem::Foreign));
+    assert_eq!(fake.fetches(2), [], "its payload is not asked for");
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    let snapshot = running.keyring.snapshot();
+    assert!(snapshot.holds(&id(7)), "the file itself names it");
+    seconds(3600).await;
+    let state = fake.0.lock().expect("not poisoned");
+    let of_the_refused = state.creator_readings - 1;
+    assert!(
+        of_the_refused <= 130,
+        "who has proved it is not asked again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_owner_nobody_is_asked_who_has_created_a_key() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    let running = Running::start(&fake, following(&[]));
+    running.intervals(1).await;
+    assert_eq!(fake.0.lock().expect("not poisoned").creator_readings, 0);
+}
