@@ -45,11 +45,11 @@ impl Cloud {
         let nsswitch = place.write("nsswitch.conf", "hosts: files\n");
         let hosts = place.write("hosts", "");
         let cloud = Self {
-            nsswitch,
-            hosts,
             keystone,
             barbican,
             place,
+            nsswitch,
+            hosts,
         };
         cloud.set_names(true);
         cloud

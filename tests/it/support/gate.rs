@@ -101,7 +101,7 @@ async fn run(
         let mut connections = JoinSet::new();
         loop {
             let client = tokio::select! {
-                changed = changes.changed() => match changed {
+                news = changes.changed() => match news {
                     Ok(()) => break,
                     Err(_) => return,
                 },
