@@ -13,6 +13,7 @@ mod kubernetes;
 mod manifest;
 mod messages;
 mod next_step;
+mod quoted;
 mod report;
 mod walk;
 
@@ -113,14 +114,19 @@ impl Walk<'_> {
             plural(files.len()),
         );
         let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        warnings.extend(authority_warnings(&live.cloud.tls, SystemTime::now()));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "for a person, at this very moment"
+        )]
+        let date = SystemTime::now();
+        warnings.extend(authority_warnings(&live.cloud.tls, date));
         self.pass("configuration", found, warnings);
         Ok(live)
     }
 
     fn memory(&mut self) {
         let (found, warning) = match secret::protection() {
-            Protection::SecretMemory => ("memfd_secret: not even root reads the keys", None),
+            Protection::SecretMemory => ("memfd_secret: not even root can read the keys", None),
             Protection::Locked => (
                 "mlock: not swapped, not dumped; root can read the keys",
                 Some("the kernel has no memfd_secret for this process (Linux 5.14 and later)"),
@@ -214,7 +220,7 @@ impl Walk<'_> {
                 access_rules::unknown_end(session.account().user_id.as_deref()),
             ),
             CredentialEnd::At(end) => {
-                let warnings = ends_soon(end, Timestamp::now()).into_iter().collect();
+                let warnings = ends_soon(end, now()).into_iter().collect();
                 self.pass(name, format!("at {end}"), warnings);
             }
         }
@@ -270,13 +276,13 @@ impl Walk<'_> {
         let name = format!("{role} metadata");
         match client.metadata(session, endpoint, id).await {
             Ok(metadata) => {
-                let warnings = doubts(&metadata, Timestamp::now());
+                let warnings = doubts(&metadata, now());
                 self.pass(&name, described(id, &metadata), warnings);
             }
             // Whatever it is, the payload decides.
             Err(Error::Denied { .. }) => self.skip(
                 &name,
-                format!("{id}: not readable with this credential, which is as recommended"),
+                format!("{id}: not readable with this credential, as recommended"),
             ),
             Err(error) => self.skip(&name, format!("{id}: {}", ErrorChain(&error))),
         }
@@ -311,6 +317,14 @@ impl Walk<'_> {
         self.pass(&name, format!("{id}: an AES key of {bits} bits"), warnings);
         Ok(())
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "for a person, at this very moment"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
 }
 
 fn plural(count: usize) -> &'static str {

@@ -71,9 +71,9 @@ impl Loaded {
         if self.first && self.looks_like_text {
             warn!(
                 key_id = %id, key_id_hash = id.sha256_label(),
-                "all bytes of the key are printable characters, which a random key's are not: \
-                 it is a password, or hex or base64 text of fewer bytes; rotate to a key that \
-                 `openstack secret order create` has made"
+                "all bytes of the key are printable characters, unlike those of a random key: it \
+                 is a password, or hex or base64 text of fewer bytes; rotate to a key that \
+                 `openstack secret order create` has created"
             );
         }
     }

@@ -150,17 +150,19 @@ where
             .next_wake()
             .map(|wake| wake.saturating_duration_since(now));
         tokio::select! {
-            request = self.requests.recv() => {
-                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
-            }
-            () = writer.shared.status_missed.notified() => Event::StatusMissed,
+            // In order, and not by the runtime's dice. Whatever comes often stands last.
+            biased;
+            fetched = writer.ring.loader.finished() => Event::Fetched(fetched),
+            staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
             changed = self.config_updates.changed(), if *watching_config => {
                 // Without a proposer the ring goes on as it is.
                 *watching_config = changed.is_ok();
                 if *watching_config { Event::ConfigUpdate } else { Event::Timer }
             }
-            fetched = writer.ring.loader.finished() => Event::Fetched(fetched),
-            staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
+            request = self.requests.recv() => {
+                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
+            }
+            () = writer.shared.status_missed.notified() => Event::StatusMissed,
             () = tokio::time::sleep(wake.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => Event::Timer,
         }
     }
@@ -255,7 +257,7 @@ fn log_loaded(id: KeyId, loaded: &Loaded) {
     if loaded.first && loaded.protection == Protection::Unlocked {
         warn!(
             key_id = %id, key_id_hash, memory, failures,
-            "key loaded into plain memory, which can be swapped out and dumped: no more can \
+            "key loaded into plain memory, which can reach swap and core dumps: no more memory can \
              be locked; raise RLIMIT_MEMLOCK to 8 MiB"
         );
     } else if loaded.first {
@@ -278,11 +280,11 @@ fn log_failed(id: KeyId, failed: &Failed) {
         ),
         (true, true, KeyProblem::Unavailable) => warn!(
             key_id = %id, key_id_hash, failures, retry_seconds,
-            "key not confirmed, the one that is held stays in use: {cause}"
+            "key not confirmed, the held key stays in use: {cause}"
         ),
         (true, true, _) => error!(
             key_id = %id, key_id_hash, failures, retry_seconds,
-            "key not confirmed, the one that is held stays in use: {cause}"
+            "key not confirmed, the held key stays in use: {cause}"
         ),
         (true, false, _) => error!(
             key_id = %id, key_id_hash, failures, retry_seconds,

@@ -96,8 +96,7 @@ pub(super) struct Http {
     client: Client<Connector, Full<Bytes>>,
     connector: Connector,
     redactor: Redactor,
-    request: Duration,
-    silence: Duration,
+    timing: Timing,
     instruments: Arc<Instruments>,
 }
 
@@ -111,7 +110,7 @@ impl Http {
     pub(super) fn new(
         connector: Connector,
         redactor: Redactor,
-        timing: &Timing,
+        timing: Timing,
         instruments: Arc<Instruments>,
     ) -> Self {
         let client = Client::builder(TokioExecutor::new())
@@ -128,8 +127,7 @@ impl Http {
             client,
             connector,
             redactor,
-            request: timing.request,
-            silence: timing.silence,
+            timing,
             instruments,
         }
     }
@@ -148,7 +146,7 @@ impl Http {
     ) -> Result<Parts, RequestError> {
         let start = Instant::now();
         let left = budget.deadline.saturating_duration_since(start);
-        let limit = self.request.min(left);
+        let limit = self.timing.request.min(left);
         let done = tokio::time::timeout(limit, self.run(call, budget.urgent, sink)).await;
         let done = done.unwrap_or(Err(Problem::Timeout { limit }));
         let asked = asked(call);
@@ -200,7 +198,7 @@ impl Http {
         sink: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Parts, Problem> {
         let response = if urgent {
-            hedged(self.silence, || self.send(call), || self.probe(call)).await?
+            hedged(self.timing.silence, || self.send(call), || self.probe(call)).await?
         } else {
             self.send(call).await?
         };
@@ -303,7 +301,7 @@ impl Http {
             retry_after: parts
                 .headers
                 .get(RETRY_AFTER)
-                .and_then(|value| retry_after(value, jiff::Timestamp::now())),
+                .and_then(|value| retry_after(value, self.timing.date())),
         }
     }
 
@@ -371,7 +369,7 @@ async fn read(
 
 fn sensitive(text: &str) -> Result<HeaderValue, Problem> {
     let mut value = HeaderValue::from_str(text)
-        .map_err(|_| Problem::Broken("the token is not fit for a header".to_owned()))?;
+        .map_err(|_| Problem::Broken("the token cannot be sent in a header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -154,7 +154,7 @@ impl Sessions {
         } else {
             CredentialEnd::Unknown
         };
-        let now = Timestamp::now();
+        let now = self.timing.date();
         let (end, due) = {
             let ending = &mut self.state().ending;
             ending.note(session.account(), told);
@@ -165,8 +165,8 @@ impl Sessions {
         if let (true, Some(end)) = (due, end) {
             warn!(
                 credential_end = %end,
-                "the application credential ends in {}: make a new one and write it into the \
-                 cloud-config before; it is taken over without a restart",
+                "the application credential expires in {}: create a new one and write it to the \
+                 cloud-config before that; it is used without a restart",
                 credential::span(end, now)
             );
         }

@@ -149,7 +149,7 @@ async fn silence_is_given_up() {
         };
         let client = OpenStack::new(&cloud(&server.base()), timing).expect("valid");
         let text = unavailable(&client).await;
-        assert!(text.contains("no whole answer within 0.5 s"), "{text}");
+        assert!(text.contains("no complete answer within 0.5 s"), "{text}");
         assert_eq!(reads(&server), 1, "not tried again");
     }
 }
