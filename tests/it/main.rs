@@ -34,6 +34,7 @@ mod openstack_vectors;
 mod outage;
 mod output;
 mod padding_oracle;
+mod recovery;
 mod refused;
 mod ring;
 mod serve;

@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod cloud;
 pub(crate) mod fault_proxy;
+pub(crate) mod gate;
 pub(crate) mod hex;
 pub(crate) mod openstack;
 pub(crate) mod patience;

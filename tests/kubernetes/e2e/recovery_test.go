@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"barbican-kms/tests/kubernetes/cluster"
+	"barbican-kms/tests/kubernetes/openstack"
+	"barbican-kms/tests/kubernetes/sidecar"
+)
+
+// How many outages of each kind are measured; the README's figures say of how many they are.
+const envOutages = "KUBERNETES_OUTAGES"
+
+// What may pass between the end of an outage and the first Secret, and a green /readyz: kube-apiserver
+// asks its plugin every 3 s while that is unhealthy. The machine may have other work.
+const (
+	readable = 6 * time.Second
+	green    = 8 * time.Second
+)
+
+// Sidecar and kube-apiserver start while nobody answers; how soon after the end of that everything
+// works.
+func TestSecretsAreReadableSoonAfterAnOutageAtStart(t *testing.T) {
+	t.Parallel()
+	needsCloud(t)
+	outages := 1
+	if text := os.Getenv(envOutages); text != "" {
+		var err error
+		outages, err = strconv.Atoi(text)
+		check(t, err)
+	}
+	for _, kind := range []openstack.Outage{openstack.Refused, openstack.Silent, openstack.Empty} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			soonAfterOutages(t, kind, outages)
+		})
+	}
+}
+
+func soonAfterOutages(t *testing.T, kind openstack.Outage, outages int) {
+	w := newWorld(t, "outage-"+string(kind))
+	gate, err := bench.Cloud.Gate()
+	check(t, err)
+	t.Cleanup(gate.Close)
+	w.bench = &sidecar.Bench{Bin: bench.Bin, Cloud: gate.Cloud}
+	key := w.newKey()
+	w.seedSecret(key)
+
+	var secrets, readyz []time.Duration
+	for n := range outages {
+		check(t, gate.Shut(kind))
+		c := w.newSidecar(fmt.Sprintf("s%d", n), sidecar.Settings{Write: key.ID})
+		c.MustStart(t)
+		a := w.newAPIServer(cluster.Options{Name: fmt.Sprintf("apiserver-%d", n), Prefix: "/late"}, kms(c))
+		m := w.observe(a)
+		timer := time.AfterFunc(30*time.Second, func() {
+			m.came()
+			if err := gate.Open(); err != nil {
+				t.Error(err)
+			}
+		})
+		defer timer.Stop()
+		m.untilWhole(3 * time.Minute)
+		secrets = append(secrets, m.after("read of an old Secret"))
+		readyz = append(readyz, m.after("readyz"))
+		stop(t, a.Process)
+		stop(t, c.Process)
+	}
+	within(t, "first Secret", secrets, readable)
+	within(t, "readyz", readyz, green)
+}
+
+// after is how long after the missing part came a check first passed.
+func (m *observation) after(check string) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.first[check].Sub(m.cameAt)
+}
+
+// within notes the figures; only the median has to keep to the limit, for the machine may have
+// other work.
+func within(t *testing.T, what string, all []time.Duration, limit time.Duration) {
+	t.Helper()
+	slices.Sort(all)
+	report.note(t, what+", all", fmt.Sprint(all))
+	report.note(t, what+", median", all[len(all)/2])
+	report.note(t, what+", worst", all[len(all)-1])
+	if median := all[len(all)/2]; median > limit {
+		t.Errorf("%s: %s after the outage, the limit is %s", what, median, limit)
+	}
+}
