@@ -205,7 +205,8 @@ pub(super) fn file_is_mounted(
         } else if volume.is_some_and(|volume| is_set(volume, "emptyDir")) {
             findings.error(
                 format!("--{flag} of {who} is {shown}, which is in an emptyDir: nothing is in it"),
-                "mount the directory of the node that holds it as hostPath",
+                "mount what holds it: a directory of the node as hostPath, or in a hosted control \
+                 plane a Secret",
             );
         } else if let Some(kind) = volume.and_then(|volume| text(volume.get("hostPath")?, "type"))
             && !["", "Directory", "DirectoryOrCreate"].contains(&kind)

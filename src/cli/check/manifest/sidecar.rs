@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::findings::{Findings, list, text};
 use super::flags::Flags;
 use super::pod::{Container, Pod};
+use super::shape::is_server;
 use super::{quantity, quoted};
 
 /// What a command line of ours asks for, as far as a manifest is judged by it.
@@ -89,7 +90,7 @@ fn is_ours(container: Container<'_>) -> bool {
     let ours = |text: &str| text.contains("barbican-kms");
     let mut words = container.command();
     words.extend(container.args());
-    container.name() != "kube-apiserver"
+    !is_server(container)
         && (ours(container.name())
             || ours(container.image())
             || words
@@ -207,8 +208,7 @@ pub(super) fn its_image_stays(sidecar: Container<'_>, findings: &mut Findings) {
     let (_, tag) = name.split_once(':').unwrap_or((name, "latest"));
     if !image.contains('@') && tag == "latest" {
         findings.warn(format!(
-            "the image {} is whatever is called latest: name a version or a digest, and load \
-             it on the node",
+            "the image {} is whatever is called latest: name a version or a digest",
             quoted::name(image)
         ));
     }

@@ -1,8 +1,10 @@
 //! Each rule against the shipped manifest with one mistake in it, and the corpus.
 
 mod fields;
+mod shapes;
 
 use super::*;
+use crate::cli::check::findings::text;
 use crate::cli::understand;
 
 fn judged_as(pod: &Value, sockets: &[String], checked: &Path) -> Findings {
@@ -348,6 +350,7 @@ fn a_file_that_the_cloud_config_names_must_be_mounted() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name);
     let pod = crate::config::parse_yaml(GOOD).expect("YAML");
+    let shape = Shape::of(&pod).expect("a pod");
     let look = |authority: &Path| {
         let config = format!(
             "[Global]\nauth-url = \"https://k/v3\"\napplication-credential-id = \"0123456789abcdef0123456789abcdef\"\napplication-credential-secret = \"x\"\n[KeyManager]\nkey-id = \"11111111-1111-4111-8111-111111111111\"\n[Global]\nca-file = \"{}\"\n",
@@ -355,7 +358,7 @@ fn a_file_that_the_cloud_config_names_must_be_mounted() {
         );
         std::fs::write(path("cloud.conf"), config).expect("written");
         let mut findings = Findings::default();
-        cloud_files::are_mounted(&pod, Some(&path("cloud.conf")), &mut findings);
+        cloud_files::are_mounted(shape, Some(&path("cloud.conf")), &mut findings);
         findings.errors
     };
     std::fs::write(path("ca.pem"), "").expect("written");
