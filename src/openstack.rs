@@ -106,7 +106,7 @@ impl OpenStack {
         let connector = connect::Connector::new(tls, proxies, timing.connect)?;
         let keystone = keystone::Keystone::new(cloud).ok_or(SetupError::Url)?;
         Ok(Self {
-            http: http::Http::new(connector, redactor, &timing, instruments),
+            http: http::Http::new(connector, redactor, timing.clone(), instruments),
             sessions: session::Sessions::new(keystone, timing.clone()),
             interface: cloud.interface,
             region: cloud.region.clone(),

@@ -131,6 +131,8 @@ impl Watcher {
             }
             let next_check = Instant::now() + self.slow_check;
             trigger = tokio::select! {
+                // In order, and not by the runtime's dice.
+                biased;
                 Some(()) = hangups.recv() => Trigger::Hangup,
                 Some(()) = notifications.recv() => Trigger::Notification,
                 () = sleep_until(next_check) => Trigger::SlowCheck,

@@ -130,7 +130,7 @@ impl<S: KeySource> KeySet<S> {
             Err(refused) => refused,
         };
         let failure = Failure {
-            problem: problem,
+            problem,
             wait,
             held,
             wiped_in: expiry.map(|expiry| expiry.saturating_duration_since(now)),

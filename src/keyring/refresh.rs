@@ -147,16 +147,18 @@ where
             .next_wake()
             .map(|wake| wake.saturating_duration_since(now));
         tokio::select! {
-            request = self.requests.recv() => {
-                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
-            }
+            // In order, and not by the runtime's dice. Whatever comes often stands last.
+            biased;
+            fetched = writer.ring.loader.finished() => Event::Fetched(fetched),
+            staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
             changed = self.config_updates.changed(), if *watching_config => {
                 // Without a proposer the ring goes on as it is.
                 *watching_config = changed.is_ok();
                 if *watching_config { Event::ConfigUpdate } else { Event::Timer }
             }
-            fetched = writer.ring.loader.finished() => Event::Fetched(fetched),
-            staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
+            request = self.requests.recv() => {
+                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
+            }
             () = tokio::time::sleep(wake.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => Event::Timer,
         }
     }

@@ -32,6 +32,10 @@ enum Ending {
 }
 
 impl<'a> CallGuard<'a> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what the audit log says of a call"
+    )]
     pub(super) fn new(operation: Operation, trail: Option<&'a Trail>, uid: String) -> Self {
         Self {
             operation,
@@ -79,6 +83,10 @@ impl<'a> CallGuard<'a> {
 }
 
 impl Drop for CallGuard<'_> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what the audit log says of a call"
+    )]
     fn drop(&mut self) {
         self.log();
         let Some((trail, begin)) = self.trail else {

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::log::throttle::{LogThrottle, SUMMARY_INTERVAL};
@@ -68,7 +68,7 @@ impl Connections {
     }
 
     fn say(&mut self) {
-        if let Some(closed) = self.throttle.on_failure((), Instant::now()) {
+        if let Some(closed) = self.throttle.on_failure((), Instant::now().into_std()) {
             warn!(
                 connections = CONNECTIONS,
                 closed,

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::{Exposition, Metrics};
@@ -52,13 +53,13 @@ pub async fn serve(address: SocketAddr, metrics: Metrics) -> Infallible {
         tokio::select! {
             accepted = accept(&listener, &room) => match accepted {
                 Ok((stream, permit)) => {
-                    if let Some(failures) = accepting.on_success(ACCEPT_QUIET_PERIOD, Instant::now()) {
+                    if let Some(failures) = accepting.on_success(ACCEPT_QUIET_PERIOD, Instant::now().into_std()) {
                         info!(%address, failures, "connections for metrics are accepted again");
                     }
                     connections.spawn(connection(stream, Arc::clone(&metrics), permit));
                 }
                 Err(error) => {
-                    if let Some(failures) = accepting.on_failure(error.kind(), Instant::now()) {
+                    if let Some(failures) = accepting.on_failure(error.kind(), Instant::now().into_std()) {
                         warn!(
                             %address, failures,
                             "cannot accept a connection for metrics, trying again: {error}"
@@ -80,12 +81,12 @@ async fn bind(address: SocketAddr) -> TcpListener {
             Ok(listener) => {
                 let address = listener.local_addr().unwrap_or(address);
                 let failures = binding
-                    .on_success(Duration::ZERO, Instant::now())
+                    .on_success(Duration::ZERO, Instant::now().into_std())
                     .unwrap_or(0);
                 info!(%address, failures, "serving metrics");
                 return listener;
             }
-            Err(error) => match binding.on_failure(error.kind(), Instant::now()) {
+            Err(error) => match binding.on_failure(error.kind(), Instant::now().into_std()) {
                 None => debug!(%address, "still no address for metrics: {error}"),
                 Some(failures) => {
                     let hint = hint(error.kind());

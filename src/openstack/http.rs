@@ -93,7 +93,7 @@ pub(super) struct Http {
     client: Client<Connector, Full<Bytes>>,
     connector: Connector,
     redactor: Redactor,
-    request: Duration,
+    timing: Timing,
     instruments: Arc<Instruments>,
 }
 
@@ -107,7 +107,7 @@ impl Http {
     pub(super) fn new(
         connector: Connector,
         redactor: Redactor,
-        timing: &Timing,
+        timing: Timing,
         instruments: Arc<Instruments>,
     ) -> Self {
         let client = Client::builder(TokioExecutor::new())
@@ -124,7 +124,7 @@ impl Http {
             client,
             connector,
             redactor,
-            request: timing.request,
+            timing,
             instruments,
         }
     }
@@ -142,7 +142,10 @@ impl Http {
         sink: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Parts, RequestError> {
         let start = Instant::now();
-        let limit = self.request.min(deadline.saturating_duration_since(start));
+        let limit = self
+            .timing
+            .request
+            .min(deadline.saturating_duration_since(start));
         let done = tokio::time::timeout(limit, self.run(call, sink)).await;
         let done = done.unwrap_or(Err(Problem::Timeout { limit }));
         let asked = asked(call);
@@ -268,7 +271,7 @@ impl Http {
             retry_after: parts
                 .headers
                 .get(RETRY_AFTER)
-                .and_then(|value| retry_after(value, jiff::Timestamp::now())),
+                .and_then(|value| retry_after(value, self.timing.date())),
         }
     }
 

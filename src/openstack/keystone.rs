@@ -210,7 +210,8 @@ impl Keystone {
                 Ok(parts) => {
                     let token = parts.headers.get(SUBJECT_TOKEN);
                     let token = token.and_then(|value| value.to_str().ok());
-                    return Session::from_reply(token, &body).map_err(|error| RequestError {
+                    let date = timing.clock.wall();
+                    return Session::from_reply(token, &body, date).map_err(|error| RequestError {
                         asked: RequestLine {
                             method: Method::POST,
                             url: printable_url(&self.url),

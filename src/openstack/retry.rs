@@ -3,7 +3,7 @@
 //! Used by `keystone` and `barbican` around single requests. Invariant: nothing
 //! here waits past the deadline of the whole operation.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use super::error::{Problem, RequestError};
 use crate::chance::Chance;
+use crate::keyring::Clock;
 
-/// Every duration and count of the client; tests shorten them.
+/// Every duration and count of the client, and its date and chance; tests replace them.
+/// What passes between two moments is measured by the runtime.
 #[derive(Clone, Debug)]
 pub struct Timing {
     /// For a connection: name resolution, proxy and TLS handshake included.
@@ -37,12 +39,22 @@ pub struct Timing {
     /// How old a token must be before Barbican's refusal of it leads to a login,
     /// where a new one has been refused before.
     pub distrust: Duration,
+    /// Says the date, by which servers say when something ends.
+    pub clock: Clock,
     /// Spreads the pauses.
     pub chance: Chance,
 }
 
+/// With the date and the chance of the system.
 impl Default for Timing {
     fn default() -> Self {
+        Self::new(Clock::system(), Chance::from_system())
+    }
+}
+
+impl Timing {
+    /// What suits a real cloud.
+    pub fn new(clock: Clock, chance: Chance) -> Self {
         Self {
             connect: Duration::from_secs(5),
             request: Duration::from_secs(10),
@@ -56,12 +68,16 @@ impl Default for Timing {
             refused: Duration::from_secs(30),
             refused_max: Duration::from_secs(600),
             distrust: Duration::from_secs(30),
-            chance: Chance::from_system(),
+            clock,
+            chance,
         }
     }
-}
 
-impl Timing {
+    /// The date.
+    pub(super) fn date(&self) -> Timestamp {
+        timestamp(self.clock.wall())
+    }
+
     /// How long to leave Keystone alone after the `refusals`th refusal in a row.
     pub(super) fn refused_for(&self, refusals: u32) -> Duration {
         doubled(self.refused, refusals.saturating_sub(1), self.refused_max)
@@ -118,6 +134,11 @@ impl<'a> Attempts<'a> {
             _ => Some(own),
         }
     }
+}
+
+/// A date that is out of all bounds is 1970, where a machine without a clock begins.
+pub(super) fn timestamp(date: SystemTime) -> Timestamp {
+    Timestamp::try_from(date).unwrap_or_default()
 }
 
 /// `Retry-After` in either form: seconds, or an HTTP date.
@@ -259,7 +280,7 @@ mod tests {
         #[test]
         fn any_retry_after_is_read_without_panic(bytes: Vec<u8>) {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
-                let _ = retry_after(&value, Timestamp::now());
+                let _ = retry_after(&value, Timestamp::UNIX_EPOCH);
             }
         }
     }

@@ -154,7 +154,7 @@ impl Sessions {
         } else {
             CredentialEnd::Unknown
         };
-        let now = Timestamp::now();
+        let now = self.timing.date();
         let (end, due) = {
             let ending = &mut self.state().ending;
             ending.note(session.account(), told);

@@ -25,7 +25,7 @@ mod chain;
 mod verifier;
 mod words;
 
-use verifier::{Refusal, Unverified, Verifier};
+use verifier::{Authorities, Refusal, Verifier};
 
 /// Why the TLS settings cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -174,16 +174,24 @@ impl Settings {
     }
 
     fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-        let (own, roots) = match &self.roots {
-            None => return Ok(Arc::new(Unverified(Arc::clone(&self.provider)))),
-            Some(Roots::Only(own, roots)) => (own.clone(), Arc::clone(roots)),
-            Some(Roots::Host) => (Vec::new(), Arc::new(of_host())),
+        let provider = Arc::clone(&self.provider);
+        let authorities = self.roots.as_ref().map(|roots| self.authorities(roots));
+        Ok(Arc::new(Verifier {
+            provider,
+            authorities: authorities.transpose()?,
+        }))
+    }
+
+    fn authorities(&self, roots: &Roots) -> Result<Authorities, TlsError> {
+        let (own, roots) = match roots {
+            Roots::Only(own, roots) => (own.clone(), Arc::clone(roots)),
+            Roots::Host => (Vec::new(), Arc::new(of_host())),
         };
         let provider = Arc::clone(&self.provider);
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider)
             .build()
             .map_err(|error| TlsError::Setup(error.to_string()))?;
-        Ok(Arc::new(Verifier { inner, own, roots }))
+        Ok(Authorities { inner, own, roots })
     }
 }
 

@@ -17,7 +17,6 @@ pub(super) mod outside;
 mod pod;
 mod probes;
 mod quantity;
-mod quoted;
 mod references;
 mod relations;
 mod server;

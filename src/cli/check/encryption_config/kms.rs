@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::configuration::Kms;
 use super::endpoint;
-use super::shown::quoted;
 use crate::cli::check::findings::Findings;
+use crate::cli::check::quoted;
 use crate::config;
 
 /// The names of the KMS providers so far, of v1 and v2.
@@ -42,7 +42,7 @@ fn version(kms: &Kms, findings: &mut Findings) {
              rewritten",
         ),
         Some(other) => findings.error(
-            format!("{path}: {} is neither v1 nor v2", quoted(other)),
+            format!("{path}: {} is neither v1 nor v2", quoted::value(other)),
             "write `apiVersion: v2`",
         ),
     }
@@ -61,7 +61,7 @@ fn name<'a>(kms: &'a Kms, v1: bool, names: &mut Names<'a>, findings: &mut Findin
     }
     if !v1 && name.contains(':') {
         findings.error(
-            format!("{path}: {} has a colon in it", quoted(name)),
+            format!("{path}: {} has a colon in it", quoted::value(name)),
             "take a name without one",
         );
     }
@@ -70,7 +70,7 @@ fn name<'a>(kms: &'a Kms, v1: bool, names: &mut Names<'a>, findings: &mut Findin
         findings.error(
             format!(
                 "{path}: {} is the name of an earlier provider",
-                quoted(name)
+                quoted::value(name)
             ),
             "put all resources into one entry, or give this provider a name of its own (the \
              socket may be the same)",
@@ -85,7 +85,7 @@ fn timeout(kms: &Kms, findings: &mut Findings) {
     let path = format!("{}.timeout", kms.path);
     match config::parse_duration(text) {
         None => findings.error(
-            format!("{path}: {} is no positive duration", quoted(text)),
+            format!("{path}: {} is no positive duration", quoted::value(text)),
             "write a number with a unit, such as `timeout: 3s`",
         ),
         Some(duration) if duration.is_zero() => findings.error(
@@ -116,14 +116,14 @@ fn endpoint(kms: &Kms, findings: &mut Findings) -> Option<String> {
     match endpoint::socket(text) {
         Ok(socket) => {
             if let Some(doubt) = endpoint::doubt(&socket) {
-                findings.warn(format!("{path}: {}: {doubt}", quoted(text)));
+                findings.warn(format!("{path}: {}: {doubt}", quoted::value(text)));
             }
             Some(socket)
         }
         Err(wrong) => {
             let shown = match text {
                 "" => String::new(),
-                text => format!("{}: ", quoted(text)),
+                text => format!("{}: ", quoted::value(text)),
             };
             findings.error(
                 format!("{path}: {shown}{wrong}"),

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::configuration::Entry;
-use super::shown::quoted;
 use crate::cli::check::findings::Findings;
+use crate::cli::check::quoted;
 
 /// A resource and its API group, which is empty for the core group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ pub(super) fn judge<'a>(entry: &'a Entry, masks: &mut Masks<'a>, findings: &mut 
     for (number, text) in texts {
         let path = format!("{path}[{number}]");
         if let Some((what, fix)) = name(text) {
-            findings.error(format!("{path}: {}: {what}", quoted(text)), fix);
+            findings.error(format!("{path}: {}: {what}", quoted::value(text)), fix);
             continue;
         }
         let resource = GroupResource::parse(text);
@@ -78,8 +78,8 @@ pub(super) fn judge<'a>(entry: &'a Entry, masks: &mut Masks<'a>, findings: &mut 
             Some(mask) => findings.error(
                 format!(
                     "{path}: {} is masked by the earlier {}",
-                    quoted(text),
-                    quoted(&format!("{}.{}", mask.resource, mask.group)),
+                    quoted::value(text),
+                    quoted::value(&format!("{}.{}", mask.resource, mask.group)),
                 ),
                 "move its entry up, before the wildcard, or remove it",
             ),

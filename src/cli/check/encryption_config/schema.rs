@@ -6,9 +6,9 @@
 use serde_json::{Map, Value};
 
 use super::configuration::{Configuration, Entry, Key, Keys, Kms, Provider};
-use super::shown::quoted;
 use super::values::{Fields, kind_of, whole_number};
 use crate::cli::check::findings::Findings;
+use crate::cli::check::quoted;
 
 const API_VERSION: &str = "apiserver.config.k8s.io/v1";
 
@@ -79,7 +79,7 @@ impl Decoder<'_> {
                 self.findings.error(
                     format!(
                         "apiVersion: there is no {kind} of version {}",
-                        quoted(version)
+                        quoted::value(version)
                     ),
                     right,
                 );
@@ -87,7 +87,7 @@ impl Decoder<'_> {
             }
             (kind, _) => {
                 self.findings.error(
-                    format!("kind: {}, not EncryptionConfiguration", quoted(kind)),
+                    format!("kind: {}, not EncryptionConfiguration", quoted::value(kind)),
                     format!("{right}, or name the right file"),
                 );
                 false
@@ -282,7 +282,7 @@ impl Decoder<'_> {
             .filter(|field| !known.contains(&field.as_str()))
         {
             let dot = if path.is_empty() { "" } else { "." };
-            let field = super::shown::shown(field);
+            let field = quoted::name(field);
             let fix = match known {
                 [] => "remove it".to_owned(),
                 known => format!(

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::findings::{is_set, list, text};
 use super::here::{Here, keys_and_values, whole};
-use super::quoted;
+use crate::cli::check::quoted;
 
 pub(super) fn pod(spec: &Value, here: &mut Here<'_>) {
     let is = |key: &str| spec.get(key).and_then(Value::as_bool) == Some(true);

@@ -7,9 +7,9 @@ use std::path::Path;
 use super::super::findings::Findings;
 use super::directory::pods_beside;
 use super::pod::{Container, Place};
-use super::quoted;
 use super::shape::Shape;
 use super::sidecar::{self, Served};
+use crate::cli::check::quoted;
 
 /// Where sockets of the node are.
 const RUN: [&str; 2] = ["/run", "/var/run"];

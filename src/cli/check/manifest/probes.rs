@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::super::findings::{Findings, is_set, list, text};
 use super::pod::Container;
-use super::quoted;
 use super::sidecar::{Called, Served, Understand, lacks};
+use crate::cli::check::quoted;
 
 /// What is served on `--metrics-address`.
 const PAGES: [&str; 3] = ["/metrics", "/livez", "/readyz"];

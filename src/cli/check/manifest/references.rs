@@ -4,7 +4,7 @@
 
 use super::super::findings::{Findings, is_set, list, text};
 use super::pod::Pod;
-use super::quoted;
+use crate::cli::check::quoted;
 
 /// Fields of a volume that hold something of the API.
 const OF_THE_API: [(&str, &str); 7] = [

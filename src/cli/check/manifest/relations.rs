@@ -9,7 +9,8 @@ use super::super::findings::{Findings, is_set, list, text};
 use super::containers;
 use super::here::{Here, keys_and_values};
 use super::names::Form;
-use super::{quantity, quoted};
+use super::quantity;
+use crate::cli::check::quoted;
 
 const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::findings::{Findings, is_set, text};
 use super::flags::{Flags, distance};
 use super::pod::{Container, Place};
-use super::quoted;
+use crate::cli::check::quoted;
 
 /// Where kube-apiserver is told of its EncryptionConfiguration.
 pub(super) const ENCRYPTION: &str = "encryption-provider-config";

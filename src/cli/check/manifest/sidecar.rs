@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::super::findings::{Findings, list, text};
 use super::flags::Flags;
 use super::pod::{Container, Pod};
+use super::quantity;
 use super::shape::is_server;
-use super::{quantity, quoted};
+use crate::cli::check::quoted;
 
 /// What a command line of ours asks for, as far as a manifest is judged by it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use super::super::findings::{Findings, is_set, text};
 use super::pod::{Container, Place};
-use super::quoted;
 use super::sidecar::Served;
+use crate::cli::check::quoted;
 
 /// Kinds of volumes that are mounted read-only, whatever is asked for.
 const READ_ONLY: [&str; 5] = ["secret", "configMap", "downwardAPI", "projected", "image"];

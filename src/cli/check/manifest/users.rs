@@ -4,9 +4,9 @@ use super::super::findings::{Findings, is_set};
 use super::flags::Flags;
 use super::here::whole;
 use super::pod::{Container, Place};
-use super::quoted;
 use super::server::ENCRYPTION;
 use super::sidecar::Served;
+use crate::cli::check::quoted;
 
 /// Volumes that the kubelet fills.
 const FILLED: [&str; 3] = ["secret", "configMap", "projected"];

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::findings::{Findings, list, text};
 use super::names::is_label;
 use super::pod::Pod;
-use super::quoted;
+use crate::cli::check::quoted;
 
 pub(super) fn the_pod_has_a_name(pod: &Value, findings: &mut Findings) {
     if pod

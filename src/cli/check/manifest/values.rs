@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::super::findings::{Findings, text};
 use super::here::{below, whole};
 use super::names::Form;
-use super::quoted;
 use super::relations;
+use crate::cli::check::quoted;
 
 const PROFILES: &[&str] = &["RuntimeDefault", "Localhost", "Unconfined"];
 const POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
