@@ -101,3 +101,101 @@ fn who_serves_the_socket_is_looked_for_beside_the_manifest() {
     std::fs::write(path("copy.yaml"), PLUGIN).expect("written");
     assert!(look(&plugin, "barbican-kms.yaml")[0].contains("copy.yaml, the same pod"));
 }
+
+const HOSTED: &str = include_str!("../../../../../static-pod/hosted/kube-apiserver.yaml");
+
+fn hosted(old: &str, new: &str) -> Findings {
+    let changed = HOSTED.replacen(old, new, 1);
+    assert!(old == new || changed != HOSTED, "{old} is in the file");
+    let document = document::read(changed.as_bytes(), &mut Findings::default()).expect("YAML");
+    judged_here(&document.pod)
+}
+
+#[test]
+fn the_shipped_hosted_control_plane_is_right() {
+    for kind in ["Deployment", "StatefulSet"] {
+        let findings = hosted("kind: Deployment", &format!("kind: {kind}"));
+        assert_eq!(findings.errors, []);
+        assert_eq!(findings.warnings, [""; 0]);
+    }
+}
+
+#[test]
+fn the_mistakes_of_hosted_control_planes_are_found() {
+    for (old, new, found) in [
+        ("apps/v1", "apps/v1beta1", "not apps/v1"),
+        (
+            "        fsGroup: 65532\n",
+            "",
+            "cannot read /etc/barbican-kms/cloud.conf",
+        ),
+        (
+            "        fsGroup: 65532\n",
+            "        supplementalGroups: [65532]\n",
+            "cannot read /etc/barbican-kms/cloud.conf",
+        ),
+        ("        - --socket-mode=0660\n", "", "cannot connect"),
+        ("        restartPolicy: Always\n", "", "waits for it to end"),
+        (
+            "mountPath: /etc/barbican-kms\n",
+            "mountPath: /etc/barbican-kms/cloud.conf\n          subPath: cloud.conf\n",
+            "single file",
+        ),
+        (
+            "secretName: barbican-kms\n",
+            "secretNames: x\n        emptyDir: {}\n",
+            "several kinds",
+        ),
+        (
+            "      - name: barbican-kms-config\n",
+            "      - name: other\n",
+            "not declared",
+        ),
+        (
+            "memory: 64Mi",
+            "memory: 64 MB",
+            "spec.template.spec.initContainers[0]",
+        ),
+        (
+            "        name: barbican-kms\n        ports",
+            "        name: barbican-kms\n        command: [/bin/sh]\n        ports",
+            "no shell",
+        ),
+    ] {
+        let findings = hosted(old, new);
+        let is_found = findings.errors.iter().any(|one| one.what.contains(found));
+        assert!(is_found, "{found}: {findings:?}");
+    }
+}
+
+#[test]
+fn a_hosted_socket_on_the_node_is_doubted() {
+    let socket = "      - emptyDir:\n          medium: Memory\n          sizeLimit: 1Mi\n";
+    let findings = hosted(socket, "      - hostPath: {path: /run/kms}\n");
+    let doubts = findings.warnings.iter();
+    assert!(
+        doubts.into_iter().any(|one| one.contains("would share")),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn a_hosted_kube_apiserver_has_many_names_and_needs_the_sidecar() {
+    let mut server = parsed(HOSTED.split("---").next().expect("the first"));
+    server["spec"]["template"]["spec"]["containers"][0]["name"] = "apiserver".into();
+    assert_eq!(judged_here(&server).errors, []);
+    let spec = server["spec"]["template"]["spec"].as_object_mut();
+    spec.expect("a spec").remove("initContainers");
+    let findings = judged_here(&server);
+    assert!(
+        findings.errors[0].fix.contains("static-pod/hosted"),
+        "{findings:?}"
+    );
+    server["spec"]["template"]["spec"] = serde_json::json!({"containers": []});
+    assert!(
+        judged_here(&server)
+            .errors
+            .iter()
+            .any(|one| one.what.contains("no container kube-apiserver"))
+    );
+}
