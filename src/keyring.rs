@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
 use crate::key_id::KeyId;
@@ -44,7 +44,11 @@ pub trait KeySource: Send + Sync + 'static {
 /// Why a key could not be had; each variant is a different thing to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Nobody answered, or with a passing error: try again soon.
+    /// Nobody answered, or something in the place of a server that is away: try again at
+    /// once, and go on so until somebody does.
+    #[error("OpenStack is unavailable")]
+    Unanswered(#[source] Cause),
+    /// An answer that is of no use and may pass: try again soon.
     #[error("OpenStack is unavailable")]
     Unavailable {
         /// The source's own error.
@@ -70,10 +74,10 @@ pub enum FetchError {
     #[error("Barbican has no such key")]
     NotFound(#[source] Cause),
     /// Barbican's answer is not an AES key.
-    #[error("Barbican holds something else than an AES key")]
+    #[error("Barbican's secret is not an AES key")]
     NotAKey(#[source] Cause),
     /// The source has panicked.
-    #[error("the download crashed, which is a bug: please report what the log says before this")]
+    #[error("the download crashed, which is a bug: please report the preceding log lines")]
     Crashed,
 }
 
@@ -83,7 +87,7 @@ pub type Cause = Box<dyn Error + Send + Sync>;
 impl FetchError {
     fn problem(&self) -> KeyProblem {
         match self {
-            Self::Unavailable { .. } => KeyProblem::Unavailable,
+            Self::Unanswered(_) | Self::Unavailable { .. } => KeyProblem::Unavailable,
             Self::Login { .. } => KeyProblem::Login,
             Self::Denied(_) => KeyProblem::Denied,
             Self::NotFound(_) => KeyProblem::NotFound,
@@ -97,7 +101,11 @@ impl FetchError {
         match self {
             Self::Unavailable { retry_after, .. } => *retry_after,
             Self::Login { again_in, .. } => Some(*again_in),
-            Self::Denied(_) | Self::NotFound(_) | Self::NotAKey(_) | Self::Crashed => None,
+            Self::Unanswered(_)
+            | Self::Denied(_)
+            | Self::NotFound(_)
+            | Self::NotAKey(_)
+            | Self::Crashed => None,
         }
     }
 }
@@ -150,6 +158,8 @@ struct Shared {
     /// The coarse clock: seconds since `begin`, and one. The writer sets it at least once
     /// a minute, so that a call need read no clock to note when it used a key.
     second: AtomicU64,
+    /// Somebody has asked for the health of the write key while it was missing.
+    status_missed: Notify,
 }
 
 /// What readers ask of the writer.
@@ -162,7 +172,8 @@ enum Request {
 }
 
 impl Keyring {
-    /// The id of the write key if that key is held: the answer to Status. No waiting.
+    /// The id of the write key if that key is held: the answer to Status. No waiting;
+    /// where the key is missing, the next try comes sooner, as soon as it may.
     ///
     /// # Errors
     /// What keeps the write key from being held.
@@ -170,6 +181,7 @@ impl Keyring {
         let snapshot = self.shared.snapshot.load();
         self.held(&snapshot, &snapshot.write_id())
             .map(|_| snapshot.write_id())
+            .inspect_err(|_| self.shared.status_missed.notify_one())
     }
 
     /// The write key and its id, from one snapshot.

@@ -10,6 +10,7 @@ mod connect;
 mod credential;
 mod error;
 mod excerpt;
+mod hedge;
 mod http;
 mod json;
 mod keystone;
@@ -20,6 +21,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::http::{Method, StatusCode, Uri};
@@ -33,6 +35,7 @@ pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProble
 pub use excerpt::{Excerpt, Speaker};
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
+use retry::Budget;
 pub use retry::Timing;
 pub use tls::{TlsError, Trust, authority_warnings};
 
@@ -67,6 +70,8 @@ pub struct OpenStack {
     barbican: Option<Endpoint>,
     timing: Timing,
     trust: Trust,
+    /// Whether the last fetch ended with an answer. Before the first there has been none.
+    answered: AtomicBool,
 }
 
 /// A little more than that: Keystone counts whole seconds.
@@ -113,6 +118,7 @@ impl OpenStack {
             barbican: cloud.barbican.clone().map(Endpoint::of_setting),
             timing,
             trust,
+            answered: AtomicBool::new(false),
         })
     }
 
@@ -179,8 +185,8 @@ impl OpenStack {
     /// # Errors
     /// [`Error::Login`] or [`Error::Unavailable`].
     pub async fn login(&self) -> Result<Arc<Session>, Error> {
-        let deadline = self.deadline();
-        self.sessions.session(&self.http, None, deadline).await
+        let budget = self.budget();
+        self.sessions.session(&self.http, None, budget).await
     }
 
     /// Logs in once more, and asks whether the application credential of `session` ends.
@@ -195,9 +201,9 @@ impl OpenStack {
         {
             // Keystone counts whole seconds: within one, any two tokens end together.
             tokio::time::sleep(A_SECOND).await;
-            let deadline = self.deadline();
+            let budget = self.budget();
             self.sessions
-                .session(&self.http, Some(session), deadline)
+                .session(&self.http, Some(session), budget)
                 .await?;
         }
         Ok(self.sessions.credential_end())
@@ -239,14 +245,14 @@ impl OpenStack {
         endpoint: &Endpoint,
         id: KeyId,
     ) -> Result<Metadata, Error> {
-        let deadline = self.deadline();
-        barbican::metadata(&self.http, &self.timing, session, endpoint, id, deadline).await
+        let budget = self.budget();
+        barbican::metadata(&self.http, &self.timing, session, endpoint, id, budget).await
     }
 
     /// What an order with this id has made. A refusal says nothing, like any other
     /// failure: then it is `None`.
     pub async fn order(&self, session: &Session, endpoint: &Endpoint, id: KeyId) -> Option<Order> {
-        barbican::order(&self.http, session, endpoint, id, self.deadline()).await
+        barbican::order(&self.http, session, endpoint, id, self.budget()).await
     }
 
     /// Downloads a key with this very session.
@@ -259,8 +265,8 @@ impl OpenStack {
         endpoint: &Endpoint,
         id: KeyId,
     ) -> Result<Kek, Error> {
-        let deadline = self.deadline();
-        barbican::payload(&self.http, &self.timing, session, endpoint, id, deadline).await
+        let budget = self.budget();
+        barbican::payload(&self.http, &self.timing, session, endpoint, id, budget).await
     }
 
     /// Downloads a key: logs in if need be, and once more if the token is
@@ -269,9 +275,12 @@ impl OpenStack {
     /// # Errors
     /// Any.
     pub async fn key(&self, id: KeyId) -> Result<Kek, Error> {
-        let deadline = self.deadline();
-        let session = self.sessions.session(&self.http, None, deadline).await?;
-        let outcome = self.read(&session, id, deadline).await;
+        self.key_within(id, self.budget()).await
+    }
+
+    async fn key_within(&self, id: KeyId, budget: Budget) -> Result<Kek, Error> {
+        let session = self.sessions.session(&self.http, None, budget).await?;
+        let outcome = self.read(&session, id, budget).await;
         match is_token_taken(&outcome) {
             Some(false) if self.sessions.may_be_stale(&session, &id) => {}
             Some(true) => {
@@ -282,36 +291,38 @@ impl OpenStack {
         }
         let session = self
             .sessions
-            .session(&self.http, Some(&session), deadline)
+            .session(&self.http, Some(&session), budget)
             .await?;
-        let outcome = self.read(&session, id, deadline).await;
+        let outcome = self.read(&session, id, budget).await;
         if is_token_taken(&outcome) == Some(false) {
             self.sessions.distrust(id);
         }
         outcome
     }
 
-    async fn read(
-        &self,
-        session: &Arc<Session>,
-        id: KeyId,
-        deadline: Instant,
-    ) -> Result<Kek, Error> {
+    async fn read(&self, session: &Arc<Session>, id: KeyId, budget: Budget) -> Result<Kek, Error> {
         let endpoint = self.endpoint(session).inspect_err(|_| {
             // The catalog comes with the token only: look again next time.
             self.sessions.forget(session);
         })?;
-        barbican::payload(&self.http, &self.timing, session, &endpoint, id, deadline).await
+        barbican::payload(&self.http, &self.timing, session, &endpoint, id, budget).await
     }
 
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.timing.operation
+    fn budget(&self) -> Budget {
+        Budget::until(Instant::now() + self.timing.operation)
     }
 }
 
 impl KeySource for OpenStack {
     async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
-        Ok(self.key(id).await?)
+        let budget = Budget {
+            urgent: !self.answered.load(Ordering::Relaxed),
+            ..self.budget()
+        };
+        let outcome = self.key_within(id, budget).await.map_err(FetchError::from);
+        let answered = !matches!(outcome, Err(FetchError::Unanswered(_)));
+        self.answered.store(answered, Ordering::Relaxed);
+        outcome
     }
 }
 

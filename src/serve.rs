@@ -71,7 +71,7 @@ pub enum StartError {
 
 /// The sidecar has ended for another reason than being told to.
 #[derive(Debug, thiserror::Error)]
-#[error("the key refresher has ended, which is a bug: please report what the log says before this")]
+#[error("the key refresher has stopped, which is a bug: please report the preceding log lines")]
 pub struct RefresherStopped;
 
 /// Everything bound and connected, nothing served yet.
@@ -128,7 +128,7 @@ impl App {
         );
         if secret::protection() == Protection::Unlocked {
             warn!(
-                "keys are held in plain memory, which can be swapped out and dumped: neither \
+                "keys are held in plain memory, which can reach swap and core dumps: neither \
                  memfd_secret nor mlock works for this process; raise RLIMIT_MEMLOCK to 8 MiB"
             );
         }

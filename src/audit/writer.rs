@@ -135,7 +135,7 @@ impl Log {
         if self.throttle.on_success(Duration::ZERO, now()).is_some() {
             info!(
                 file = %redact::path(&self.path), dropped,
-                "the audit log is written again"
+                "the audit log can be written again"
             );
         }
     }
@@ -145,7 +145,7 @@ impl Log {
             error!(
                 file = %redact::path(&self.path), dropped = self.dropped,
                 "the audit log cannot be written, calls are served without it: {error}; fix the \
-                 directory, its permissions or the space, it is tried again"
+                 directory, its permissions or the disk space; the sidecar retries"
             );
         }
     }

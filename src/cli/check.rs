@@ -126,7 +126,7 @@ impl Walk<'_> {
 
     fn memory(&mut self) {
         let (found, warning) = match secret::protection() {
-            Protection::SecretMemory => ("memfd_secret: not even root reads the keys", None),
+            Protection::SecretMemory => ("memfd_secret: not even root can read the keys", None),
             Protection::Locked => (
                 "mlock: not swapped, not dumped; root can read the keys",
                 Some("the kernel has no memfd_secret for this process (Linux 5.14 and later)"),
@@ -282,7 +282,7 @@ impl Walk<'_> {
             // Whatever it is, the payload decides.
             Err(Error::Denied { .. }) => self.skip(
                 &name,
-                format!("{id}: not readable with this credential, which is as recommended"),
+                format!("{id}: not readable with this credential, as recommended"),
             ),
             Err(error) => self.skip(&name, format!("{id}: {}", ErrorChain(&error))),
         }

@@ -163,7 +163,9 @@ impl Watcher {
                 since = now;
                 if late && !warned {
                     warned = true;
-                    warn!("the configuration files keep changing; waiting until they rest");
+                    warn!(
+                        "the configuration files keep changing; waiting until they stop changing"
+                    );
                 }
             } else if quiet || (late && now - since >= DEBOUNCE) {
                 return after;
@@ -192,7 +194,7 @@ impl Watcher {
         config_updates: &watch::Sender<ConfigUpdate>,
     ) {
         if same(reading, &self.known) && trigger != Trigger::Hangup {
-            debug!("a watched directory has changed, the configuration has not");
+            debug!("a watched directory has changed, but not the configuration");
             return;
         }
         match trigger {
@@ -201,8 +203,8 @@ impl Watcher {
                 info!("reading the configuration again: a file has changed");
             }
             Trigger::SlowCheck if watching => warn!(
-                "reading the configuration again: a file has changed without a notification; \
-                 changes here are seen within {} s",
+                "reading the configuration again: a file has changed without a notification; such \
+                 changes are detected within {} s",
                 self.slow_check.as_secs()
             ),
             Trigger::SlowCheck => info!("reading the configuration again: a file has changed"),
@@ -229,13 +231,16 @@ async fn follow(directories: &Arc<Mutex<Directories>>, reading: &Reading) {
     let reading = Arc::clone(reading);
     let followed = off_thread(move || locked(&directories).follow(files_of(&reading))).await;
     if followed.is_err() {
-        error!("watching the configuration files crashed, which is a bug; they are still compared");
+        error!(
+            "watching the configuration files crashed, which is a bug; the sidecar still \
+                compares their contents"
+        );
     }
 }
 
 async fn warn_of_mounts(work: impl FnOnce() + Send + 'static) {
     if off_thread(work).await.is_err() {
-        error!("looking at the mounts crashed, which is a bug: please report it");
+        error!("reading the mounts crashed, which is a bug: please report it");
     }
 }
 

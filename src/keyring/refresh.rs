@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use super::key_set::{Failed, KeySet, Loaded, Settled};
@@ -42,6 +42,7 @@ pub struct Refresher<S, C> {
 
 enum Event<S> {
     Request(Request),
+    StatusMissed,
     ConfigUpdate,
     Fetched(Fetched),
     Staged(Fetched),
@@ -83,6 +84,7 @@ where
             clock,
             begin: now,
             second: AtomicU64::new(1),
+            status_missed: Notify::new(),
         });
         let (sender, requests) = mpsc::channel(REQUESTS);
         let keyring = Keyring {
@@ -121,6 +123,7 @@ where
                     let now = writer.now();
                     writer.ring.loader.schedule.expedite_all(now);
                 }
+                Event::StatusMissed => writer.nudge(),
                 Event::ConfigUpdate => {
                     let update = self.config_updates.borrow_and_update().clone();
                     writer.consider(update);
@@ -159,6 +162,7 @@ where
             request = self.requests.recv() => {
                 request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
             }
+            () = writer.shared.status_missed.notified() => Event::StatusMissed,
             () = tokio::time::sleep(wake.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => Event::Timer,
         }
     }
@@ -192,6 +196,14 @@ where
             if self.ring.loader.schedule.expedite(&id, now) {
                 self.waiting.entry(id).or_default().push(waiting);
             }
+        }
+    }
+
+    /// Somebody has missed the write key and does not wait for it.
+    fn nudge(&mut self) {
+        let (id, now) = (self.ring.slots.write_id(), self.now());
+        if !self.ring.slots.holds(&id) {
+            self.ring.loader.schedule.nudge(&id, now);
         }
     }
 
@@ -245,7 +257,7 @@ fn log_loaded(id: KeyId, loaded: &Loaded) {
     if loaded.first && loaded.protection == Protection::Unlocked {
         warn!(
             key_id = %id, key_id_hash, memory, failures,
-            "key loaded into plain memory, which can be swapped out and dumped: no more can \
+            "key loaded into plain memory, which can reach swap and core dumps: no more memory can \
              be locked; raise RLIMIT_MEMLOCK to 8 MiB"
         );
     } else if loaded.first {
@@ -268,11 +280,11 @@ fn log_failed(id: KeyId, failed: &Failed) {
         ),
         (true, true, KeyProblem::Unavailable) => warn!(
             key_id = %id, key_id_hash, failures, retry_seconds,
-            "key not confirmed, the one that is held stays in use: {cause}"
+            "key not confirmed, the held key stays in use: {cause}"
         ),
         (true, true, _) => error!(
             key_id = %id, key_id_hash, failures, retry_seconds,
-            "key not confirmed, the one that is held stays in use: {cause}"
+            "key not confirmed, the held key stays in use: {cause}"
         ),
         (true, false, _) => error!(
             key_id = %id, key_id_hash, failures, retry_seconds,

@@ -43,7 +43,7 @@ where
                 self.candidate = None;
                 error!(
                     next_try = NEXT_TRY,
-                    "configuration not reloaded, the one in force stays: {message}"
+                    "configuration not reloaded, the old one stays in use: {message}"
                 );
                 self.record_reload(ReloadOutcome::Invalid, message.to_string());
                 return;
@@ -52,7 +52,7 @@ where
         if live == self.ring.live {
             self.candidate = None;
             self.update_report(|report| report.unchanged(self.shared.clock.wall()));
-            info!("the files say what is in force: nothing to reload");
+            info!("the files contain the configuration in use: nothing to reload");
             self.expedite_failing_keys();
             return;
         }
@@ -61,7 +61,7 @@ where
         {
             info!(
                 missing = %list(&candidate.missing),
-                "the files say what is being loaded already: trying again at once"
+                "the files contain the configuration that is being loaded: retrying at once"
             );
             let now = self.shared.clock.now();
             candidate.keys.loader.schedule.expedite_all(now);
@@ -71,7 +71,7 @@ where
         if let Err(refusal) = self.may_replace(&live) {
             error!(
                 next_try = NEXT_TRY,
-                "configuration not reloaded, the one in force stays: {refusal}"
+                "configuration not reloaded, the old one stays in use: {refusal}"
             );
             self.record_reload(ReloadOutcome::Refused, refusal.to_string());
             return;
@@ -83,7 +83,7 @@ where
                 let cause = ErrorChain(&*cause).to_string();
                 error!(
                     next_try = NEXT_TRY,
-                    "configuration not reloaded, the one in force stays: {cause}"
+                    "configuration not reloaded, the old one stays in use: {cause}"
                 );
                 self.record_reload(ReloadOutcome::Invalid, cause);
             }
@@ -160,7 +160,7 @@ where
         if failed.news {
             error!(
                 key_id = %id, key_id_hash, failures, retry_seconds,
-                "configuration not reloaded, the one in force stays: key not loaded: {cause}"
+                "configuration not reloaded, the old one stays in use: key not loaded: {cause}"
             );
         } else {
             debug!(
@@ -283,8 +283,9 @@ fn warn_of_those_in_use(dropped: &[DroppedKey]) {
             key_id = %key.id,
             key_id_hash = key.id.sha256_label(),
             last_used_seconds_ago = used.unwrap_or_default().as_secs(),
-            "a key that was in use within the last day has left the ring: what it has wrapped \
-             cannot be read any more; if there is such data, add the key to decrypt-key-ids again"
+            "a key that was in use within the last day was removed from the ring: data that it has \
+             wrapped cannot be read any more; if there is such data, add the key to \
+             decrypt-key-ids again"
         );
     }
 }
@@ -292,8 +293,8 @@ fn warn_of_those_in_use(dropped: &[DroppedKey]) {
 /// The reload would make data unreadable.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "key-id changes and the key in use until now, {old}, is missing from decrypt-key-ids; what it \
-     has wrapped could not be read. Add it: decrypt-key-ids = {}",
+    "key-id changes and the key in use until now, {old}, is missing from decrypt-key-ids; data \
+     that it has wrapped could not be read. Add it: decrypt-key-ids = {}",
     list(decrypt)
 )]
 struct WriteKeyWouldVanish {

@@ -39,8 +39,8 @@ pub struct Slot {
 /// Barbican payloads are written once, so this cannot happen in good order.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "Barbican's payload differs from the key that is or was held; it is never replaced under the \
-     same id. Find out who changed it, and rotate to a new key"
+    "Barbican's payload differs from the key that is or was held; the sidecar never uses other \
+     bytes for the same id. Find out who changed the secret, and rotate to a new key"
 )]
 pub(super) struct AlteredKey;
 

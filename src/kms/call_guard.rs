@@ -76,7 +76,10 @@ impl<'a> CallGuard<'a> {
             Ending::Refused(error) => debug!(call, uid, key_id_hash, "refused: {error}"),
             Ending::Cancelled => debug!(
                 call,
-                uid, key_id_hash, "cancelled: the client has gone, or it took too long"
+                uid,
+                key_id_hash,
+                "cancelled: the client has disconnected, or the call took too \
+                                   long"
             ),
         }
     }

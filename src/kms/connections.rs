@@ -72,7 +72,8 @@ impl Connections {
             warn!(
                 connections = CONNECTIONS,
                 closed,
-                "too many connections to the socket: those that call least are closed for new ones"
+                "too many connections to the socket: the least active ones are closed to accept \
+                 new ones"
             );
         }
     }

@@ -108,7 +108,7 @@ pub async fn serve(
                     if let Some(failures) = accepting.on_failure(error.kind(), Instant::now().into_std()) {
                         warn!(
                             failures,
-                            "cannot accept a connection, trying again: {}", ErrorChain(&error)
+                            "cannot accept a connection, retrying: {}", ErrorChain(&error)
                         );
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -141,7 +141,7 @@ async fn renew(listener: &mut Listener, throttle: &mut LogThrottle<ErrorKind>) {
     match listener.renew().await {
         Ok(()) => {
             throttle.on_success(Duration::ZERO, Instant::now().into_std());
-            warn!("the socket's file was deleted; it has been made again");
+            warn!("the socket's file was deleted; it has been created again");
         }
         Err(error) => {
             let kind = std::error::Error::source(&error)
@@ -150,7 +150,7 @@ async fn renew(listener: &mut Listener, throttle: &mut LogThrottle<ErrorKind>) {
             if let Some(failures) = throttle.on_failure(kind, Instant::now().into_std()) {
                 warn!(
                     failures,
-                    "the socket's file was deleted and cannot be made again, trying again: {}",
+                    "the socket's file was deleted and cannot be created again, retrying: {}",
                     ErrorChain(&error)
                 );
             }
@@ -219,7 +219,7 @@ async fn connection(stream: UnixStream, services: Services, ends: Ends, activity
         ended = ends.drain.watch(connection) => if let Err(error) = ended {
             debug!("connection ended: {}", ErrorChain(&error));
         },
-        () = silence(&greeted, ends.closing) => debug!("connection closed: the client said nothing"),
+        () = silence(&greeted, ends.closing) => debug!("connection closed: the client sent nothing"),
     }
 }
 

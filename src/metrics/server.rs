@@ -62,7 +62,7 @@ pub async fn serve(address: SocketAddr, metrics: Metrics) -> Infallible {
                     if let Some(failures) = accepting.on_failure(error.kind(), Instant::now().into_std()) {
                         warn!(
                             %address, failures,
-                            "cannot accept a connection for metrics, trying again: {error}"
+                            "cannot accept a connection for metrics, retrying: {error}"
                         );
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -87,13 +87,13 @@ async fn bind(address: SocketAddr) -> TcpListener {
                 return listener;
             }
             Err(error) => match binding.on_failure(error.kind(), Instant::now().into_std()) {
-                None => debug!(%address, "still no address for metrics: {error}"),
+                None => debug!(%address, "still cannot listen for metrics: {error}"),
                 Some(failures) => {
                     let hint = hint(error.kind());
                     let retry_seconds = BIND_PAUSE.as_secs();
                     error!(
                         %address, failures, retry_seconds,
-                        "no metrics, the key service is not affected: {error}; {hint}"
+                        "no metrics; Encrypt and Decrypt are not affected: {error}; {hint}"
                     );
                 }
             },
@@ -105,14 +105,15 @@ async fn bind(address: SocketAddr) -> TcpListener {
 fn hint(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::AddrInUse => {
-            "another process has this port (`ss -ltnp` shows which): end it, or give another \
+            "another process uses this port (`ss -ltnp` shows which): stop it, or use another \
              --metrics-address"
         }
         ErrorKind::AddrNotAvailable => {
-            "this host has no such address: --metrics-address wants one of its own, or 127.0.0.1"
+            "this host has no such address: --metrics-address must be an address of this host, or \
+             127.0.0.1"
         }
-        ErrorKind::PermissionDenied => "ports below 1024 need privileges: take a higher one",
-        _ => "give another --metrics-address",
+        ErrorKind::PermissionDenied => "ports below 1024 need privileges: use a higher one",
+        _ => "use another --metrics-address",
     }
 }
 

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use super::catalog::Endpoint;
 use super::error::{Error, Problem, RequestError, RequestLine};
@@ -18,7 +17,7 @@ use super::excerpt::printable_url;
 use super::http::{Call, ExpectedBody, Http};
 use super::json::optional;
 use super::keystone::{Session, clean};
-use super::retry::{Attempts, Timing};
+use super::retry::{Attempts, Budget, Timing};
 use crate::instruments::Upstream;
 use crate::key_id::KeyId;
 use crate::secret::{Kek, KekLengthError, KekWriter};
@@ -65,16 +64,16 @@ pub(super) async fn payload(
     session: &Session,
     endpoint: &Endpoint,
     id: KeyId,
-    deadline: Instant,
+    budget: Budget,
 ) -> Result<Kek, Error> {
     let url = secret_url(endpoint, id, "/payload")?;
-    let call = get(&url, session, Upstream::Payload);
-    let mut attempts = Attempts::new(timing, deadline);
+    let call = get(&url, endpoint, session, Upstream::Payload);
+    let mut attempts = Attempts::new(timing, budget);
     loop {
         // A new writer for every try: half a key is no beginning of a key.
         let mut writer = KekWriter::new();
         let mut keep = |chunk: &[u8]| writer.push(chunk);
-        match http.exchange(&call, deadline, &mut keep).await {
+        match http.exchange(&call, budget, &mut keep).await {
             Ok(_) => return Ok(writer.finish()?),
             Err(RequestError {
                 problem: Problem::TooLong { cap },
@@ -104,13 +103,13 @@ pub(super) async fn order(
     session: &Session,
     endpoint: &Endpoint,
     id: KeyId,
-    deadline: Instant,
+    budget: Budget,
 ) -> Option<Order> {
     let url = url(endpoint, "orders", id, "").ok()?;
-    let call = get(&url, session, Upstream::Metadata);
+    let call = get(&url, endpoint, session, Upstream::Metadata);
     let mut body = Vec::new();
     let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
-    http.exchange(&call, deadline, &mut keep).await.ok()?;
+    http.exchange(&call, budget, &mut keep).await.ok()?;
     let reply: OrderReply = serde_json::from_slice(&body).ok()?;
     // Other servers answer 200 to anything.
     reply.order_ref?;
@@ -128,15 +127,15 @@ pub(super) async fn metadata(
     session: &Session,
     endpoint: &Endpoint,
     id: KeyId,
-    deadline: Instant,
+    budget: Budget,
 ) -> Result<Metadata, Error> {
     let url = secret_url(endpoint, id, "")?;
-    let call = get(&url, session, Upstream::Metadata);
-    let mut attempts = Attempts::new(timing, deadline);
+    let call = get(&url, endpoint, session, Upstream::Metadata);
+    let mut attempts = Attempts::new(timing, budget);
     loop {
         let mut body = Vec::new();
         let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
-        match http.exchange(&call, deadline, &mut keep).await {
+        match http.exchange(&call, budget, &mut keep).await {
             Ok(_) => {
                 let reply: Reply = serde_json::from_slice(&body)
                     .map_err(|error| unavailable(&url, Problem::Reply(error.into())))?;
@@ -150,7 +149,12 @@ pub(super) async fn metadata(
     }
 }
 
-fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
+fn get<'a>(
+    url: &'a Uri,
+    endpoint: &'a Endpoint,
+    session: &'a Session,
+    counted: Upstream,
+) -> Call<'a> {
     let (wanted, cap) = match counted {
         Upstream::Payload => (ExpectedBody::Bytes, PAYLOAD_BYTES),
         Upstream::Metadata | Upstream::Login | Upstream::Credential => {
@@ -161,6 +165,7 @@ fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
         counted,
         method: Method::GET,
         url,
+        probe: endpoint.url(),
         token: Some(&session.token),
         body: Bytes::new(),
         wanted,

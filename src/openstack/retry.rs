@@ -29,6 +29,9 @@ pub struct Timing {
     pub pause: Duration,
     /// The longest pause that we choose ourselves.
     pub pause_max: Duration,
+    /// How long an answer may be missing in an urgent operation before another connection
+    /// is tried beside; see `hedge`.
+    pub silence: Duration,
     /// How long an unused connection stays open; see `http`.
     pub idle: Duration,
     /// How long Keystone is left alone after it refused a login; twice as long
@@ -62,6 +65,7 @@ impl Timing {
             tries: 3,
             pause: Duration::from_millis(300),
             pause_max: Duration::from_secs(4),
+            silence: Duration::from_secs(1),
             idle: Duration::from_secs(3),
             // Keystone can lock a user after a handful of wrong passwords
             // (`lockout_failure_attempts`), often for half an hour.
@@ -84,18 +88,46 @@ impl Timing {
     }
 }
 
+/// What an operation may spend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    /// When it ends.
+    pub(super) deadline: Instant,
+    /// Calls fail meanwhile, and the caller comes again every second: a request is sent
+    /// once, and does not stay with a silent connection.
+    pub(super) urgent: bool,
+}
+
+impl Budget {
+    /// Until `deadline`, with every retry.
+    pub(super) fn until(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            urgent: false,
+        }
+    }
+
+    /// The same, ending at `deadline` at the latest.
+    pub(super) fn within(self, deadline: Instant) -> Self {
+        Self {
+            deadline: self.deadline.min(deadline),
+            ..self
+        }
+    }
+}
+
 /// The tries of one request.
 pub(super) struct Attempts<'a> {
     timing: &'a Timing,
-    deadline: Instant,
+    budget: Budget,
     made: u32,
 }
 
 impl<'a> Attempts<'a> {
-    pub(super) fn new(timing: &'a Timing, deadline: Instant) -> Self {
+    pub(super) fn new(timing: &'a Timing, budget: Budget) -> Self {
         Self {
             timing,
-            deadline,
+            budget,
             made: 0,
         }
     }
@@ -108,17 +140,27 @@ impl<'a> Attempts<'a> {
             return Err(error);
         };
         // Compared as durations: a server may ask for more time than there is.
-        if pause >= self.deadline.saturating_duration_since(Instant::now()) {
+        if pause
+            >= self
+                .budget
+                .deadline
+                .saturating_duration_since(Instant::now())
+        {
             return Err(error);
         }
         let pause_seconds = pause.as_secs_f64();
-        tracing::debug!(pause_seconds, "{error}; trying again");
+        tracing::debug!(pause_seconds, "{error}; retrying");
         tokio::time::sleep(pause).await;
         Ok(())
     }
 
     fn pause(&self, problem: &Problem) -> Option<Duration> {
-        if self.made >= self.timing.tries || !problem.is_passing() {
+        let tries = if self.budget.urgent {
+            1
+        } else {
+            self.timing.tries
+        };
+        if self.made >= tries || !problem.is_passing() {
             return None;
         }
         let timing = self.timing;
@@ -199,7 +241,7 @@ mod tests {
             ..Timing::default()
         };
         let start = Instant::now();
-        let mut attempts = Attempts::new(&timing, start + timing.operation);
+        let mut attempts = Attempts::new(&timing, Budget::until(start + timing.operation));
         let mut waited = Vec::new();
         while attempts.pause_after(error(503, None)).await.is_ok() {
             waited.push(start.elapsed().as_millis());
@@ -217,7 +259,7 @@ mod tests {
     async fn a_server_that_names_a_time_is_left_alone_for_that_long() {
         let timing = Timing::default();
         let start = Instant::now();
-        let mut attempts = Attempts::new(&timing, start + timing.operation);
+        let mut attempts = Attempts::new(&timing, Budget::until(start + timing.operation));
         attempts
             .pause_after(error(429, Some(seconds(7))))
             .await
@@ -229,7 +271,7 @@ mod tests {
     async fn nothing_waits_past_the_deadline() {
         let timing = Timing::default();
         let start = Instant::now();
-        let mut attempts = Attempts::new(&timing, start + timing.operation);
+        let mut attempts = Attempts::new(&timing, Budget::until(start + timing.operation));
         assert!(
             attempts
                 .pause_after(error(429, Some(seconds(3600))))
@@ -240,15 +282,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_urgent_operation_leaves_the_next_try_to_its_caller() {
+        let timing = Timing::default();
+        let budget = Budget {
+            urgent: true,
+            ..Budget::until(Instant::now() + timing.operation)
+        };
+        let mut attempts = Attempts::new(&timing, budget);
+        assert!(attempts.pause_after(error(503, None)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_will_not_pass_is_not_tried_again() {
         let timing = Timing::default();
         for status in [300, 302, 400, 401, 403, 404, 406, 501] {
-            let mut attempts = Attempts::new(&timing, Instant::now() + timing.operation);
+            let mut attempts =
+                Attempts::new(&timing, Budget::until(Instant::now() + timing.operation));
             let end = attempts.pause_after(error(status, None)).await;
             assert!(end.is_err(), "{status}");
         }
         for status in [408, 429, 500, 502, 503, 504] {
-            let mut attempts = Attempts::new(&timing, Instant::now() + timing.operation);
+            let mut attempts =
+                Attempts::new(&timing, Budget::until(Instant::now() + timing.operation));
             let end = attempts.pause_after(error(status, None)).await;
             assert!(end.is_ok(), "{status}");
         }

@@ -68,7 +68,10 @@ impl fmt::Display for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CaFile(count) => write!(f, "{count} of ca-file"),
-            Self::Host => f.write_str("those of the host's store, or bundled where it has none"),
+            Self::Host => f.write_str(
+                "those of the host's store, or the bundled ones if it has \
+                                       none",
+            ),
             Self::Unverified => f.write_str("none: certificates are not verified"),
         }
     }
@@ -92,7 +95,7 @@ pub fn authority_warnings(tls: &Tls, now: SystemTime) -> Vec<String> {
         };
         Some(format!(
             "certificate number {} of ca-file ({}) {when}: put its successor into ca-file; until \
-             then, servers that it vouches for are accepted all the same",
+             then, its servers are still accepted",
             at + 1,
             certificate.subject(),
         ))

@@ -112,7 +112,7 @@ class Refusals(unittest.TestCase):
 
 class Dependencies(unittest.TestCase):
     def test_the_table_tells_of_every_direct_dependency_and_of_no_other(self):
-        section = (TOP / "scripts/README.md").read_text().partition("## What the program is made of")[2]
+        section = (TOP / "scripts/README.md").read_text().partition("## Dependencies of the program")[2]
         rows = re.findall(r"(?m)^\| ([a-z][^|]*) \|", section)
         told = {name for row in rows for name in row.split(", ")} - {"crate"}
         self.assertEqual(told, set(tomllib.loads((TOP / "Cargo.toml").read_text())["dependencies"]))

@@ -88,7 +88,7 @@ class OpenStack(unittest.TestCase):
         said = run(os.environ["BARBICAN_KMS_BIN"], "check", "--cloud-config", directory / "cloud.conf").stdout
         # The credential reads this payload, and nothing else.
         self.assertIn(f"{key}: an AES key of 256 bits", said)
-        self.assertIn("not readable with this credential, which is as recommended", said)
+        self.assertIn("not readable with this credential, as recommended", said)
 
 
 if __name__ == "__main__":

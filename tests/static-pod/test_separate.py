@@ -1,17 +1,20 @@
 """The plugin in a static pod of its own, as kubeadm, the kubelet and `check` take it."""
 
+import json
 import os
-import pathlib
-import re
 import shutil
 import subprocess
 import tempfile
 import unittest
 
-from node import STATIC_POD, Root, decode, kubeadm_config, programs, run
+from node import STATIC_POD, Root, kubeadm_config, programs, run
 
 PLUGIN = STATIC_POD / "separate/barbican-kms.yaml"
 PATCH = STATIC_POD / "kubeadm/patches/kube-apiserver-barbican-kms+strategic.yaml"
+
+
+def pods(*files):
+    return [json.loads(line) for line in run(programs()[1] / "pods", "json", *files).stdout.splitlines()]
 
 
 class Separate(unittest.TestCase):
@@ -38,21 +41,22 @@ class Separate(unittest.TestCase):
     def test_check_passes_both_pods_without_a_doubt(self):
         for name in ("barbican-kms.yaml", "kube-apiserver.yaml"):
             code, lines = self.check(name)
-            self.assertEqual((code, [line for line in lines if not line.startswith("ok")]), (0, []), lines)
+            doubts = [line for line in lines if line.lstrip().startswith(("warning:", "FAIL"))]
+            self.assertEqual((code, doubts), (0, []))
 
     def test_check_says_when_the_pod_of_the_plugin_is_missing(self):
         (self.manifests / "barbican-kms.yaml").unlink()
         self.assertIn("nobody listens on /run/barbican-kms/kms.sock", "\n".join(self.check("kube-apiserver.yaml")[1]))
 
     def test_the_container_is_the_sidecars(self):
-        own, = decode(PLUGIN)[0]["spec"]["containers"]
-        sidecar, = decode(PATCH)[0]["spec"]["initContainers"]
+        own, = pods(PLUGIN)[0]["spec"]["containers"]
+        sidecar, = pods(PATCH)[0]["spec"]["initContainers"]
         del sidecar["restartPolicy"] # which in a static pod is the pod's
         self.assertEqual(own, sidecar)
 
     def test_both_pods_mount_one_directory_of_the_node(self):
         volumes = [next(v for v in pod["spec"]["volumes"] if v["name"] == "barbican-kms-socket")
-                   for pod in decode(*sorted(self.manifests.iterdir()))]
+                   for pod in pods(*sorted(self.manifests.iterdir()))]
         self.assertEqual(volumes, [{"name": "barbican-kms-socket", "hostPath":
                                     {"path": "/run/barbican-kms", "type": "DirectoryOrCreate"}}] * 2)
 
@@ -60,12 +64,6 @@ class Separate(unittest.TestCase):
         text = (STATIC_POD / "separate/init.v1beta4.yaml").read_text()
         run(programs()[0] / "kubeadm", "config", "validate", "--config", STATIC_POD / "separate/init.v1beta4.yaml")
         self.assertNotIn("patches:", text)
-        # The guide's command makes the same manifest of what kubeadm keeps in the cluster.
-        kept = self.root.path / "kubeadm.yaml"
-        kept.write_text(re.sub(r"(?s)^.*?---\n", "", kept.read_text(), count=1))
-        pathlib.Path(self.manifests / "kube-apiserver.yaml").unlink()
-        again = self.root.manifest(kept.read_text())
-        self.assertEqual(re.sub(r"\d+\.\d+\.\d+\.\d+", "", again), re.sub(r"\d+\.\d+\.\d+\.\d+", "", self.server))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,12 @@ const NAMES_FOR_IT: [&str; 6] = [
 ];
 
 /// Why Barbican answers 401 although a rule fits.
-pub(super) const SERVICE_TYPE: &str = "an access rule allows this request, and Barbican refuses the token all the same: its \
-     [keystone_authtoken] service_type is not set to key-manager, without which it refuses every \
-     credential that has access rules; tell the cloud's operator, or use an application \
-     credential without access rules until then";
+pub(super) const SERVICE_TYPE: &str = "an access rule allows this request, but Barbican refuses \
+                                       the token: service_type in [keystone_authtoken] of its \
+                                       configuration is not key-manager, and without that it \
+                                       refuses every credential with access rules; tell the \
+                                       cloud's operator, or use an application credential without \
+                                       access rules until then";
 
 /// Where Barbican's rules are to be for.
 #[derive(Clone, Debug)]
@@ -65,11 +67,10 @@ impl Base {
 /// Why the end of the credential is not known, and how it would be.
 pub(super) fn unknown_end(user: Option<&str>) -> String {
     format!(
-        "this credential may not ask Keystone when it ends, so that this is known only when a \
-         token would outlive it, an hour before or so; with the access rule \
-         {{\"service\":\"identity\",\"method\":\"GET\",\
-         \"path\":\"/v3/users/{}/application_credentials/*\"}} beside the others it is known, and \
-         warned about 30 days before",
+        "this credential may not ask Keystone when it expires, so that the date is known only \
+         about an hour before; with the access rule \
+         {{\"service\":\"identity\",\"method\":\"GET\",\"path\":\"/v3/users/{}/application_credentials/*\"}} \
+         in addition, the date is known, and the sidecar warns 30 days before",
         user.unwrap_or("USER-ID")
     )
 }
@@ -88,8 +89,8 @@ pub(super) fn refused(rules: &[AccessRule], base: &Base, id: KeyId) -> String {
         return SERVICE_TYPE.to_owned();
     }
     format!(
-        "make an application credential with the access rule {}: none of those of this one allows \
-         this request, and a credential cannot be changed",
+        "create an application credential with the access rule {}: no rule of this one allows this \
+         request, and a credential cannot be changed",
         base.needed(id)
     )
 }
@@ -132,7 +133,7 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
         .iter()
         .any(|one| rule.path.contains(one))
     {
-        return nothing("put the key's id in the place of KEY-ID".to_owned());
+        return nothing("replace KEY-ID with the key's id".to_owned());
     }
     match rule.reaches(&format!("{}/", base.0)) {
         Fit::Yes => {}
@@ -147,7 +148,7 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
         }
         Fit::Unclear => {
             return nothing(
-                "it has characters that a path does not have; wildcards are *, ** and {name}"
+                "it has characters that are not allowed in a path; wildcards are *, ** and {name}"
                     .to_owned(),
             );
         }
@@ -163,7 +164,7 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
             let end = "the path of a payload ends in /payload, and * stands for one part of a path";
             nothing(end.to_owned())
         }
-        "get" | "Get" => nothing("the method is to be GET, in capital letters".to_owned()),
+        "get" | "Get" => nothing("the method must be GET, in capital letters".to_owned()),
         _ => more(),
     }
 }

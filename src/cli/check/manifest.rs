@@ -56,7 +56,7 @@ pub(super) fn judge(manifest: &Value, beside: Beside<'_>) -> Findings {
     let mut findings = Findings::default();
     let fix = "name kube-apiserver's manifest with --manifest";
     let Some(shape) = Shape::of(manifest) else {
-        findings.error("this is no Pod, Deployment or StatefulSet", fix);
+        findings.error("this is not a Pod, Deployment or StatefulSet", fix);
         return findings;
     };
     let pod = shape.spec();

@@ -37,9 +37,8 @@ fn version(kms: &Kms, findings: &mut Findings) {
         ),
         Some("v1") => findings.error(
             format!("{path}: {off}, and this sidecar speaks v2 only"),
-            "write `apiVersion: v2`. A provider for v1 data of the Go plugin needs that plugin \
-             beside this one, and kube-apiserver needs --feature-gates=KMSv1=true, until all is \
-             rewritten",
+            "write `apiVersion: v2`. To read v1 data of the Go plugin, run that plugin as well, \
+             and start kube-apiserver with --feature-gates=KMSv1=true, until all data is rewritten",
         ),
         Some(other) => findings.error(
             format!("{path}: {} is neither v1 nor v2", quoted::value(other)),
@@ -62,7 +61,7 @@ fn name<'a>(kms: &'a Kms, v1: bool, names: &mut Names<'a>, findings: &mut Findin
     if !v1 && name.contains(':') {
         findings.error(
             format!("{path}: {} has a colon in it", quoted::value(name)),
-            "take a name without one",
+            "choose a name without one",
         );
     }
     let new = names.0.insert(name);
@@ -72,8 +71,8 @@ fn name<'a>(kms: &'a Kms, v1: bool, names: &mut Names<'a>, findings: &mut Findin
                 "{path}: {} is the name of an earlier provider",
                 quoted::value(name)
             ),
-            "put all resources into one entry, or give this provider a name of its own (the \
-             socket may be the same)",
+            "put all resources into one entry, or give this provider another name (the socket may \
+             be the same)",
         );
     }
 }

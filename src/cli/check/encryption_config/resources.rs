@@ -60,7 +60,7 @@ pub(super) fn judge<'a>(entry: &'a Entry, masks: &mut Masks<'a>, findings: &mut 
     if overlaps {
         findings.error(
             format!("{path}: a wildcard overlaps with another resource of the same list"),
-            "remove one of them, or give each an entry of its own, the wildcard last",
+            "remove one of them, or write a separate entry for each, the wildcard last",
         );
     }
     for (number, text) in texts {
@@ -112,7 +112,7 @@ fn name(text: &str) -> Option<(&'static str, &'static str)> {
     let GroupResource { resource, group } = GroupResource::parse(text);
     Some(if text.to_lowercase() != text {
         (
-            "a resource has no capital letters",
+            "a resource name has no capital letters",
             "write the plural of `kubectl api-resources`, such as `secrets`",
         )
     } else if text == "*" {
@@ -130,7 +130,7 @@ fn name(text: &str) -> Option<(&'static str, &'static str)> {
     } else if group == "extensions" {
         (
             "the group `extensions` has been removed",
-            "write the group that the resource has now",
+            "write the current group of the resource",
         )
     } else if group == "*" && resource != "*" {
         ("a resource across groups is refused", "name each group")

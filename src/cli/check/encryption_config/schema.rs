@@ -34,7 +34,7 @@ pub(super) fn decode(file: &Value, findings: &mut Findings) -> Option<Configurat
     match decoder.items("resources", fields.get("resources")) {
         Some([]) => decoder.findings.error(
             "resources: at least one is required",
-            "add them as static-pod/encryption-config.yaml has it",
+            "add them as in static-pod/encryption-config.yaml",
         ),
         items => {
             for (number, item) in items.into_iter().flatten().enumerate() {
@@ -63,7 +63,8 @@ impl Decoder<'_> {
             ("EncryptionConfiguration", API_VERSION) => true,
             ("EncryptionConfig", "v1" | "/v1") => {
                 self.findings.warn(format!(
-                    "kind: EncryptionConfig is outdated, though kube-apiserver still takes it: {right}"
+                    "kind: EncryptionConfig is outdated, though kube-apiserver still accepts it: \
+                     {right}"
                 ));
                 true
             }
@@ -147,7 +148,7 @@ impl Decoder<'_> {
                 "begin each provider with a `-` of its own",
             ),
             None if fields.contains_key("identity") => self.findings.error(
-                format!("{path}: identity without a value is no provider"),
+                format!("{path}: identity without a value is not a provider"),
                 "write `identity: {}`, with the braces",
             ),
             None if self.findings.errors.len() == before => self.findings.error(
@@ -286,7 +287,7 @@ impl Decoder<'_> {
             let fix = match known {
                 [] => "remove it".to_owned(),
                 known => format!(
-                    "remove it, or correct its name and indentation; what may stand there is {}",
+                    "remove it, or correct its name and indentation; allowed here: {}",
                     known.join(", ")
                 ),
             };

@@ -158,7 +158,7 @@ fn each_fault_is_named_by_its_path() {
         (
             "unix:///run",
             "/run",
-            "{kms}.endpoint: \"/run/barbican-kms/kms.sock\": not of the scheme",
+            "{kms}.endpoint: \"/run/barbican-kms/kms.sock\": its scheme is not unix",
         ),
         (
             "      endpoint: unix:///run/barbican-kms/kms.sock\n",
@@ -231,7 +231,7 @@ fn resources_are_named_as_kube_apiserver_wants_them() {
     for (names, found) in [
         (
             "[Secrets]",
-            "[0]: \"Secrets\": a resource has no capital letters",
+            "[0]: \"Secrets\": a resource name has no capital letters",
         ),
         ("['*']", "[0]: \"*\": a star alone"),
         ("[serviceipallocations]", "no REST API"),

@@ -1,4 +1,4 @@
-//! Which pod a manifest is of: a static pod, or the template of a Deployment or StatefulSet,
+//! Which pod a manifest is of: a static pod, or the template of a Deployment or `StatefulSet`,
 //! as hosted control planes have it.
 
 use serde_json::Value;

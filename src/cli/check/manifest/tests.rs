@@ -36,11 +36,11 @@ fn the_shipped_manifest_is_right() {
 #[test]
 fn each_classic_mistake_is_found_with_its_fix() {
     for (old, new, found) in [
-        ("kind: Pod", "kind: Deployment", "no Pod"),
+        ("kind: Pod", "kind: Deployment", "not a Pod"),
         (
             "  - --encryption-provider-config=",
             "  - --other=",
-            "Secrets in clear",
+            "Secrets unencrypted",
         ),
         (
             "--socketpath=/run/barbican-kms/kms.sock\n    - --cloud",
@@ -57,7 +57,11 @@ fn each_classic_mistake_is_found_with_its_fix() {
             "--socketpath=/run/kms.sock\n    - --cloud",
             "no volume is mounted there",
         ),
-        ("    restartPolicy: Always\n", "", "waits for it to end"),
+        (
+            "    restartPolicy: Always\n",
+            "",
+            "waits forever for it to end",
+        ),
         (
             "mountPath: /etc/kubernetes/barbican-kms\n",
             "mountPath: /etc/kubernetes/barbican-kms/cloud.conf\n",
@@ -91,12 +95,12 @@ fn each_classic_mistake_is_found_with_its_fix() {
         (
             "    livenessProbe:\n      exec:\n        command:\n",
             "    livenessProbe:\n      exec:\n        command: [/bin/barbican-kms, probe, --ready, --socketpath=/run/barbican-kms/kms.sock]\n      other:\n",
-            "livenessProbe asks",
+            "livenessProbe needs",
         ),
         (
             "    livenessProbe:\n      exec:\n        command:\n",
             "    startupProbe:\n      exec:\n        command: [/bin/barbican-kms, probe, --deep, --socketpath=/run/barbican-kms/kms.sock]\n      other:\n",
-            "startupProbe asks",
+            "startupProbe needs",
         ),
     ] {
         let changed = GOOD.replacen(old, new, 1);
@@ -127,7 +131,7 @@ fn what_works_and_could_be_better_is_a_doubt() {
         (
             "    - --cloud-config=",
             "    - --metrics-address=0.0.0.0:9464\n    - --cloud-config=",
-            "can read metrics",
+            "can read the metrics",
         ),
     ] {
         let findings = judged(&GOOD.replacen(old, new, 1));
@@ -150,7 +154,10 @@ fn the_file_that_was_checked_must_be_the_one_that_is_read() {
     assert!(other.errors[0].fix.contains("--encryption-config"));
     let copy = judged(GOOD, "/root/encryption-config.yaml");
     assert_eq!(copy.errors, []);
-    assert!(copy.warnings[0].contains("must say the same"), "{copy:?}");
+    assert!(
+        copy.warnings[0].contains("must have the same content"),
+        "{copy:?}"
+    );
     // What the container calls /etc/kubernetes/encryption lies elsewhere.
     let moved = GOOD.replace("path: /etc/kubernetes/encryption", "path: /srv/encryption");
     assert_ne!(moved, GOOD);
@@ -242,7 +249,7 @@ fn what_the_kubelet_or_the_image_cannot_do_is_wrong() {
         ),
         (
             probe("exec: {command: [/bin/barbican-kms, probe, --socketpath=/x]}"),
-            "it asks at /x",
+            "it calls /x",
         ),
         (
             probe("httpGet: {path: /livez, port: 9464, host: 127.0.0.1}"),
@@ -342,7 +349,7 @@ fn a_copy_that_the_kubelet_runs_too_is_named() {
     std::fs::write(path("etcd.yaml"), "kind: Pod\n").expect("written");
     assert_eq!(look(), []);
     std::fs::write(path("old"), GOOD).expect("written");
-    assert!(look()[0].what.contains("lies old"), "{:?}", look());
+    assert!(look()[0].what.contains("is old, also"), "{:?}", look());
 }
 
 #[test]

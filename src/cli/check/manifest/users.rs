@@ -38,7 +38,7 @@ pub(super) fn files_can_be_read(sidecar: Container<'_>, served: &Served, finding
     } else if user != 0 {
         findings.warn(format!(
             "the sidecar runs as user {user}, group {group}: {} and the files that it names must \
-             be readable for it, as by `chown root:{group}` and `chmod 640`",
+             be readable for it, for example by `chown root:{group}` and `chmod 640`",
             quoted::path(path)
         ));
     }

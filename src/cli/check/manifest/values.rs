@@ -245,7 +245,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
                         quoted::word(text),
                         form.expected()
                     ),
-                    "change it, and where it is used too",
+                    "change it, also where it is used",
                 );
             }
         }

@@ -99,7 +99,7 @@ fn who_serves_the_socket_is_looked_for_beside_the_manifest() {
     assert_eq!(look(&pod, "kube-apiserver.yaml"), [""; 0]);
     assert_eq!(look(&plugin, "barbican-kms.yaml"), [""; 0]);
     std::fs::write(path("copy.yaml"), PLUGIN).expect("written");
-    assert!(look(&plugin, "barbican-kms.yaml")[0].contains("copy.yaml, the same pod"));
+    assert!(look(&plugin, "barbican-kms.yaml")[0].contains("copy.yaml, also this pod"));
 }
 
 const HOSTED: &str = include_str!("../../../../../static-pod/hosted/kube-apiserver.yaml");
@@ -135,7 +135,7 @@ fn the_mistakes_of_hosted_control_planes_are_found() {
             "cannot read /etc/barbican-kms/cloud.conf",
         ),
         ("        - --socket-mode=0660\n", "", "cannot connect"),
-        ("        restartPolicy: Always\n", "", "waits for it to end"),
+        ("        restartPolicy: Always\n", "", "forever"),
         (
             "mountPath: /etc/barbican-kms\n",
             "mountPath: /etc/barbican-kms/cloud.conf\n          subPath: cloud.conf\n",
