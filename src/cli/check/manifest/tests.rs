@@ -267,7 +267,10 @@ fn what_the_kubelet_or_the_image_cannot_do_is_wrong() {
             "has no flag",
         ),
         (flag("--encyrption-provider-config=/x"), "has no flag"),
-        (flag("'--encryption-provider-config /x'"), "holds several"),
+        (
+            flag("'--encryption-provider-config /x'"),
+            "contains several",
+        ),
         (flag("--encryption-provider-config=$(NONE)"), "no variable"),
         (flag("-encryption-provider-config=/x"), "two dashes"),
         (

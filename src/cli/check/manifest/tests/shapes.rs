@@ -144,7 +144,7 @@ fn the_mistakes_of_hosted_control_planes_are_found() {
         (
             "secretName: barbican-kms\n",
             "secretNames: x\n        emptyDir: {}\n",
-            "several kinds",
+            "several types",
         ),
         (
             "      - name: barbican-kms-config\n",
