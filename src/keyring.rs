@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
@@ -162,6 +162,15 @@ struct Shared {
     status_missed: Notify,
 }
 
+impl Shared {
+    /// The snapshot that is in force at this moment, for one answer.
+    fn current(&self) -> Guard<Arc<Snapshot>> {
+        #[cfg(test)]
+        tests::interleaving::pause();
+        self.snapshot.load()
+    }
+}
+
 /// What readers ask of the writer.
 #[derive(Debug)]
 enum Request {
@@ -178,7 +187,7 @@ impl Keyring {
     /// # Errors
     /// What keeps the write key from being held.
     pub fn status(&self) -> Result<KeyId, KeyError> {
-        let snapshot = self.shared.snapshot.load();
+        let snapshot = self.shared.current();
         self.held(&snapshot, &snapshot.write_id())
             .map(|_| snapshot.write_id())
             .inspect_err(|_| self.shared.status_missed.notify_one())
@@ -218,7 +227,7 @@ impl Keyring {
     /// How the keys that are held are protected, the least protected of them counting;
     /// before one is held, how it would be.
     pub fn protection(&self) -> Protection {
-        let snapshot = self.shared.snapshot.load();
+        let snapshot = self.shared.current();
         snapshot.protection().unwrap_or_else(secret::protection)
     }
 
@@ -274,7 +283,7 @@ impl Keyring {
         &self,
         look: impl Fn(&Snapshot) -> Result<T, (KeyId, KeyError)>,
     ) -> Result<T, KeyError> {
-        let missing = match look(&self.shared.snapshot.load()) {
+        let missing = match look(&self.shared.current()) {
             Ok(found) => return Ok(found),
             Err((id, KeyError::NotLoaded(_))) => id,
             Err((_, refused)) => return Err(refused),
@@ -292,7 +301,7 @@ impl Keyring {
         };
         // Either way the snapshot says what came of it.
         let _ = tokio::time::timeout(MISS_WAIT, loading).await;
-        look(&self.shared.snapshot.load()).map_err(|(_, error)| error)
+        look(&self.shared.current()).map_err(|(_, error)| error)
     }
 }
 

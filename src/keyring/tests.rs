@@ -1,6 +1,7 @@
 //! The refresher with paused time and a source that does as it is told.
 
 mod faults;
+pub(super) mod interleaving;
 mod reload;
 mod waiting;
 
