@@ -45,5 +45,6 @@ pub use settings::{
 pub use sources::{Content, FileError, ReadFile};
 pub(crate) use yaml::YamlProblem;
 pub(crate) use yaml::{
-    parse_first_json as parse_first_yaml, parse_first_leniently, parse_json as parse_yaml,
+    parse_all_leniently, parse_first_json as parse_first_yaml, parse_first_leniently,
+    parse_json as parse_yaml,
 };

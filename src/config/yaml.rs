@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use super::location::Position;
 
 pub(crate) use json::{
-    parse as parse_json, parse_first as parse_first_json, parse_first_leniently,
+    parse as parse_json, parse_all_leniently, parse_first as parse_first_json,
+    parse_first_leniently,
 };
 pub(super) use reader::parse;
 

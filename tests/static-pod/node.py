@@ -65,9 +65,9 @@ def decode(*paths, text=None):
     return json.loads(result.stdout)
 
 
-def kubeadm_config(version, kubernetes=VERSION):
-    """static-pod/kubeadm/init.*.yaml with what an operator would add: address, name, version."""
-    text = (STATIC_POD / f"kubeadm/init.{version}.yaml").read_text()
+def kubeadm_config(version, kubernetes=VERSION, directory="kubeadm"):
+    """init.*.yaml of a directory of static-pod, with what an operator would add: address, name, version."""
+    text = (STATIC_POD / f"{directory}/init.{version}.yaml").read_text()
     init = (
         f"localAPIEndpoint: {{advertiseAddress: {ADDRESS}}}\n"
         "nodeRegistration: {name: node-1, criSocket: unix:///run/containerd/containerd.sock}\n"

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -237,7 +238,7 @@ class Check(unittest.TestCase):
                                     capture_output=True, text=True, check=False)
             self.assertIn(result.returncode, (0, 1), result.stderr)
             why = refused.get(str(file))
-            said = [line for line in result.stdout.splitlines() if "the kubelet refuses" in line]
+            said = [line for line in result.stdout.splitlines() if re.search("(the kubelet|Kubernetes) refuses", line)]
             if why and result.returncode == 0:
                 wrong.append(f"{file.name}, {case}: passes, and the kubelet says {why}")
             elif said and not why:

@@ -27,9 +27,12 @@ def wait_until(what, condition):
 
 
 class Host:
-    """Installed as the guide says; nothing is started yet."""
+    """Installed as the guide says, or with nothing of ours but a directory at /mnt; nothing is
+    started yet."""
 
-    def __init__(self):
+    def __init__(self, directory=None):
+        binds = [f"--bind-ro={directory}:/mnt"] if directory else [
+            f"--bind-ro={BINARY}:/usr/bin/barbican-kms", f"--bind-ro={UNIT}:/mnt/systemd"]
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="kms-systemd."))
         self.log = open(self.directory / "boot.log", "wb")
         self.process = subprocess.Popen(
@@ -37,20 +40,25 @@ class Host:
              "--keep-unit", "--boot",
              # As on a host; its own filter forbids them.
              "--system-call-filter=memfd_secret @memlock", "--console=pipe", "--kill-signal=SIGRTMIN+4",
-             f"--bind-ro={BINARY}:/usr/bin/barbican-kms", f"--bind-ro={UNIT}:/mnt/systemd"],
+             *binds],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         try:
             wait_until("the container's first process", self.find_leader)
             wait_until("systemd", lambda: self.run("systemctl", "is-system-running", check=False)
                        .stdout.strip() in ("running", "degraded") or "still starting")
-            self.run("install", "-D", "-m", "0644", "/mnt/systemd/barbican-kms.service",
-                     "/etc/systemd/system/barbican-kms.service")
-            self.run("systemd-sysusers", "/mnt/systemd/barbican-kms.sysusers")
-            self.run("install", "-d", "-m", "0750", "-g", "barbican-kms", "/etc/barbican-kms")
-            self.run("systemctl", "daemon-reload")
+            if not directory:
+                self.install()
         except BaseException:
             self.end()
             raise
+
+    def install(self):
+        """As the guide says."""
+        self.run("install", "-D", "-m", "0644", "/mnt/systemd/barbican-kms.service",
+                 "/etc/systemd/system/barbican-kms.service")
+        self.run("systemd-sysusers", "/mnt/systemd/barbican-kms.sysusers")
+        self.run("install", "-d", "-m", "0750", "-g", "barbican-kms", "/etc/barbican-kms")
+        self.run("systemctl", "daemon-reload")
 
     def find_leader(self):
         children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")

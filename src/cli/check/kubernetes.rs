@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use super::findings::Findings;
+use super::manifest::shape::Shape;
 use super::walk::Walk;
 use super::{Files, Outcome, encryption_config, manifest};
 use crate::config::files;
@@ -29,31 +30,43 @@ impl Walk<'_> {
             }
         }
         if let Some(path) = &files.manifest {
-            let name = "manifest";
-            let mut findings = Findings::default();
-            let content = self.content(name, path);
-            let document = content.map(|content| manifest::document::read(&content, &mut findings));
-            if let Some(Err(wrong)) = document {
+            self.manifest(path, files, &sockets, checked.as_deref());
+        }
+    }
+
+    fn manifest(&mut self, path: &Path, files: &Files, sockets: &[String], checked: Option<&Path>) {
+        let name = "manifest";
+        let mut findings = Findings::default();
+        let Some(content) = self.content(name, path) else {
+            return;
+        };
+        let document = match manifest::document::read(&content, &mut findings) {
+            Ok(document) => document,
+            Err(wrong) => {
                 let text = format!("{}: {}", path.display(), wrong.what);
                 self.record(name, Outcome::Failed, text, Vec::new(), Some(wrong.fix));
-            } else if let Some(Ok(document)) = document {
-                let pod = document.pod;
-                let beside = manifest::Beside {
-                    sockets: &sockets,
-                    checked: checked.as_deref(),
-                    is_json: document.is_json,
-                    understand: files.understand,
-                };
-                let judged = manifest::judge(&pod, beside);
-                findings.errors.extend(judged.errors);
-                findings.warnings.extend(judged.warnings);
-                let cloud_config = files.cloud_config.as_deref();
-                manifest::cloud_files::are_mounted(&pod, cloud_config, &mut findings);
-                manifest::directory::nothing_else_runs(path, &pod, &mut findings);
-                manifest::directory::kubeadm_has_the_patch(path, &pod, &mut findings);
-                self.judged(name, path.display().to_string(), findings);
+                return;
+            }
+        };
+        let beside = manifest::Beside {
+            sockets,
+            checked,
+            is_json: document.is_json,
+            understand: files.understand,
+        };
+        let judged = manifest::judge(&document.pod, beside);
+        findings.errors.extend(judged.errors);
+        findings.warnings.extend(judged.warnings);
+        if let Some(shape) = Shape::of(&document.pod) {
+            let cloud_config = files.cloud_config.as_deref();
+            manifest::cloud_files::are_mounted(shape, cloud_config, &mut findings);
+            if shape.is_static {
+                manifest::directory::nothing_else_runs(path, shape.pod, &mut findings);
+                manifest::directory::kubeadm_has_the_patch(path, shape.pod, &mut findings);
+                manifest::outside::somebody_serves(path, shape, sockets, &mut findings);
             }
         }
+        self.judged(name, path.display().to_string(), findings);
     }
 
     /// What is in a file.

@@ -1,4 +1,5 @@
-//! kube-apiserver's static pod with the sidecar in it: rules over a pod, one function each.
+//! kube-apiserver's pod with the sidecar in it, or the two in pods of their own: rules over a
+//! pod, one function each.
 //!
 //! [`judge`] is pure; `check` reads the file, and [`directory`] and [`cloud_files`] look
 //! around. What a path means depends on the container: both must reach the socket through
@@ -12,12 +13,14 @@ mod expansion;
 mod flags;
 mod here;
 mod names;
+pub(super) mod outside;
 mod pod;
 mod probes;
 mod quantity;
 mod references;
 mod relations;
 mod server;
+pub(super) mod shape;
 mod sidecar;
 mod socket;
 mod types;
@@ -29,8 +32,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::findings::{Findings, text};
-use pod::{Container, Pod};
+use super::findings::Findings;
+use pod::{Container, Place};
+use shape::Shape;
 
 pub use sidecar::{Called, Served, Understand};
 
@@ -51,54 +55,84 @@ pub(super) struct Beside<'a> {
 pub(super) fn judge(manifest: &Value, beside: Beside<'_>) -> Findings {
     let mut findings = Findings::default();
     let fix = "name kube-apiserver's manifest with --manifest";
-    if text(manifest, "kind") != Some("Pod") {
-        findings.error("this is not a Pod", fix);
+    let Some(shape) = Shape::of(manifest) else {
+        findings.error("this is not a Pod, Deployment or StatefulSet", fix);
         return findings;
-    }
-    let none = Value::Null;
-    let pod = Pod {
-        spec: manifest.get("spec").unwrap_or(&none),
     };
-    types::fields_are_as_declared(manifest, beside.is_json, &mut findings);
-    validity::the_pod_has_a_name(manifest, &mut findings);
+    let pod = shape.spec();
+    types::fields_are_as_declared(shape.pod, shape.at, beside.is_json, &mut findings);
     validity::names_are_given_once(pod, &mut findings);
     validity::mounts_have_volumes(pod, &mut findings);
     validity::volumes_are_of_one_kind(pod, &mut findings);
-    references::only_what_the_node_has(pod, &mut findings);
-    let server = pod.containers().find(|one| one.name() == "kube-apiserver");
-    let Some(server) = server else {
-        findings.error("there is no container kube-apiserver in it", fix);
-        return findings;
-    };
-    let flags = server::flags_of(server);
-    server::each_word_is_one_flag(&flags, &mut findings);
-    server::encryption_flags_exist(&flags, &mut findings);
-    server::it_encrypts(&flags, &mut findings);
-    server::encryption_config_is_mounted(server, &flags, &mut findings);
-    if let Some(checked) = beside.checked {
-        server::it_reads_what_was_checked(server, &flags, checked, &mut findings);
+    if shape.is_static {
+        validity::the_pod_has_a_name(manifest, &mut findings);
+        references::only_what_the_node_has(pod, &mut findings);
+    } else {
+        shape::the_workload_is_of_apps(manifest, &mut findings);
     }
-    users::root_is_allowed(server, server.server_user(), &mut findings);
-    users::kube_apiserver_can_read(server, &mut findings);
-    match sidecar::find(pod, &mut findings) {
-        Some(sidecar) => judge_sidecar(server, sidecar, beside, &mut findings),
-        None => findings.error(
-            "there is no barbican-kms container in it",
-            "add it with the patch in static-pod/kubeadm/patches; after `kubeadm upgrade` \
-             without --patches it is gone",
-        ),
+    match (shape.server(), sidecar::find(pod, &mut findings)) {
+        (Some(server), Some(sidecar)) => {
+            judge_server(server, beside, &mut findings);
+            judge_pair(shape, server, sidecar, beside, &mut findings);
+        }
+        (Some(server), None) => {
+            judge_server(server, beside, &mut findings);
+            outside::kube_apiserver_finds_the_plugin(shape, server, beside.sockets, &mut findings);
+        }
+        (None, Some(plugin)) if shape.is_static => {
+            let (told, made) = judge_plugin(shape, plugin, beside, &mut findings);
+            if let Some(made) = made {
+                outside::the_plugin_can_be_found(&told, &made, beside.sockets, &mut findings);
+            }
+        }
+        (None, _) => findings.error("there is no container kube-apiserver in it", fix),
     }
     findings
 }
 
-fn judge_sidecar(
+fn judge_server(server: Container<'_>, beside: Beside<'_>, findings: &mut Findings) {
+    let flags = server::flags_of(server);
+    server::each_word_is_one_flag(&flags, findings);
+    server::encryption_flags_exist(&flags, findings);
+    server::it_encrypts(&flags, findings);
+    server::encryption_config_is_mounted(server, &flags, findings);
+    if let Some(checked) = beside.checked {
+        server::it_reads_what_was_checked(server, &flags, checked, findings);
+    }
+    users::root_is_allowed(server, server.server_user(), findings);
+    users::kube_apiserver_can_read(server, &flags, findings);
+}
+
+/// kube-apiserver and the sidecar in one pod.
+fn judge_pair(
+    shape: Shape<'_>,
     server: Container<'_>,
     sidecar: Container<'_>,
     beside: Beside<'_>,
     findings: &mut Findings,
 ) {
     sidecar::it_outlives_kube_apiserver(sidecar, findings);
-    sidecar::the_network_is_the_nodes(sidecar.pod, findings);
+    let (told, made) = judge_plugin(shape, sidecar, beside, findings);
+    if let Some(made) = made {
+        let listens = told.socketpath.as_str();
+        socket::kube_apiserver_finds_it(server, beside.sockets, listens, &made, findings);
+        users::kube_apiserver_can_connect(server, sidecar, &told, &made, findings);
+        if !shape.is_static {
+            socket::it_is_the_pods_own(&made, findings);
+        }
+    }
+}
+
+/// Our container, wherever it runs: what it serves, and where it makes its socket.
+fn judge_plugin(
+    shape: Shape<'_>,
+    sidecar: Container<'_>,
+    beside: Beside<'_>,
+    findings: &mut Findings,
+) -> (Served, Option<Place>) {
+    if shape.is_static {
+        sidecar::the_network_is_the_nodes(sidecar.pod, findings);
+    }
     let told = sidecar::it_can_be_started(sidecar, beside.understand, findings);
     sidecar::its_group_is_a_number(sidecar, findings);
     sidecar::its_image_stays(sidecar, findings);
@@ -113,11 +147,8 @@ fn judge_sidecar(
     users::root_is_allowed(sidecar, sidecar.sidecar_user(), findings);
     users::files_can_be_read(sidecar, &told, findings);
     socket::the_audit_log_can_be_written(sidecar, &told, findings);
-    if let Some(made) = socket::the_sidecar_can_make_it(sidecar, &told, findings) {
-        let listens = told.socketpath.as_str();
-        socket::kube_apiserver_finds_it(server, beside.sockets, listens, &made, findings);
-        users::kube_apiserver_can_connect(server, sidecar, &told, &made, findings);
-    }
+    let made = socket::the_sidecar_can_make_it(sidecar, &told, findings);
+    (told, made)
 }
 
 #[cfg(test)]

@@ -33,6 +33,16 @@ pub(crate) fn parse_first_leniently(text: &str) -> Result<First, YamlError> {
     first(Reading::new(text, Merging::Last))
 }
 
+/// All documents of a text, read like [`parse_first_leniently`].
+pub(crate) fn parse_all_leniently(text: &str) -> Result<Vec<Value>, YamlError> {
+    let mut reading = Reading::new(text, Merging::Last);
+    let mut all = Vec::new();
+    while let Some(node) = reading.next_document()? {
+        all.push(value(node)?);
+    }
+    Ok(all)
+}
+
 fn first(mut reading: Reading<'_>) -> Result<First, YamlError> {
     let node = reading.document()?;
     Ok(First {

@@ -60,12 +60,18 @@ impl<'a> Reading<'a> {
 
     /// The next document, which is null where the text ends.
     pub(super) fn document(&mut self) -> Result<Node, YamlError> {
+        let next = self.next_document()?;
+        Ok(next.unwrap_or_else(|| null(Position { line: 1, column: 1 })))
+    }
+
+    /// The next document, if there is one.
+    pub(super) fn next_document(&mut self) -> Result<Option<Node>, YamlError> {
         let Some((at, event)) = self.begin()? else {
-            return Ok(null(Position { line: 1, column: 1 }));
+            return Ok(None);
         };
         let node = self.node(at, event, 1)?;
         match self.next()? {
-            (_, Event::DocumentEnd) => Ok(node),
+            (_, Event::DocumentEnd) => Ok(Some(node)),
             (at, _) => Err((at, YamlProblem::Syntax)),
         }
     }

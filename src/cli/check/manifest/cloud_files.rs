@@ -3,20 +3,19 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use super::super::findings::Findings;
-use super::pod::{Container, Pod};
+use super::pod::Container;
+use super::shape::Shape;
 use super::sidecar;
 use crate::config::{self, Environment, FileError, files, redact};
 
 /// Reads the cloud-config, the given one or else the node's, as the sidecar would.
-pub(in super::super) fn are_mounted(pod: &Value, given: Option<&Path>, findings: &mut Findings) {
-    let none = Value::Null;
-    let pod = Pod {
-        spec: pod.get("spec").unwrap_or(&none),
-    };
-    let Some(container) = sidecar::find(pod, &mut Findings::default()) else {
+pub(in super::super) fn are_mounted(
+    shape: Shape<'_>,
+    given: Option<&Path>,
+    findings: &mut Findings,
+) {
+    let Some(container) = sidecar::find(shape.spec(), &mut Findings::default()) else {
         return;
     };
     let served = sidecar::it_can_be_started(container, None, &mut Findings::default());

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::super::findings::{Findings, list, text};
+use super::super::findings::{Findings, text};
 use super::document::{self, Document};
+use super::shape::Shape;
 use crate::config::files;
 
 /// Where kubeadm's patches usually are, from the directory of manifests.
@@ -23,17 +24,11 @@ pub(in super::super) fn nothing_else_runs(manifest: &Path, pod: &Value, findings
     let Some(own) = manifest.file_name().map(|name| name.to_string_lossy()) else {
         return;
     };
-    let entries = std::fs::read_dir(directory_of(manifest));
-    let mut others: Vec<String> = entries
+    let is_own_server = is_server(pod);
+    let mut others: Vec<String> = beside(manifest)
         .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name != own && !name.starts_with('.') && is_the_same_pod(&entry.path(), pod)
-        })
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|(_, other)| (is_own_server && is_server(other)) || name_of(other) == name_of(pod))
+        .map(|(name, _)| name)
         .collect();
     others.sort();
     if others.is_empty() {
@@ -49,8 +44,13 @@ pub(in super::super) fn nothing_else_runs(manifest: &Path, pod: &Value, findings
         names = format!("{names} and {} more", others.len() - SHOWN);
     }
     let what = format!(
-        "in the same directory is {names}, also a kube-apiserver: the kubelet runs every file in \
-         its manifest directory whose name does not begin with a dot"
+        "in the same directory is {names}, {}: the kubelet runs every file in its manifest \
+         directory whose name does not begin with a dot",
+        if is_own_server {
+            "also a kube-apiserver"
+        } else {
+            "also this pod"
+        }
     );
     // Other directories may hold several manifests.
     let is_copy = others.iter().any(|other| other.starts_with(own.as_ref()));
@@ -64,21 +64,36 @@ pub(in super::super) fn nothing_else_runs(manifest: &Path, pod: &Value, findings
     }
 }
 
-fn is_the_same_pod(path: &Path, pod: &Value) -> bool {
-    let Ok(content) = files::read(path) else {
-        return false;
-    };
-    let read = document::read(&content.bytes, &mut Findings::default());
-    let Ok(Document { pod: other, .. }) = read else {
-        return false;
-    };
-    let name = |pod: &Value| pod.pointer("/metadata/name")?.as_str().map(str::to_owned);
-    let containers = other.get("spec").map(|spec| list(spec, "containers"));
-    let is_server = containers
-        .into_iter()
-        .flatten()
-        .any(|one| text(one, "name") == Some("kube-apiserver"));
-    text(&other, "kind") == Some("Pod") && (is_server || name(&other) == name(pod))
+/// Pods of other files that the kubelet runs.
+pub(super) fn pods_beside(manifest: &Path) -> Vec<Value> {
+    beside(manifest).into_iter().map(|(_, pod)| pod).collect()
+}
+
+/// The same, with the names of the files.
+fn beside(manifest: &Path) -> Vec<(String, Value)> {
+    let own = manifest.file_name().unwrap_or_default();
+    let entries = std::fs::read_dir(directory_of(manifest));
+    let entries = entries.into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_run = entry.file_name() != own && !name.starts_with('.');
+        Some((name, pod_in(&entry.path()).filter(|_| is_run)?))
+    });
+    files.collect()
+}
+
+fn pod_in(path: &Path) -> Option<Value> {
+    let content = files::read(path).ok()?;
+    let Document { pod, .. } = document::read(&content.bytes, &mut Findings::default()).ok()?;
+    (text(&pod, "kind") == Some("Pod")).then_some(pod)
+}
+
+fn is_server(pod: &Value) -> bool {
+    Shape::of(pod).is_some_and(|shape| shape.server().is_some())
+}
+
+fn name_of(pod: &Value) -> Option<&str> {
+    pod.pointer("/metadata/name")?.as_str()
 }
 
 /// Whether kubeadm has written the manifest and will write it again without the
@@ -89,6 +104,7 @@ pub(in super::super) fn kubeadm_has_the_patch(
     findings: &mut Findings,
 ) {
     let directory = directory_of(manifest);
+    let has_sidecar = Shape::of(pod).is_some_and(Shape::has_sidecar);
     let is_kubeadms = pod
         .pointer("/metadata/annotations")
         .and_then(Value::as_object)
@@ -97,7 +113,8 @@ pub(in super::super) fn kubeadm_has_the_patch(
                 .any(|key| key.starts_with("kubeadm.kubernetes.io/"))
         });
     let mut kubeadms = KUBEADMS.iter().chain([&PATCHES]);
-    if is_kubeadms && kubeadms.any(|name| directory.join(name).exists()) && !has_patch(directory) {
+    let is_written_again = is_kubeadms && kubeadms.any(|name| directory.join(name).exists());
+    if has_sidecar && is_written_again && !has_patch(directory) {
         findings.warn(format!(
             "kubeadm has written this manifest and will write it again without the sidecar, \
              because no patch in {} adds it. Copy static-pod/kubeadm/patches there, and run \

@@ -1,14 +1,17 @@
 //! The file as the kubelet reads it: JSON if it begins with `{`, or else the first document
-//! of YAML, in which the last of two equal keys counts.
+//! of YAML, in which the last of two equal keys counts. Where other documents are beside a
+//! hosted kube-apiserver, as kustomize prints them, its own one.
 
 use serde_json::Value;
 
-use super::super::findings::{Finding, Findings};
+use super::super::findings::{Finding, Findings, text as text_of};
+use super::shape;
 use crate::config::{self, YamlProblem};
 
 /// The content of a manifest.
 #[derive(Debug)]
 pub(in super::super) struct Document {
+    /// A pod, or what has the template of one.
     pub(in super::super) pod: Value,
     /// JSON has whole numbers; in YAML, `8.0` is one too.
     pub(in super::super) is_json: bool,
@@ -48,6 +51,16 @@ pub(in super::super) fn read(content: &[u8], findings: &mut Findings) -> Result<
         what: format!("{at}: {problem}"),
         fix: fix.to_owned(),
     })?;
+    if first.more
+        && text_of(&first.value, "kind") != Some("Pod")
+        && let Ok(all) = config::parse_all_leniently(&text)
+        && let Some(hosted) = all.into_iter().find(shape::is_hosted_server)
+    {
+        return Ok(Document {
+            pod: hosted,
+            is_json: false,
+        });
+    }
     if first.more {
         findings.warn(
             "the file has several documents, and the kubelet runs only the first: keep one, and \

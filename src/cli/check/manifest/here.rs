@@ -21,7 +21,7 @@ impl Here<'_> {
             below(self.at, field)
         };
         self.findings
-            .error(format!("{at} {what}: the kubelet refuses the pod"), fix);
+            .error(format!("{at} {what}: Kubernetes refuses the pod"), fix);
     }
 }
 

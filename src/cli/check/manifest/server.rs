@@ -210,7 +210,8 @@ pub(super) fn file_is_mounted(
                     "--{flag} of {who} is {shown}, which is in an emptyDir and so does not \
                          exist"
                 ),
-                "mount its directory of the node as hostPath",
+                "mount its directory of the node as hostPath, or in a hosted control plane a \
+                 Secret",
             );
         } else if let Some(kind) = volume.and_then(|volume| text(volume.get("hostPath")?, "type"))
             && !["", "Directory", "DirectoryOrCreate"].contains(&kind)

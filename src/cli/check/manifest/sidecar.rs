@@ -10,6 +10,7 @@ use super::super::findings::{Findings, list, text};
 use super::flags::Flags;
 use super::pod::{Container, Pod};
 use super::quantity;
+use super::shape::is_server;
 use crate::cli::check::quoted;
 
 /// What a command line of ours runs, as far as the check of a manifest needs it.
@@ -90,7 +91,7 @@ fn is_ours(container: Container<'_>) -> bool {
     let ours = |text: &str| text.contains("barbican-kms");
     let mut words = container.command();
     words.extend(container.args());
-    container.name() != "kube-apiserver"
+    !is_server(container)
         && (ours(container.name())
             || ours(container.image())
             || words
@@ -208,8 +209,7 @@ pub(super) fn its_image_stays(sidecar: Container<'_>, findings: &mut Findings) {
     let (_, tag) = name.split_once(':').unwrap_or((name, "latest"));
     if !image.contains('@') && tag == "latest" {
         findings.warn(format!(
-            "the image {} has the tag latest, which can change: name a version or a digest, and \
-             load it on the node",
+            "the image {} has the tag latest, which can change: name a version or a digest",
             quoted::name(image)
         ));
     }

@@ -31,6 +31,17 @@ pub(super) fn the_sidecar_can_make_it(
     writable(sidecar, "--socketpath", path, findings)
 }
 
+/// In a hosted control plane, pods of several kube-apiservers may share a node.
+pub(super) fn it_is_the_pods_own(made: &Place, findings: &mut Findings) {
+    if made.volume.is_none() {
+        findings.warn(format!(
+            "the socket is {} of the node, which two of these pods would share: make its volume \
+             an emptyDir",
+            quoted::path(&made.path)
+        ));
+    }
+}
+
 /// The audit log must be writable too.
 pub(super) fn the_audit_log_can_be_written(
     sidecar: Container<'_>,

@@ -30,7 +30,12 @@ struct Walk<'a> {
 }
 
 /// Goes through a pod; each part of a known type is handed to the rules over its values.
-pub(super) fn fields_are_as_declared(pod: &Value, is_json: bool, findings: &mut Findings) {
+pub(super) fn fields_are_as_declared(
+    pod: &Value,
+    at: &str,
+    is_json: bool,
+    findings: &mut Findings,
+) {
     let types = TYPES.lines().filter_map(|line| {
         let mut words = line.split(' ');
         let name = words.next()?;
@@ -44,7 +49,7 @@ pub(super) fn fields_are_as_declared(pod: &Value, is_json: bool, findings: &mut 
         is_json,
         findings,
     };
-    walk.value("Pod", pod, "");
+    walk.value("Pod", pod, at);
 }
 
 impl Walk<'_> {
@@ -140,7 +145,7 @@ impl Walk<'_> {
     fn error(&mut self, at: &str, wanted: &str, fix: &str) {
         let at = if at.is_empty() { "the pod" } else { at };
         self.findings.error(
-            format!("{at} is not {wanted}: the kubelet refuses the pod"),
+            format!("{at} is not {wanted}: Kubernetes refuses the pod"),
             fix,
         );
     }
@@ -158,7 +163,7 @@ impl Walk<'_> {
             |one| format!("write {}", one.1),
         );
         self.findings.warn(format!(
-            "{}: the kubelet knows no such field and ignores it: {hint}",
+            "{}: Kubernetes knows no such field and ignores it: {hint}",
             below(at, key)
         ));
     }

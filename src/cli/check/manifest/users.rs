@@ -1,9 +1,15 @@
 //! Users: which user reads the cloud-config, and which may connect to the socket.
 
 use super::super::findings::{Findings, is_set};
+use super::flags::Flags;
+use super::here::whole;
 use super::pod::{Container, Place};
+use super::server::ENCRYPTION;
 use super::sidecar::Served;
 use crate::cli::check::quoted;
+
+/// Volumes that the kubelet fills.
+const FILLED: [&str; 3] = ["secret", "configMap", "projected"];
 
 /// The kubelet does not start a root container that must not be root.
 pub(super) fn root_is_allowed(container: Container<'_>, user: i64, findings: &mut Findings) {
@@ -21,18 +27,57 @@ pub(super) fn root_is_allowed(container: Container<'_>, user: i64, findings: &mu
 
 pub(super) fn files_can_be_read(sidecar: Container<'_>, served: &Served, findings: &mut Findings) {
     let (user, group) = (sidecar.sidecar_user(), sidecar.sidecar_group());
-    if user != 0 && !served.cloud_config.is_empty() {
+    let path = served.cloud_config.as_str();
+    if path.is_empty() {
+        return;
+    }
+    if let Some(may_read) = filled_volume_lets(sidecar, path, user, group) {
+        if !may_read {
+            cannot_read("the sidecar", user, path, findings);
+        }
+    } else if user != 0 {
         findings.warn(format!(
             "the sidecar runs as user {user}, group {group}: {} and the files that it names must \
              be readable for it, for example by `chown root:{group}` and `chmod 640`",
-            quoted::path(&served.cloud_config)
+            quoted::path(path)
         ));
     }
 }
 
-pub(super) fn kube_apiserver_can_read(server: Container<'_>, findings: &mut Findings) {
+/// Whether a user may read a file of a volume that the kubelet fills from the API; none when
+/// files of the node decide.
+fn filled_volume_lets(container: Container<'_>, path: &str, user: i64, group: i64) -> Option<bool> {
+    let (mount, _) = container.mount_over(path)?;
+    let volume = container.pod.volume(mount.volume)?;
+    let source = FILLED.into_iter().find_map(|kind| volume.get(kind))?;
+    let mode = source.get("defaultMode").and_then(whole).unwrap_or(0o644);
+    // With an fsGroup, the kubelet lets that group read; every container is in it.
+    let by_group = container.pod.fs_group().is_some() || (group == 0 && mode & 0o040 != 0);
+    Some(user == 0 || by_group || mode & 0o004 != 0)
+}
+
+fn cannot_read(who: &str, user: i64, path: &str, findings: &mut Findings) {
+    findings.error(
+        format!(
+            "{who} runs as user {user} and cannot read {}: the volume's files are root's",
+            quoted::path(path)
+        ),
+        "set an fsGroup in the securityContext of the pod, which may then read them",
+    );
+}
+
+pub(super) fn kube_apiserver_can_read(
+    server: Container<'_>,
+    flags: &Flags,
+    findings: &mut Findings,
+) {
     let user = server.server_user();
-    if user != 0 {
+    let path = flags.value(ENCRYPTION).unwrap_or_default();
+    if let Some(may_read) = filled_volume_lets(server, path, user, server.server_group()) {
+        if !may_read {
+            cannot_read("kube-apiserver", user, path, findings);
+        }
+    } else if user != 0 {
         findings.warn(format!(
             "kube-apiserver runs as user {user}: the EncryptionConfiguration must be readable for \
              it"

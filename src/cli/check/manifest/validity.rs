@@ -54,7 +54,7 @@ fn once<'a>(what: &str, names: impl Iterator<Item = Option<&'a str>>, findings: 
                 "change it, also where it is used",
             ),
             Some(name) if !known.insert(name) => findings.error(
-                format!("two {what}s are called {name}: the kubelet refuses the pod"),
+                format!("two {what}s are called {name}: Kubernetes refuses the pod"),
                 "remove one, or give it another name",
             ),
             Some(_) => {}

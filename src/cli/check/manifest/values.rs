@@ -197,7 +197,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
         if known(field).is_none() {
             findings.error(
                 format!(
-                    "{} is missing: the kubelet refuses the pod",
+                    "{} is missing: Kubernetes refuses the pod",
                     below(at, field)
                 ),
                 format!("write `{field}: …`, or remove what it belongs to"),
@@ -211,7 +211,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
         {
             findings.error(
                 format!(
-                    "{} is {}, which the kubelet refuses",
+                    "{} is {}, which Kubernetes refuses",
                     below(at, field),
                     quoted::word(word)
                 ),
@@ -227,10 +227,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
                     greatest => format!("{least} to {greatest}"),
                 };
                 findings.error(
-                    format!(
-                        "{} is {number}, which the kubelet refuses",
-                        below(at, field)
-                    ),
+                    format!("{} is {number}, which Kubernetes refuses", below(at, field)),
                     format!("write {range}"),
                 );
             }
@@ -243,7 +240,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
             if !is_default && !form.fits(text) {
                 findings.error(
                     format!(
-                        "{} is {}, which the kubelet refuses: {}",
+                        "{} is {}, which Kubernetes refuses: {}",
                         below(at, field),
                         quoted::word(text),
                         form.expected()
