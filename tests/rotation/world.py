@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent.parent
 TOOL = REPO / "scripts/rotate-key"
 sys.path.insert(0, str(REPO / "tests/openstack"))
-from rest import Api, login, order_key, password_identity, project_scope  # noqa: E402
+from rest import Api, order_key  # noqa: E402
 
 DAY = 86400
 NODES = ("cp-1", "cp-2", "cp-3")
@@ -83,21 +83,20 @@ class World:
         self.ends.callback(self.run, REPO / "scripts/openstack", "down", place)
         self.state = json.loads(self.run(REPO / "scripts/openstack", "up", place))
         state = self.state
-        self.barbican = Api(state["barbican_url"], state)
-        client = os.readlink(f"/proc/{state['barbican_pid']}/cwd") if False else place / "venv/bin/openstack"
+        self.repo_openstack = REPO / "scripts/openstack"
         self.openstack = {
             "OS_AUTH_URL": state["auth_url"], "OS_IDENTITY_API_VERSION": "3", "OS_USERNAME": state["user"]["username"],
             "OS_PASSWORD": state["user"]["password"], "OS_USER_DOMAIN_NAME": state["domain"]["name"],
             "OS_PROJECT_ID": state["project"]["id"], "OS_REGION_NAME": state["region"]}
-        self.client = client
+        self.client = place / "venv/bin/openstack"
         self.tools = self.directory / "tools"
         self.tools.mkdir()
         self.environment = {"HOME": str(self.directory), **self.openstack}
         for words in (["token", "issue"], ["configuration", "show"], ["catalog", "show", "key-manager"]):
-            text = self.run(client, *words, "-f", "json", env={"PATH": os.environ["PATH"], **self.environment})
+            text = self.run(self.client, *words, "-f", "json", env={"PATH": os.environ["PATH"], **self.environment})
             (self.directory / f"openstack-{words[0]}.json").write_text(text)
         self.token = json.loads((self.directory / "openstack-token.json").read_text())["id"]
-        self.program("openstack", OPENSTACK.format(directory=self.directory, openstack=client))
+        self.program("openstack", OPENSTACK.format(directory=self.directory, openstack=self.client))
         self.environment["PATH"] = f"{self.tools}:{os.environ['PATH']}"
 
     def start_kubernetes(self):
@@ -147,8 +146,13 @@ class World:
 
     # Barbican
 
-    def key(self, **more):
-        return order_key(self.barbican, self.token, "kubernetes", **more)["id"]
+    @property
+    def barbican(self):
+        """A connection of its own each time: the server closes one that is idle."""
+        return Api(self.state["barbican_url"], self.state)
+
+    def key(self):
+        return order_key(self.barbican, self.token, "kubernetes")["id"]
 
     def secret_href(self, secret):
         return f"{self.state['barbican_url']}/v1/secrets/{secret}"
@@ -200,11 +204,11 @@ class Plane:
     def new_keys(self):
         return set(self.references()) - set(self.keys)
 
-    def begin(self, *words, environment=None, fast=True):
-        """Starts rotate-key; ends by `finish`."""
-        more = ["--poll", "0.1", "--quiet", "0.2", "--timeout", "30s", "--controller-timeout", "0"] if fast else []
+    def begin(self, *words, environment=None, more=()):
+        """Starts rotate-key, with little patience."""
+        words = ["--poll", "0.1", "--quiet", "0.2", "--timeout", "30s", "--controller-timeout", "0", *words, *more]
         path = f"{self.tools}:{self.world.environment['PATH']}"
-        return subprocess.Popen([sys.executable, "-B", str(TOOL), *words, *more], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        return subprocess.Popen([sys.executable, "-B", str(TOOL), *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 env={**self.world.environment, "PATH": path, **(environment or {})})
 
     def rotate(self, *words, code=0, **more):
