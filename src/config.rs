@@ -35,9 +35,10 @@ pub use environment::Environment;
 pub use key::{Key, Section};
 pub use load::{LoadError, Loaded, is_toml, load};
 pub(crate) use resolve::{escaped_url, parse_duration};
+pub(crate) use settings::short_digest;
 pub use settings::{
-    ClientCertificate, Cloud, Domain, Identity, Interface, Live, Proxy, ProxyUrl, Ring, Roots,
-    Scope, Tls, User,
+    ClientCertificate, Cloud, Container, Domain, Identity, Interface, Live, Proxy, ProxyUrl, Ring,
+    Roots, Scope, Tls, User,
 };
 pub use sources::{Content, FileError, ReadFile};
 pub(crate) use yaml::YamlProblem;

@@ -3,18 +3,22 @@
 //! Only a parsed value ever reaches a URL, so nothing that a request or a file
 //! says can change which resource is asked for. Used by every layer above.
 
+mod container;
+mod uuid;
+
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
+use self::uuid::{UUID_BYTES, Uuid, parse_uuid, uuid_text};
+
+pub use self::container::{ContainerId, ContainerIdError};
+
 /// The longest suffix, in bytes.
 pub const SUFFIX_MAX_BYTES: usize = 16;
 
-/// The 8-4-4-4-12 form.
-const UUID_BYTES: usize = 36;
-const DASHES: [usize; 4] = [8, 13, 18, 23];
 const TEXT_MAX_BYTES: usize = UUID_BYTES + 1 + SUFFIX_MAX_BYTES;
 
 /// A Barbican secret's UUID, with an optional suffix after `_`.
@@ -182,44 +186,6 @@ impl Deref for Text {
         let text = self.bytes.get(..self.length).unwrap_or_default();
         std::str::from_utf8(text).unwrap_or_default()
     }
-}
-
-struct Uuid(u128);
-
-impl fmt::Display for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&uuid_text(self.0)).unwrap_or_default())
-    }
-}
-
-fn uuid_text(uuid: u128) -> [u8; UUID_BYTES] {
-    let mut text = [b'-'; UUID_BYTES];
-    let bytes = uuid.to_be_bytes();
-    let mut digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    for (at, to) in text.iter_mut().enumerate() {
-        if !DASHES.contains(&at) {
-            *to = match digits.next().unwrap_or_default() {
-                digit @ 0..10 => b'0' + digit,
-                digit => b'a' + digit - 10,
-            };
-        }
-    }
-    text
-}
-
-fn parse_uuid(text: &str) -> Option<u128> {
-    if text.len() != UUID_BYTES {
-        return None;
-    }
-    text.bytes()
-        .enumerate()
-        .try_fold(0_u128, |bits, (at, byte)| {
-            if DASHES.contains(&at) {
-                (byte == b'-').then_some(bits)
-            } else {
-                Some(bits << 4 | u128::from(char::from(byte).to_digit(16)?))
-            }
-        })
 }
 
 fn parse_suffix(text: &str) -> Result<[u8; SUFFIX_MAX_BYTES], KeyIdError> {

@@ -5,11 +5,15 @@
 //! waiting is for a key that is configured and not loaded, and it is bounded.
 
 mod clock;
+mod follow;
+mod follower;
 mod key_set;
+mod listing;
 mod loader;
 mod refresh;
 mod reload;
 mod report;
+mod roster;
 mod schedule;
 mod snapshot;
 mod writer;
@@ -24,21 +28,72 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
-use crate::key_id::KeyId;
+use crate::key_id::{ContainerId, KeyId};
 use crate::secret::{self, Kek, Protection};
 
 pub use clock::Clock;
+pub use listing::{ContainerProblem, Listing, Reference};
 pub use refresh::Refresher;
 pub use reload::ConfigUpdate;
-pub use report::{DroppedKey, ReloadOutcome, Report};
+pub use report::{ContainerReport, DroppedKey, ListedKey, ReloadOutcome, Report};
 pub use schedule::MISS_WAIT;
-pub use snapshot::{KeyProblem, Slot, Snapshot};
+pub use snapshot::{KeyProblem, RingSource, Slot, Snapshot, Use};
 
 /// Where keys come from. The one thing tests replace.
 pub trait KeySource: Send + Sync + 'static {
     /// Downloads one key. Retries of single requests, logins and deadlines are
     /// the source's business; when to try again later is the caller's.
     fn fetch(&self, id: KeyId) -> impl Future<Output = Result<Kek, FetchError>> + Send;
+
+    /// Reads which keys a container lists. A source that has no containers says so.
+    fn list(
+        &self,
+        container: ContainerId,
+    ) -> impl Future<Output = Result<Listing, ListError>> + Send {
+        let cause = format!("this source has no container {container}");
+        std::future::ready(Err(ListError::NotFound(cause.into())))
+    }
+}
+
+/// Why a container could not be read; each variant is a different thing to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// Nobody answered, or with a passing error: try again soon.
+    #[error("OpenStack is unavailable")]
+    Unavailable {
+        /// The source's own error.
+        #[source]
+        cause: Cause,
+        /// How long the server has asked not to be asked again, if it has.
+        retry_after: Option<Duration>,
+    },
+    /// Keystone refuses the credentials: try again rarely.
+    #[error("Keystone refuses the login")]
+    Login {
+        /// The source's own error.
+        #[source]
+        cause: Cause,
+        /// How long the source will not ask Keystone again.
+        again_in: Duration,
+    },
+    /// Barbican knows us and refuses this container.
+    #[error("Barbican refuses access to the container")]
+    Denied(#[source] Cause),
+    /// Barbican has no such container.
+    #[error("Barbican has no such container")]
+    NotFound(#[source] Cause),
+    /// It is of another type, which cannot be changed.
+    #[error("the container is not of type generic")]
+    NotGeneric(#[source] Cause),
+    /// Its description is longer than what is read.
+    #[error("the container is too large")]
+    TooLarge(#[source] Cause),
+    /// The answer is none that Barbican gives.
+    #[error("the answer is not a container's description")]
+    Invalid(#[source] Cause),
+    /// The source has panicked.
+    #[error("the reading crashed, which is a bug: please report what the log says before this")]
+    Crashed,
 }
 
 /// Why a key could not be had; each variant is a different thing to do next.
@@ -80,6 +135,30 @@ pub enum FetchError {
 /// The error of an edge, of which the core knows only the text.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
+impl ListError {
+    fn problem(&self) -> ContainerProblem {
+        match self {
+            Self::Unavailable { .. } => ContainerProblem::Unavailable,
+            Self::Login { .. } => ContainerProblem::Login,
+            Self::Denied(_) => ContainerProblem::Denied,
+            Self::NotFound(_) => ContainerProblem::NotFound,
+            Self::NotGeneric(_) => ContainerProblem::NotGeneric,
+            Self::TooLarge(_) => ContainerProblem::TooLarge,
+            Self::Invalid(_) => ContainerProblem::Invalid,
+            Self::Crashed => ContainerProblem::Crashed,
+        }
+    }
+
+    /// For how long another reading is unwelcome, or of no use.
+    fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Login { again_in, .. } => Some(*again_in),
+            _ => None,
+        }
+    }
+}
+
 impl FetchError {
     fn problem(&self) -> KeyProblem {
         match self {
@@ -109,6 +188,10 @@ pub enum KeyError {
     /// of Barbican: who can write to etcd must not choose what is read there.
     #[error("the key id is not configured")]
     NotInRing,
+    /// Nothing says whether it is of the ring, or which key is the write key: the container
+    /// has not been read.
+    #[error("the key container cannot be followed: {0}")]
+    NoList(ContainerProblem),
     /// The key is configured, and could not be loaded in time.
     #[error("the key-encryption key is not loaded: {0}")]
     NotLoaded(KeyProblem),
@@ -157,6 +240,8 @@ struct Shared {
 enum Request {
     /// Load this key soon; drop the sender when an attempt has ended.
     Load(KeyId, oneshot::Sender<()>),
+    /// Read the container soon, in the same way.
+    List(oneshot::Sender<()>),
     /// Confirm every key now.
     Revalidate,
 }
@@ -168,8 +253,8 @@ impl Keyring {
     /// What keeps the write key from being held.
     pub fn status(&self) -> Result<KeyId, KeyError> {
         let snapshot = self.shared.snapshot.load();
-        self.held(&snapshot, &snapshot.write_id())
-            .map(|_| snapshot.write_id())
+        let id = write_id(&snapshot)?;
+        self.held(&snapshot, &id).map(|_| id)
     }
 
     /// The write key and its id, from one snapshot.
@@ -178,10 +263,10 @@ impl Keyring {
     /// When the key is not held, and does not come within [`MISS_WAIT`].
     pub async fn write_key(&self) -> Result<WriteKey, KeyError> {
         self.wait_for_key(|snapshot| {
-            let id = snapshot.write_id();
-            self.taken(snapshot, &id)
+            let id = write_id(snapshot).map_err(|error| (None, error))?;
+            self.taken(snapshot, &id, Use::Wrap)
                 .map(|key| WriteKey { id, key })
-                .map_err(|error| (id, error))
+                .map_err(|error| (Some(id), error))
         })
         .await
     }
@@ -193,12 +278,12 @@ impl Keyring {
     /// [`MISS_WAIT`].
     pub async fn key(&self, id: &KeyId) -> Result<DecryptKey, KeyError> {
         self.wait_for_key(|snapshot| {
-            self.taken(snapshot, id)
+            self.taken(snapshot, id, Use::Unwrap)
                 .map(|key| DecryptKey {
                     key,
                     untagged: snapshot.untagged(),
                 })
-                .map_err(|error| (*id, error))
+                .map_err(|error| (Some(*id), error))
         })
         .await
     }
@@ -225,6 +310,20 @@ impl Keyring {
         &self.shared.clock
     }
 
+    /// How long ago a call was last given the key of `slot` for this, to within a minute;
+    /// `None` for never.
+    pub fn last_use(&self, slot: &Slot, usage: Use) -> Option<Duration> {
+        let second = slot.last(usage)?;
+        let since = self
+            .shared
+            .clock
+            .now()
+            .saturating_duration_since(self.shared.begin);
+        Some(Duration::from_secs(
+            (since.as_secs() + 1).saturating_sub(second),
+        ))
+    }
+
     /// Asks for every key to be confirmed now.
     pub fn revalidate(&self) {
         // A full queue means that the writer has much to do already.
@@ -232,9 +331,14 @@ impl Keyring {
     }
 
     /// The key `id` for a call, which is noted.
-    fn taken(&self, snapshot: &Snapshot, id: &KeyId) -> Result<Arc<WrappingKey>, KeyError> {
+    fn taken(
+        &self,
+        snapshot: &Snapshot,
+        id: &KeyId,
+        usage: Use,
+    ) -> Result<Arc<WrappingKey>, KeyError> {
         let (slot, key) = self.held(snapshot, id)?;
-        slot.note_use(self.shared.second.load(Ordering::Relaxed));
+        slot.note_use(usage, self.shared.second.load(Ordering::Relaxed));
         Ok(Arc::clone(key))
     }
 
@@ -243,7 +347,7 @@ impl Keyring {
         snapshot: &'a Snapshot,
         id: &KeyId,
     ) -> Result<(&'a Slot, &'a Arc<WrappingKey>), KeyError> {
-        let slot = snapshot.slot(id).ok_or(KeyError::NotInRing)?;
+        let slot = snapshot.slot(id).ok_or_else(|| stranger(snapshot))?;
         let key = slot.key().ok_or(KeyProblem::Pending);
         key.and_then(|key| {
             // The writer wipes it, but a machine that was suspended may ask first. The
@@ -260,27 +364,80 @@ impl Keyring {
 
     async fn wait_for_key<T>(
         &self,
-        look: impl Fn(&Snapshot) -> Result<T, (KeyId, KeyError)>,
+        look: impl Fn(&Snapshot) -> Result<T, (Option<KeyId>, KeyError)>,
     ) -> Result<T, KeyError> {
-        let missing = match look(&self.shared.snapshot.load()) {
+        let (missing, error) = match look(&self.shared.snapshot.load()) {
             Ok(found) => return Ok(found),
-            Err((id, KeyError::NotLoaded(_))) => id,
-            Err((_, refused)) => return Err(refused),
+            Err(missing) => missing,
         };
-        let loading = async {
-            let (done, attempt) = oneshot::channel();
-            if self
-                .requests
-                .send(Request::Load(missing, done))
-                .await
-                .is_ok()
-            {
-                let _ = attempt.await;
-            }
+        let Some(first) = self.wanted(missing, error) else {
+            return Err(error);
         };
         // Either way the snapshot says what came of it.
-        let _ = tokio::time::timeout(MISS_WAIT, loading).await;
+        let _ = tokio::time::timeout(MISS_WAIT, self.obtain(first, &look)).await;
         look(&self.shared.snapshot.load()).map_err(|(_, error)| error)
+    }
+
+    /// Has what is missing loaded: the list of keys, if need be, and then the key.
+    async fn obtain<T>(
+        &self,
+        first: Wanted,
+        look: &impl Fn(&Snapshot) -> Result<T, (Option<KeyId>, KeyError)>,
+    ) {
+        let (mut wanted, mut asked) = (first, Vec::new());
+        while !asked.contains(&wanted) {
+            let (done, attempt) = oneshot::channel();
+            let request = match wanted {
+                Wanted::Key(id) => Request::Load(id, done),
+                Wanted::List => Request::List(done),
+            };
+            if self.requests.send(request).await.is_err() {
+                return;
+            }
+            let _ = attempt.await;
+            asked.push(wanted);
+            let next = look(&self.shared.snapshot.load()).err();
+            match next.and_then(|(missing, error)| self.wanted(missing, error)) {
+                Some(next) => wanted = next,
+                None => return,
+            }
+        }
+    }
+
+    /// What has to come before a call can be answered otherwise; `None` when waiting is of
+    /// no use.
+    fn wanted(&self, missing: Option<KeyId>, error: KeyError) -> Option<Wanted> {
+        match error {
+            KeyError::NotLoaded(_) => missing.map(Wanted::Key),
+            KeyError::NoList(_) => Some(Wanted::List),
+            KeyError::NotInRing => match self.shared.snapshot.load().source() {
+                RingSource::File => None,
+                RingSource::Container(_) => Some(Wanted::List),
+            },
+        }
+    }
+}
+
+/// What a reader waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Key(KeyId),
+    List,
+}
+
+fn write_id(snapshot: &Snapshot) -> Result<KeyId, KeyError> {
+    let pending = ContainerProblem::Pending;
+    snapshot.write_id().ok_or(match snapshot.source() {
+        RingSource::File => KeyError::NoList(pending),
+        RingSource::Container(problem) => KeyError::NoList(problem.unwrap_or(pending)),
+    })
+}
+
+/// Why there is no slot for a key.
+fn stranger(snapshot: &Snapshot) -> KeyError {
+    match snapshot.source() {
+        RingSource::Container(Some(problem)) => KeyError::NoList(problem),
+        RingSource::File | RingSource::Container(None) => KeyError::NotInRing,
     }
 }
 

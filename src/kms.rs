@@ -79,7 +79,7 @@ impl Kms {
                     .met(id, self.keyring.report().reloads.applied);
                 CallError::NotInRing(id)
             }
-            KeyError::NotLoaded(_) => CallError::Key(error),
+            KeyError::NotLoaded(_) | KeyError::NoList(_) => CallError::Key(error),
         })?;
         let tag = request.annotations.get(TAG_ANNOTATION).map(Vec::as_slice);
         Ok(envelope::open(

@@ -10,7 +10,7 @@
 //! edges     kms (+ socket)   openstack (http, keystone, barbican)   metrics
 //!           config::watch   config::files   audit::writer   log
 //! core      keyring (Keyring: the readers; refresh::Refresher: the single writer)
-//! pure      envelope   keyring::snapshot, ::schedule   config   audit
+//! pure      envelope   keyring::snapshot, ::schedule, ::listing, ::roster   config   audit
 //!           no I/O, no async, no clock
 //! leaves    secret   key_id   instruments   chance   proto   config::redact
 //!           log::error_chain, ::throttle, ::background
@@ -31,6 +31,10 @@
 //! and parses every file into a [`config::Live`] -> the refresher connects, loads
 //! every key of the new ring, and only then publishes one new snapshot. Calls in
 //! flight finish on their old `Arc`; the last drop wipes the old key.
+//!
+//! Where a container in Barbican lists the keys, its reading takes the same way: the
+//! refresher's follower reads it -> the roster says which keys there are and which is the
+//! write key -> a key that is new is loaded, and one new snapshot is published.
 
 pub mod audit;
 pub mod chance;

@@ -7,6 +7,7 @@
 mod collect;
 mod encode;
 mod process;
+mod ring;
 pub mod server;
 
 use std::sync::Arc;

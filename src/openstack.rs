@@ -7,6 +7,7 @@
 mod barbican;
 mod catalog;
 mod connect;
+mod container;
 mod credential;
 mod error;
 mod excerpt;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 pub use barbican::{Metadata, Order};
 pub use catalog::{Endpoint, EndpointError};
 pub use connect::Peer;
+pub use container::{Container, ContainerError};
 pub use credential::{CredentialEnd, SOON, span};
 pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
 pub use excerpt::{Excerpt, Speaker};
@@ -38,9 +40,11 @@ pub use tls::{TlsError, Trust, authority_warnings};
 
 use crate::config::{Cloud, Domain, Identity, Interface, Scope, User, redact};
 use crate::instruments::Instruments;
-use crate::key_id::KeyId;
-use crate::keyring::{FetchError, KeySource};
+use crate::key_id::{ContainerId, KeyId};
+use crate::keyring::{FetchError, KeySource, ListError, Listing};
 use crate::secret::Kek;
+
+use session::Asked;
 
 /// Why a client cannot be made of the settings.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -270,25 +274,74 @@ impl OpenStack {
     /// Any.
     pub async fn key(&self, id: KeyId) -> Result<Kek, Error> {
         let deadline = self.deadline();
+        let asked = Asked::Payload(id);
         let session = self.sessions.session(&self.http, None, deadline).await?;
         let outcome = self.read(&session, id, deadline).await;
-        match is_token_taken(&outcome) {
-            Some(false) if self.sessions.may_be_stale(&session, &id) => {}
-            Some(true) => {
-                self.sessions.trust(&id);
-                return outcome;
-            }
-            _ => return outcome,
-        }
-        let session = self
-            .sessions
-            .session(&self.http, Some(&session), deadline)
-            .await?;
+        let taken = is_token_taken(outcome.as_ref().err());
+        let Some(session) = self.another(&session, asked, taken, deadline).await? else {
+            return outcome;
+        };
         let outcome = self.read(&session, id, deadline).await;
-        if is_token_taken(&outcome) == Some(false) {
-            self.sessions.distrust(id);
-        }
+        self.learn(asked, is_token_taken(outcome.as_ref().err()));
         outcome
+    }
+
+    /// Reads a container, in the same way.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn container(&self, id: ContainerId) -> Result<Container, ContainerError> {
+        let deadline = self.deadline();
+        let asked = Asked::Container(id);
+        let session = self.sessions.session(&self.http, None, deadline).await?;
+        let outcome = self.read_container(&session, id, deadline).await;
+        let taken = is_token_taken(outcome.as_ref().err());
+        let Some(session) = self.another(&session, asked, taken, deadline).await? else {
+            return Ok(outcome?);
+        };
+        let outcome = self.read_container(&session, id, deadline).await;
+        self.learn(asked, is_token_taken(outcome.as_ref().err()));
+        Ok(outcome?)
+    }
+
+    /// Reads a container with this very session.
+    ///
+    /// # Errors
+    /// Any but of a login.
+    pub async fn container_with(
+        &self,
+        session: &Arc<Session>,
+        id: ContainerId,
+    ) -> Result<Container, ContainerError> {
+        Ok(self.read_container(session, id, self.deadline()).await?)
+    }
+
+    /// A new session, where the token may be why Barbican has refused what was `asked`.
+    async fn another(
+        &self,
+        session: &Arc<Session>,
+        asked: Asked,
+        taken: Option<bool>,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Session>>, Error> {
+        match taken {
+            Some(false) if self.sessions.may_be_stale(session, &asked) => {
+                let session = self.sessions.session(&self.http, Some(session), deadline);
+                session.await.map(Some)
+            }
+            Some(true) => {
+                self.sessions.trust(&asked);
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A new token was shown as well.
+    fn learn(&self, asked: Asked, taken: Option<bool>) {
+        if taken == Some(false) {
+            self.sessions.distrust(asked);
+        }
     }
 
     async fn read(
@@ -297,11 +350,26 @@ impl OpenStack {
         id: KeyId,
         deadline: Instant,
     ) -> Result<Kek, Error> {
-        let endpoint = self.endpoint(session).inspect_err(|_| {
+        let endpoint = self.known_endpoint(session)?;
+        barbican::payload(&self.http, &self.timing, session, &endpoint, id, deadline).await
+    }
+
+    async fn read_container(
+        &self,
+        session: &Arc<Session>,
+        id: ContainerId,
+        deadline: Instant,
+    ) -> Result<Container, Error> {
+        let endpoint = self.known_endpoint(session)?;
+        container::read(&self.http, &self.timing, session, &endpoint, id, deadline).await
+    }
+
+    /// Where Barbican is; without an answer, the next call logs in again.
+    fn known_endpoint(&self, session: &Arc<Session>) -> Result<Endpoint, Error> {
+        self.endpoint(session).inspect_err(|_| {
             // The catalog comes with the token only: look again next time.
             self.sessions.forget(session);
-        })?;
-        barbican::payload(&self.http, &self.timing, session, &endpoint, id, deadline).await
+        })
     }
 
     fn deadline(&self) -> Instant {
@@ -312,6 +380,10 @@ impl OpenStack {
 impl KeySource for OpenStack {
     async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
         Ok(self.key(id).await?)
+    }
+
+    async fn list(&self, id: ContainerId) -> Result<Listing, ListError> {
+        Ok(self.container(id).await?.listing()?)
     }
 }
 
@@ -359,12 +431,12 @@ async fn addresses_of(host: &str) -> std::io::Result<Vec<SocketAddr>> {
 }
 
 /// What Barbican thinks of the token; `None` when it has not come to that.
-fn is_token_taken(outcome: &Result<Kek, Error>) -> Option<bool> {
-    match outcome {
-        Err(Error::Denied { refusal }) => {
+fn is_token_taken(error: Option<&Error>) -> Option<bool> {
+    match error {
+        Some(Error::Denied { refusal }) => {
             Some(refusal.problem.status() != Some(StatusCode::UNAUTHORIZED))
         }
-        Ok(_) | Err(Error::NotFound(_) | Error::NotAKey(_) | Error::NotBytes(_)) => Some(true),
-        Err(Error::Unavailable(_) | Error::Login { .. } | Error::Endpoint(_)) => None,
+        None | Some(Error::NotFound(_) | Error::NotAKey(_) | Error::NotBytes(_)) => Some(true),
+        Some(Error::Unavailable(_) | Error::Login { .. } | Error::Endpoint(_)) => None,
     }
 }

@@ -116,13 +116,15 @@ impl App {
             loaded,
             options.slow_check,
         );
+        let ring = &live.ring;
         info!(
             version = env!("CARGO_PKG_VERSION"),
             socket = %redact::path(listener.path()),
             keystone = %redact::url(&live.cloud.keystone),
-            write_key_id = %live.ring.write,
-            write_key_id_hash = live.ring.write.sha256_label(),
-            keys = live.ring.ids().count(),
+            write_key_id = ring.write.map(tracing::field::display),
+            write_key_id_hash = ring.write.map(|id| id.sha256_label()),
+            key_container = ring.container.as_ref().map(|one| tracing::field::display(one.id)),
+            keys = ring.ids().count(),
             memory = secret::protection().as_str(),
             "listening; loading keys"
         );

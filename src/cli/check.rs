@@ -79,7 +79,7 @@ impl Walk<'_> {
         let endpoint = self.catalog(&client, &session).await?;
         self.access_rules(&session, &endpoint, &live);
         for id in live.ring.ids() {
-            let role = if id == live.ring.write {
+            let role = if Some(id) == live.ring.write {
                 "key-id"
             } else {
                 "decrypt-key-ids"
@@ -191,7 +191,8 @@ impl Walk<'_> {
             || Base::of(&Uri::from_static("/v1")),
             |endpoint| Base::of(endpoint.url()),
         );
-        let recommended = base.recommended(live.ring.write);
+        let recommended = live.ring.write.map(|id| base.recommended(id));
+        let recommended = recommended.unwrap_or_default();
         let warnings = too_powerful(account, &live.cloud.identity, &recommended);
         self.pass("login", found, warnings);
         Ok(session)

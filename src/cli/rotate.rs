@@ -3,6 +3,8 @@
 //! Prints and changes nothing. Beside `serve` and `check` it may name the configuration
 //! and its files; it asks nobody.
 
+mod container;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,12 +12,25 @@ use std::sync::Arc;
 use crate::config::{self, Environment, Identity, Live, LoadError, files, redact};
 use crate::key_id::KeyId;
 
+use self::container::{ContainerPlan, way_to_a_container};
+
 /// A plan for one cluster.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Plan(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    File(Box<FilePlan>),
+    Container(ContainerPlan),
+}
+
+/// The file lists the keys.
+#[derive(Debug)]
+struct FilePlan {
     file: PathBuf,
     socket: PathBuf,
     live: Arc<Live>,
+    old: KeyId,
     next: Option<KeyId>,
     toml: bool,
 }
@@ -42,21 +57,37 @@ pub fn plan(file: &Path, socket: &Path, next: Option<KeyId>) -> Result<Plan, Pla
     let loaded = config::load(file, &Environment::from_process(), &files::read)
         .map_err(PlanError::Config)?;
     let live = loaded.live;
+    let status = format!("barbican-kms status --socketpath {}", redact::path(socket));
+    let Some(old) = live.ring.write else {
+        let container = live.ring.container.as_ref().map(|container| container.id);
+        let plan = ContainerPlan::new(container, next, status);
+        return Ok(Plan(Kind::Container(plan)));
+    };
     if let Some(next) = next
-        && next == live.ring.write
+        && next == old
     {
         return Err(PlanError::Present(next));
     }
-    Ok(Plan {
+    Ok(Plan(Kind::File(Box::new(FilePlan {
         file: file.to_owned(),
         socket: socket.to_owned(),
         live,
+        old,
         next,
         toml: config::is_toml(file),
-    })
+    }))))
 }
 
-impl Plan {
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::File(plan) => plan.fmt(f),
+            Kind::Container(plan) => plan.fmt(f),
+        }
+    }
+}
+
+impl FilePlan {
     fn next(&self) -> String {
         self.next
             .map_or_else(|| "NEW-KEY-ID".to_owned(), |id| id.to_string())
@@ -89,11 +120,11 @@ impl Plan {
     }
 }
 
-impl Plan {
+impl FilePlan {
     /// Whether the new key has a payload of its own, rather than being an old key under
     /// a new suffix.
     fn is_another_secret(&self) -> bool {
-        let old = self.live.ring.write.secret_uuid().to_string();
+        let old = self.old.secret_uuid().to_string();
         self.next
             .is_none_or(|next| next.secret_uuid().to_string() != old)
     }
@@ -161,10 +192,10 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for FilePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let old = self.live.ring.write.to_string();
-        let old_hash = self.live.ring.write.sha256_label();
+        let old = self.old.to_string();
+        let old_hash = self.old.sha256_label();
         let (next, next_hash) = (self.next(), self.next_hash());
         let file = redact::path(&self.file);
         let status = format!(
@@ -224,13 +255,14 @@ impl fmt::Display for Plan {
              apiserver_envelope_encryption_key_id_hash_total must no longer count\n       \
              key_id_hash=\"{old_hash}\"\n"
         )?;
-        write!(
+        writeln!(
             f,
             "6. On every node drop the old key:\n       {}\n   \
              Keep {old} in Barbican for as long as there\n   \
-             are etcd backups from before step 4: without it they cannot be read.",
+             are etcd backups from before step 4: without it they cannot be read.\n",
             self.decrypt_line(None, &next),
-        )
+        )?;
+        f.write_str(&way_to_a_container(self.old, self.toml))
     }
 }
 

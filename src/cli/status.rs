@@ -1,5 +1,8 @@
 //! `status`: what a running sidecar holds, for a person or as JSON.
 
+mod line;
+mod ring;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::client::{CHECK, ClientError, Connection};
 use super::terminal::{Severity, Terminal, wrap};
-use crate::proto::introspection::{
-    Configuration, DescribeRequest, DescribeResponse, DroppedKey, Key,
-};
+
+use crate::proto::introspection::{Configuration, DescribeRequest, DescribeResponse, DroppedKey};
+use line::{Line, some_text, time};
 
 const DAY_SECONDS: u64 = 24 * 3600;
 
@@ -54,12 +57,14 @@ impl State {
             "version": state.version,
             "ready": state.ready,
             "write_key_id": write_id(state),
-            "keys": state.keys.iter().map(key_json).collect::<Vec<_>>(),
+            "keys": state.keys.iter().map(ring::key_json).collect::<Vec<_>>(),
             "configuration": configuration_json(&configuration),
             "last_contact": time(state.last_contact_unix_ms),
             "consecutive_failures": state.consecutive_failures,
             "key_memory": state.key_memory,
             "credential_ends": time(state.credential_end_unix_ms),
+            "revalidate_interval_seconds": state.revalidate_interval_ms / 1000,
+            "ring": ring::json(&state.ring.clone().unwrap_or_default()),
         })
     }
 }
@@ -70,18 +75,6 @@ fn write_id(state: &DescribeResponse) -> Option<&str> {
         .iter()
         .find(|key| key.write)
         .map(|key| key.id.as_str())
-}
-
-fn key_json(key: &Key) -> Value {
-    json!({
-        "id": key.id,
-        "id_hash": key.id_hash,
-        "write": key.write,
-        "held": key.held,
-        "confirmed_seconds_ago": key.confirmed_ms_ago.map(|ms| ms / 1000),
-        "problem": some_text(&key.problem),
-        "problem_text": some_text(&key.problem_text),
-    })
 }
 
 fn configuration_json(configuration: &Configuration) -> Value {
@@ -109,31 +102,6 @@ fn configuration_json(configuration: &Configuration) -> Value {
     })
 }
 
-/// What one line of the text says.
-struct Line {
-    severity: Severity,
-    text: String,
-    /// On lines of their own below it.
-    more: String,
-}
-
-impl Line {
-    fn new(good: bool, otherwise: Severity, text: String) -> Self {
-        Self {
-            severity: if good { Severity::Ok } else { otherwise },
-            text,
-            more: String::new(),
-        }
-    }
-
-    fn and(self, more: &str) -> Self {
-        Self {
-            more: more.to_owned(),
-            ..self
-        }
-    }
-}
-
 impl State {
     /// The state as `terminal` has it: on a terminal with a symbol for each line, and with
     /// long texts broken into lines.
@@ -154,7 +122,9 @@ impl State {
             state.version, state.key_memory
         );
         let mut lines = vec![Line::new(state.ready, Severity::Error, head)];
-        lines.extend(state.keys.iter().map(key_line));
+        let ring = state.ring.clone().unwrap_or_default();
+        lines.extend(state.keys.iter().map(|key| ring::key_line(&ring, key)));
+        lines.extend(ring::lines(&ring));
         lines.push(contact_line(state));
         lines.extend(credential_line(state, Timestamp::now()));
         let configuration = state.configuration.clone().unwrap_or_default();
@@ -181,23 +151,6 @@ impl State {
     }
 }
 
-fn key_line(key: &Key) -> Line {
-    let role = if key.write { "write  " } else { "decrypt" };
-    let held = if key.held { "held   " } else { "MISSING" };
-    let confirmed = match key.confirmed_ms_ago {
-        Some(ms) => format!("confirmed {} s ago", ms / 1000),
-        None => "never confirmed".to_owned(),
-    };
-    let text = format!("{role}  {held}  {}  {confirmed}", key.id);
-    let fine = key.held && key.problem.is_empty();
-    let otherwise = if key.held {
-        Severity::Warning
-    } else {
-        Severity::Error
-    };
-    Line::new(fine, otherwise, text).and(&key.problem_text)
-}
-
 /// Who used a key shortly before it went may still need it.
 fn dropped_line(key: &DroppedKey) -> Line {
     let at = time(key.at_unix_ms).unwrap_or_default();
@@ -208,7 +161,7 @@ fn dropped_line(key: &DroppedKey) -> Line {
         None => "not used since this process began".to_owned(),
     };
     let unused = ago.is_none_or(|seconds| seconds > DAY_SECONDS);
-    let text = format!("dropped by a reload: {} at {at}, {use_before}", key.id);
+    let text = format!("dropped: {} at {at}, {use_before}", key.id);
     Line::new(unused, Severity::Warning, text)
 }
 
@@ -261,24 +214,10 @@ fn coloured(line: &Line, terminal: Terminal) -> String {
     }
 }
 
-fn some_text(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-/// RFC 3339 to the second; `None` for never.
-fn time(unix_ms: u64) -> Option<String> {
-    let seconds = i64::try_from(unix_ms / 1000)
-        .ok()
-        .filter(|seconds| *seconds > 0)?;
-    Timestamp::from_second(seconds)
-        .ok()
-        .map(|time| time.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::introspection::LastReload;
+    use crate::proto::introspection::{Key, LastReload};
 
     fn state() -> State {
         let key = |write, held, problem: &str| Key {

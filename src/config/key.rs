@@ -107,6 +107,8 @@ keys! {
     KeyId KeyManager "key-id" Text
     DecryptKeyIds KeyManager "decrypt-key-ids" List
     KeyIdSuffix KeyManager "key-id-suffix" Text
+    KeyContainer KeyManager "key-container" Text
+    KeyContainerOwner KeyManager "key-container-owner" Text
     RequireAuthentication KeyManager "require-authentication" Flag
     RevalidateInterval KeyManager "revalidate-interval" Text
     MaxCacheAge KeyManager "max-cache-age" Text
@@ -164,7 +166,7 @@ impl Section {
 }
 
 /// Names that other OpenStack programs use, and those that people write.
-const ALIASES: [(&str, Key); 22] = [
+const ALIASES: [(&str, Key); 24] = [
     ("project-id", Key::TenantId),
     ("project-name", Key::TenantName),
     ("project-domain-id", Key::TenantDomainId),
@@ -183,6 +185,8 @@ const ALIASES: [(&str, Key); 22] = [
     ("kek-id", Key::KeyId),
     ("decrypt-key-id", Key::DecryptKeyIds),
     ("suffix", Key::KeyIdSuffix),
+    ("container", Key::KeyContainer),
+    ("container-id", Key::KeyContainer),
     ("clouds", Key::UseClouds),
     ("os-cloud", Key::Cloud),
     ("cache-age", Key::MaxCacheAge),

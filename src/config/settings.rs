@@ -7,7 +7,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::redact;
-use crate::key_id::KeyId;
+use crate::key_id::{ContainerId, KeyId};
 use crate::secret::{Password, PrivateKeyPem, Token};
 
 /// Everything that a cloud-config and the files that it names say.
@@ -27,14 +27,17 @@ impl Live {
     /// settings and version have the same. Secrets are not part of it.
     pub fn digest(&self) -> String {
         // Secrets print as "redacted", so what is printed is what may be known.
-        let digest = Sha256::digest(format!("{self:?}"));
-        let bytes = digest.iter().take(DIGEST_BYTES);
-        bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+        short_digest(&format!("{self:?}"))
     }
 }
 
-/// Enough of a SHA-256 to tell a handful of configurations apart.
-const DIGEST_BYTES: usize = 8;
+/// Enough of a SHA-256 to tell a handful of texts apart.
+pub(crate) fn short_digest(text: &str) -> String {
+    const DIGEST_BYTES: usize = 8;
+    let digest = Sha256::digest(text);
+    let bytes = digest.iter().take(DIGEST_BYTES);
+    bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
 
 /// How to reach Keystone and Barbican, and as whom.
 #[derive(Debug, PartialEq, Eq)]
@@ -243,11 +246,13 @@ impl fmt::Debug for Proxy {
 /// The keys to hold, and the rules for using them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
-    /// The key that Encrypt uses.
-    pub write: KeyId,
+    /// The key that Encrypt uses; `None` while only a container can say it.
+    pub write: Option<KeyId>,
     /// Further keys that Decrypt may use, in the order of the file, without
     /// duplicates and without the write key.
     pub decrypt: Vec<KeyId>,
+    /// The list in Barbican that names the write key and further keys.
+    pub container: Option<Container>,
     /// Whether Decrypt refuses data without an authentication tag.
     pub require_authentication: bool,
     /// How often each held key is confirmed with Barbican, before jitter.
@@ -256,9 +261,18 @@ pub struct Ring {
     pub max_cache_age: Option<Duration>,
 }
 
+/// A container in Barbican that lists keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its id.
+    pub id: ContainerId,
+    /// Keys that another user has created are refused.
+    pub owner: Option<String>,
+}
+
 impl Ring {
     /// Every key of the ring, the write key first.
     pub fn ids(&self) -> impl Iterator<Item = KeyId> + '_ {
-        std::iter::once(self.write).chain(self.decrypt.iter().copied())
+        self.write.into_iter().chain(self.decrypt.iter().copied())
     }
 }

@@ -91,6 +91,8 @@ labels! {
         Payload = "payload",
         /// Barbican: what is recorded about a key; `check` only.
         Metadata = "metadata",
+        /// Barbican: the list of keys.
+        Container = "container",
         /// Keystone: when the application credential ends.
         Credential = "credential",
     }
@@ -101,7 +103,7 @@ impl Upstream {
     pub fn service(self) -> &'static str {
         match self {
             Self::Login | Self::Credential => "keystone",
-            Self::Payload | Self::Metadata => "barbican",
+            Self::Payload | Self::Metadata | Self::Container => "barbican",
         }
     }
 }

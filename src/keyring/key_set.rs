@@ -1,19 +1,21 @@
 //! `KeySet`: the keys of one configuration, while they are loaded and confirmed.
 //!
 //! The refresher has one for the configuration in force and, during a reload, one for
-//! the configuration that is to come. Both live by the rules that stand here.
+//! the configuration that is to come. Both live by the rules that stand here. Which keys
+//! there are says the configuration, or a container that is followed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::warn;
 
+use super::follower::{Follower, Listed};
 use super::loader::{Fetched, Loader};
 use super::schedule::{Failure, Schedule};
 use super::snapshot::{KeyProblem, Slot, Snapshot};
 use super::{FetchError, KeySource};
-use crate::config::Live;
+use crate::config::{Live, Ring};
 use crate::envelope::WrappingKey;
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
@@ -23,10 +25,21 @@ use crate::secret::{Kek, Protection};
 #[derive(Debug)]
 pub(super) struct KeySet<S> {
     pub(super) live: Arc<Live>,
+    /// The keys as they are now.
+    pub(super) ring: Ring,
+    /// Reads the container that lists them, if one does.
+    pub(super) follower: Option<Follower>,
     pub(super) slots: Arc<Snapshot>,
     pub(super) loader: Loader<S>,
     /// What the log has said about keys that fail.
     throttles: BTreeMap<KeyId, LogThrottle<KeyProblem>>,
+}
+
+/// A request that has ended.
+#[derive(Debug)]
+pub(super) enum Finished {
+    Key(Fetched),
+    List(Listed),
 }
 
 /// How a fetch has changed the set.
@@ -80,17 +93,56 @@ impl Loaded {
 }
 
 impl<S: KeySource> KeySet<S> {
+    /// The keys that `live` names, none of them loaded.
     pub(super) fn new(
         live: Arc<Live>,
         source: Arc<S>,
-        slots: Arc<Snapshot>,
         schedule: Schedule,
+        follower: Option<Follower>,
     ) -> Self {
+        let ring = live.ring.clone();
         Self {
-            loader: Loader::new(source, live.ring.write, schedule),
+            loader: Loader::new(source, ring.write, schedule),
+            slots: Arc::new(Snapshot::new(&ring)),
             live,
-            slots,
+            ring,
+            follower,
             throttles: BTreeMap::new(),
+        }
+    }
+
+    /// How many requests are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.loader.under_way() + self.readings()
+    }
+
+    /// How many readings of the container are under way.
+    fn readings(&self) -> usize {
+        let reading = self.follower.as_ref().is_some_and(Follower::is_reading);
+        usize::from(reading)
+    }
+
+    /// Starts what is due, the container first, beside `other` requests under way.
+    pub(super) fn start_due(&mut self, now: Instant, other: Option<usize>) {
+        if let Some(follower) = &mut self.follower
+            && self.loader.room(0, other) > 0
+        {
+            follower.start_due(&self.loader.source, now);
+        }
+        self.loader.start_due(now, self.readings(), other);
+    }
+
+    /// Waits for a request to end; for ever when none is under way. Cancellation safe.
+    pub(super) async fn finished(&mut self) -> Finished {
+        let listed = async {
+            match &mut self.follower {
+                Some(follower) => follower.finished().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            fetched = self.loader.finished() => Finished::Key(fetched),
+            listed = listed => Finished::List(listed),
         }
     }
 
@@ -165,15 +217,31 @@ impl<S: KeySource> KeySet<S> {
         wiped
     }
 
-    /// When there is something to do again: a fetch to begin, beside `other` ones under
-    /// way, or a key to wipe.
+    /// A key has left the ring.
+    pub(super) fn forget(&mut self, id: &KeyId) {
+        self.loader.schedule.remove(id);
+        self.throttles.remove(id);
+    }
+
+    /// When there is something to do again: a request to begin, beside `other` ones under
+    /// way, a key to wipe, or another write key to use.
     pub(super) fn next_wake(
         &self,
         max_age: Option<Duration>,
         other: Option<usize>,
+        (wall, now): (SystemTime, Instant),
     ) -> Option<Instant> {
         let expiry = max_age.and_then(|age| self.slots.next_expiry(age));
-        [self.loader.next_start(other), expiry]
+        let follower = self.follower.as_ref();
+        let reading = follower
+            .and_then(Follower::next_start)
+            .filter(|_| self.loader.room(0, other) > 0);
+        let activation = follower.and_then(|follower| {
+            let (time, _) = follower.roster.next_activation(wall)?;
+            now.checked_add(time.duration_since(wall).ok()?)
+        });
+        let next = self.loader.next_start(self.readings(), other);
+        [next, expiry, reading, activation]
             .into_iter()
             .flatten()
             .min()

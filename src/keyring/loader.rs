@@ -30,14 +30,14 @@ pub(super) struct Loader<S> {
     pub(super) source: Arc<S>,
     pub(super) schedule: Schedule,
     /// Goes before all others when it is due.
-    first: KeyId,
+    pub(super) first: Option<KeyId>,
     tasks: JoinSet<Fetched>,
     /// Which key each task fetches, for the end of one that panics.
     running: Vec<(Id, KeyId)>,
 }
 
 impl<S: KeySource> Loader<S> {
-    pub(super) fn new(source: Arc<S>, first: KeyId, schedule: Schedule) -> Self {
+    pub(super) fn new(source: Arc<S>, first: Option<KeyId>, schedule: Schedule) -> Self {
         Self {
             source,
             schedule,
@@ -47,13 +47,13 @@ impl<S: KeySource> Loader<S> {
         }
     }
 
-    /// How many more fetches may begin, when there is another loader with so many under
-    /// way, or none.
-    fn room(&self, other: Option<usize>) -> usize {
+    /// How many more requests may begin, with `beside` of another kind under way, when there
+    /// is another loader with so many under way, or none.
+    pub(super) fn room(&self, beside: usize, other: Option<usize>) -> usize {
         let allowed = other.map_or(CONCURRENT_FETCHES, |other| {
             SHARE.min(CONCURRENT_FETCHES.saturating_sub(other))
         });
-        allowed.saturating_sub(self.under_way())
+        allowed.saturating_sub(self.under_way() + beside)
     }
 
     /// How many fetches are under way.
@@ -62,9 +62,9 @@ impl<S: KeySource> Loader<S> {
     }
 
     /// Starts the fetches that are due, as far as the limit allows.
-    pub(super) fn start_due(&mut self, now: Instant, other: Option<usize>) {
-        for _ in 0..self.room(other) {
-            let Some(id) = self.schedule.start_next(Some(self.first), now) else {
+    pub(super) fn start_due(&mut self, now: Instant, beside: usize, other: Option<usize>) {
+        for _ in 0..self.room(beside, other) {
+            let Some(id) = self.schedule.start_next(self.first, now) else {
                 return;
             };
             let source = Arc::clone(&self.source);
@@ -76,9 +76,9 @@ impl<S: KeySource> Loader<S> {
 
     /// When `start_due` has something to do again; `None` when only the end of a
     /// fetch can bring that about.
-    pub(super) fn next_start(&self, other: Option<usize>) -> Option<Instant> {
+    pub(super) fn next_start(&self, beside: usize, other: Option<usize>) -> Option<Instant> {
         let due = self.schedule.next_due()?;
-        (self.room(other) > 0).then_some(due)
+        (self.room(beside, other) > 0).then_some(due)
     }
 
     /// Waits for a fetch to end; for ever when none is under way. Cancellation safe.

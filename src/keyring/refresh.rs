@@ -15,12 +15,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
-use super::key_set::{Failed, KeySet, Loaded, Settled};
+use super::follower::Follower;
+use super::key_set::{Failed, Finished, KeySet, Loaded, Settled};
 use super::loader::Fetched;
 use super::reload::ConfigUpdate;
 use super::schedule::Schedule;
 use super::writer::{Candidate, Writer};
-use super::{Cause, Clock, KeyProblem, KeySource, Keyring, Report, Request, Shared, Snapshot};
+use super::{Cause, Clock, KeyProblem, KeySource, Keyring, Report, Request, Shared};
 use crate::chance::Chance;
 use crate::config::{Cloud, Live};
 use crate::key_id::KeyId;
@@ -43,8 +44,8 @@ pub struct Refresher<S, C> {
 enum Event<S> {
     Request(Request),
     ConfigUpdate,
-    Fetched(Fetched),
-    Staged(Fetched),
+    Finished(Finished),
+    Staged(Finished),
     Timer,
     /// Nobody reads the keyring any more.
     Done(std::marker::PhantomData<S>),
@@ -76,9 +77,11 @@ where
     ) -> Result<(Keyring, Self), Cause> {
         let source = Arc::new(connect(&live.cloud)?);
         let now = clock.now();
-        let slots = Arc::new(Snapshot::new(&live.ring));
+        let container = live.ring.container.clone();
+        let follower = container.map(|container| Follower::new(container, now));
+        let ring = KeySet::new(Arc::clone(&live), source, all_now(&live, now), follower);
         let shared = Arc::new(Shared {
-            snapshot: ArcSwap::new(Arc::clone(&slots)),
+            snapshot: ArcSwap::new(Arc::clone(&ring.slots)),
             report: ArcSwap::from_pointee(Report::new(&live, clock.wall())),
             clock,
             begin: now,
@@ -89,15 +92,15 @@ where
             shared: Arc::clone(&shared),
             requests: sender,
         };
-        let schedule = all_now(&live, now);
         let writer = Writer {
             connect,
             shared,
-            ring: KeySet::new(live, source, slots, schedule),
+            ring,
             waiting: BTreeMap::new(),
             candidate: None,
             chance,
         };
+        writer.report_container(writer.shared.clock.wall());
         let refresher = Self {
             writer,
             requests,
@@ -117,19 +120,20 @@ where
             writer.expire();
             match event {
                 Event::Request(Request::Load(id, waiting)) => writer.load(id, waiting),
-                Event::Request(Request::Revalidate) => {
-                    let now = writer.now();
-                    writer.ring.loader.schedule.expedite_all(now);
-                }
+                Event::Request(Request::List(waiting)) => writer.list(waiting),
+                Event::Request(Request::Revalidate) => writer.revalidate(),
                 Event::ConfigUpdate => {
                     let update = self.config_updates.borrow_and_update().clone();
                     writer.consider(update);
                 }
-                Event::Fetched(fetched) => writer.settle(fetched),
-                Event::Staged(fetched) => writer.stage(fetched),
+                Event::Finished(Finished::Key(fetched)) => writer.settle(fetched),
+                Event::Finished(Finished::List(listed)) => writer.settle_list(listed),
+                Event::Staged(Finished::Key(fetched)) => writer.stage(fetched),
+                Event::Staged(Finished::List(listed)) => writer.stage_list(listed),
                 Event::Timer => {}
                 Event::Done(_) => return,
             }
+            writer.follow();
         }
     }
 
@@ -137,11 +141,11 @@ where
         let writer = &mut self.writer;
         let now = writer.now();
         let other = writer.candidate.as_ref();
-        let other = other.map(|other| other.keys.loader.under_way());
-        writer.ring.loader.start_due(now, other);
+        let other = other.map(|other| other.keys.under_way());
+        writer.ring.start_due(now, other);
         if let Some(candidate) = &mut writer.candidate {
-            let other = writer.ring.loader.under_way();
-            candidate.keys.loader.start_due(now, Some(other));
+            let other = writer.ring.under_way();
+            candidate.keys.start_due(now, Some(other));
         }
         let wake = writer
             .next_wake()
@@ -155,7 +159,7 @@ where
                 *watching_config = changed.is_ok();
                 if *watching_config { Event::ConfigUpdate } else { Event::Timer }
             }
-            fetched = writer.ring.loader.finished() => Event::Fetched(fetched),
+            finished = writer.ring.finished() => Event::Finished(finished),
             staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
             () = tokio::time::sleep(wake.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => Event::Timer,
         }
@@ -169,14 +173,15 @@ where
 {
     fn next_wake(&self) -> Option<Instant> {
         let candidate = self.candidate.as_ref();
-        let coming = candidate.map(|candidate| candidate.keys.loader.under_way());
+        let coming = candidate.map(|candidate| candidate.keys.under_way());
         let age = self.ring.live.ring.max_cache_age;
-        let under_way = self.ring.loader.under_way();
+        let under_way = self.ring.under_way();
+        let time = (self.shared.clock.wall(), self.now());
         let staged = candidate.and_then(|candidate| {
             let age = candidate.max_age(age);
-            candidate.keys.next_wake(age, Some(under_way))
+            candidate.keys.next_wake(age, Some(under_way), time)
         });
-        let in_force = self.ring.next_wake(age, coming);
+        let in_force = self.ring.next_wake(age, coming, time);
         in_force.into_iter().chain(staged).min()
     }
 
@@ -280,9 +285,9 @@ fn log_failed(id: KeyId, failed: &Failed) {
 }
 
 /// The end of a fetch for the ring to come; never, when there is none.
-async fn staged<S: KeySource>(candidate: Option<&mut Candidate<S>>) -> Fetched {
+async fn staged<S: KeySource>(candidate: Option<&mut Candidate<S>>) -> Finished {
     match candidate {
-        Some(candidate) => candidate.keys.loader.finished().await,
+        Some(candidate) => candidate.keys.finished().await,
         None => std::future::pending().await,
     }
 }

@@ -5,16 +5,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
+use super::follower::{Follower, Listed};
 use super::key_set::{KeySet, Settled};
 use super::loader::Fetched;
-use super::report::{DroppedKey, ReloadOutcome};
+use super::report::ReloadOutcome;
 use super::schedule::{Schedule, revalidation_delay};
-use super::writer::{Candidate, Writer};
-use super::{Cause, KeyProblem, KeySource, Slot, Snapshot};
-use crate::config::{Cloud, Live};
-use crate::key_id::KeyId;
+use super::writer::{Candidate, Writer, list};
+use super::{Cause, KeyProblem, KeySource};
+use crate::config::{Cloud, Live, Ring};
+use crate::key_id::{ContainerId, KeyId};
 use crate::log::error_chain::ErrorChain;
 
 /// The newest state of the configuration files.
@@ -68,17 +69,18 @@ where
             return;
         }
         self.candidate = None;
-        if let Err(refusal) = self.may_replace(&live) {
-            error!(
-                next_try = NEXT_TRY,
-                "configuration not reloaded, the one in force stays: {refusal}"
-            );
-            self.record_reload(ReloadOutcome::Refused, refusal.to_string());
+        // What a container lists is known when it has been read.
+        if live.ring.container.is_none()
+            && let Err(refusal) = self.may_replace(&live.ring)
+        {
+            self.refuse(&refusal);
             return;
         }
         match self.prepare(live) {
-            Ok(candidate) if candidate.missing.is_empty() => self.adopt(candidate),
-            Ok(candidate) => self.candidate = Some(candidate),
+            Ok(candidate) => {
+                self.candidate = Some(candidate);
+                self.recount(self.now());
+            }
             Err(cause) => {
                 let cause = ErrorChain(&*cause).to_string();
                 error!(
@@ -92,9 +94,11 @@ where
 
     /// The write key must not leave the ring in the step in which it stops being the
     /// write key: other nodes, and this one's own data, still need it.
-    fn may_replace(&self, live: &Live) -> Result<(), WriteKeyWouldVanish> {
-        let old = self.ring.live.ring.write;
-        if live.ring.ids().any(|id| id == old) {
+    fn may_replace(&self, next: &Ring) -> Result<(), WriteKeyWouldVanish> {
+        let Some(old) = self.ring.ring.write else {
+            return Ok(());
+        };
+        if next.ids().any(|id| id == old) {
             return Ok(());
         }
         // A mistyped id: this process has never had such a key, and Barbican says that
@@ -105,9 +109,24 @@ where
         if never_usable {
             return Ok(());
         }
-        let mut ring = live.ring.decrypt.clone();
-        ring.push(old);
-        Err(WriteKeyWouldVanish { old, decrypt: ring })
+        Err(match &next.container {
+            Some(container) => WriteKeyWouldVanish::Container {
+                old,
+                container: container.id,
+            },
+            None => WriteKeyWouldVanish::File {
+                old,
+                decrypt: next.decrypt.iter().copied().chain([old]).collect(),
+            },
+        })
+    }
+
+    fn refuse(&self, refusal: &WriteKeyWouldVanish) {
+        error!(
+            next_try = NEXT_TRY,
+            "configuration not reloaded, the one in force stays: {refusal}"
+        );
+        self.record_reload(ReloadOutcome::Refused, refusal.to_string());
     }
 
     fn prepare(&self, live: Arc<Live>) -> Result<Candidate<S>, Cause> {
@@ -117,19 +136,47 @@ where
         } else {
             Arc::new((self.connect)(&live.cloud)?)
         };
-        let slots = Arc::new(Snapshot::new(&live.ring));
-        let mut candidate = Candidate {
-            keys: KeySet::new(live, source, slots, Schedule::default()),
+        let now = self.now();
+        let follower = live.ring.container.clone().map(|container| {
+            let same = |old: &&Follower| old.container.id == container.id;
+            match self.ring.follower.as_ref().filter(same) {
+                Some(old) => {
+                    let interval = live.ring.revalidate_interval;
+                    let same_source = same_cloud && old.container == container;
+                    Follower::going_on(container, old, same_source, interval, now)
+                }
+                None => Follower::new(container, now),
+            }
+        });
+        Ok(Candidate {
+            keys: KeySet::new(live, source, Schedule::default(), follower),
+            // With new credentials every key is read once to prove them.
             proves_all: !same_cloud,
             missing: BTreeSet::new(),
             failed: false,
+        })
+    }
+
+    /// A reading of the container for the ring to come has ended.
+    pub(super) fn stage_list(&mut self, listed: Listed) {
+        let Some(candidate) = &self.candidate else {
+            return;
         };
-        // With nothing in force there is nothing to protect: take the new settings at
-        // once. With new credentials every key is read once to prove them.
-        if self.ring.slots.holds_any() {
-            candidate.recount(&self.ring, self.now());
+        let moment = self.moment(candidate.keys.live.ring.revalidate_interval, false);
+        let Some(candidate) = &mut self.candidate else {
+            return;
+        };
+        candidate.keys.settle_list(listed, &moment);
+        self.recount(moment.now);
+        // Whether it is of use is known only now.
+        let Some(candidate) = &self.candidate else {
+            return;
+        };
+        let follower = candidate.keys.follower.as_ref();
+        let cause = follower.map(|follower| follower.problem_text(moment.wall));
+        if let Some(cause) = cause.filter(|cause| !cause.is_empty()) {
+            self.reload_failed(format!("the key container is not followed: {cause}"));
         }
-        Ok(candidate)
     }
 
     /// A fetch for the ring to come has ended.
@@ -168,8 +215,17 @@ where
                 "configuration still not reloaded: key not loaded: {cause}"
             );
         }
-        let message = format!("key {id} not loaded: {cause}");
-        if std::mem::replace(&mut candidate.failed, true) {
+        self.reload_failed(format!("key {id} not loaded: {cause}"));
+        // Another key may do as well.
+        self.recount(now);
+    }
+
+    fn reload_failed(&mut self, message: String) {
+        let counted = match &mut self.candidate {
+            Some(candidate) => std::mem::replace(&mut candidate.failed, true),
+            None => return,
+        };
+        if counted {
             self.update_report(|report| report.failed_again(message, self.shared.clock.wall()));
         } else {
             self.record_reload(ReloadOutcome::Failed, message);
@@ -182,11 +238,18 @@ where
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
-        candidate.recount(&self.ring, now);
-        if candidate.missing.is_empty() || !self.ring.slots.holds_any() {
+        // With nothing in force there is nothing to protect: take the new settings at once.
+        if !self.ring.slots.holds_any() {
             self.adopt(candidate);
-        } else {
+            return;
+        }
+        candidate.recount(&self.ring, self.shared.clock.wall(), now);
+        if !candidate.is_ready() {
             self.candidate = Some(candidate);
+        } else if let Err(refusal) = self.may_replace(&candidate.keys.ring) {
+            self.refuse(&refusal);
+        } else {
+            self.adopt(candidate);
         }
     }
 
@@ -194,6 +257,9 @@ where
     /// and requests a try now.
     fn expedite_failing_keys(&mut self) {
         let now = self.now();
+        if let Some(follower) = &mut self.ring.follower {
+            follower.order(now);
+        }
         for (id, slot) in self.ring.slots.slots() {
             if slot.problem().is_some() {
                 self.ring.loader.schedule.order(id, now);
@@ -203,31 +269,15 @@ where
 
     /// The swap.
     fn adopt(&mut self, candidate: Candidate<S>) {
-        let KeySet {
-            live,
-            slots: staged,
-            loader,
-            ..
-        } = candidate.keys;
-        let old: BTreeSet<KeyId> = self.ring.live.ring.ids().collect();
-        let new: BTreeSet<KeyId> = live.ring.ids().collect();
+        let mut next = candidate.keys;
+        let (live, ring) = (Arc::clone(&next.live), next.ring.clone());
+        let before = Arc::clone(&self.ring.slots);
+        let old: BTreeSet<KeyId> = self.ring.ring.ids().collect();
+        let new: BTreeSet<KeyId> = ring.ids().collect();
         let added: Vec<KeyId> = new.difference(&old).copied().collect();
         let removed: Vec<KeyId> = old.difference(&new).copied().collect();
-        let at = self.shared.clock.wall();
-        let dropped: Vec<DroppedKey> = removed
-            .iter()
-            .map(|id| DroppedKey {
-                id: *id,
-                at,
-                last_used: self
-                    .ring
-                    .slots
-                    .slot(id)
-                    .and_then(Slot::last_use)
-                    .map(|second| self.date_of(second)),
-            })
-            .collect();
-        let snapshot = self.ring.slots.replaced_by(&live.ring, &staged);
+        let staged = Arc::clone(&next.slots);
+        let snapshot = before.replaced_by(&ring, &staged);
         let now = self.now();
         let mut schedule = Schedule::default();
         for (id, slot) in snapshot.slots() {
@@ -246,23 +296,26 @@ where
                 }
             }
         }
-        let source = Arc::clone(&loader.source);
-        self.ring = KeySet::new(Arc::clone(&live), source, Arc::new(snapshot), schedule);
+        let source = Arc::clone(&next.loader.source);
+        let follower = next.follower.take();
+        self.ring = KeySet::new(Arc::clone(&live), source, schedule, follower);
+        self.ring.loader.first = ring.write;
+        self.ring.ring = ring;
+        self.ring.slots = Arc::new(snapshot);
+        let ring = &self.ring.ring;
         // Their fetches have ended with the old loader: readers look again.
         self.waiting.clear();
         info!(
-            write_key_id = %live.ring.write,
-            write_key_id_hash = live.ring.write.sha256_label(),
-            keys = live.ring.ids().count(),
+            write_key_id = ring.write.map(tracing::field::display),
+            write_key_id_hash = ring.write.map(|id| id.sha256_label()),
+            keys = ring.ids().count(),
             keys_added = %list(&added),
             keys_removed = %list(&removed),
             "configuration reloaded"
         );
-        warn_of_those_in_use(&dropped);
-        self.update_report(|report| {
-            report.follows(&live);
-            report.drops(&dropped, &live, at);
-        });
+        self.update_report(|report| report.follows(&live));
+        self.drop_keys(&before, &removed);
+        self.report_container(self.shared.clock.wall());
         self.publish();
         self.note_plan();
         self.record_reload(ReloadOutcome::Applied, String::new());
@@ -274,34 +327,19 @@ where
     }
 }
 
-fn warn_of_those_in_use(dropped: &[DroppedKey]) {
-    for key in dropped.iter().filter(|key| key.was_in_use()) {
-        let used = key
-            .last_used
-            .and_then(|used| key.at.duration_since(used).ok());
-        warn!(
-            key_id = %key.id,
-            key_id_hash = key.id.sha256_label(),
-            last_used_seconds_ago = used.unwrap_or_default().as_secs(),
-            "a key that was in use within the last day has left the ring: what it has wrapped \
-             cannot be read any more; if there is such data, add the key to decrypt-key-ids again"
-        );
-    }
-}
-
 /// The reload would make data unreadable.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "key-id changes and the key in use until now, {old}, is missing from decrypt-key-ids; what it \
-     has wrapped could not be read. Add it: decrypt-key-ids = {}",
-    list(decrypt)
-)]
-struct WriteKeyWouldVanish {
-    old: KeyId,
-    decrypt: Vec<KeyId>,
-}
-
-fn list<'a>(ids: impl IntoIterator<Item = &'a KeyId>) -> String {
-    let ids: Vec<String> = ids.into_iter().map(ToString::to_string).collect();
-    ids.join(",")
+enum WriteKeyWouldVanish {
+    #[error(
+        "key-id changes and the key in use until now, {old}, is missing from decrypt-key-ids; what \
+         it has wrapped could not be read. Add it: decrypt-key-ids = {}",
+        list(decrypt)
+    )]
+    File { old: KeyId, decrypt: Vec<KeyId> },
+    #[error(
+        "the container {container} does not list the key in use until now, {old}; what it has \
+         wrapped could not be read. Add it to the container, the write key under a time that has \
+         passed, or to decrypt-key-ids"
+    )]
+    Container { old: KeyId, container: ContainerId },
 }

@@ -1,9 +1,12 @@
 //! What the refresher has done, for `status` and metrics.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::config::Live;
-use crate::key_id::KeyId;
+use super::listing::ContainerProblem;
+use crate::config::{Live, Ring};
+use crate::key_id::{ContainerId, KeyId};
 
 /// Published by the refresher, as a whole, after each event.
 #[derive(Clone, Debug)]
@@ -12,7 +15,7 @@ pub struct Report {
     pub reloads: ReloadCounts,
     /// The newest reload, but for one that changed nothing after one that went well.
     pub last_reload: Option<LastReload>,
-    /// The keys that reloads have dropped within the last day, oldest first; bounded.
+    /// The keys that have been dropped within the last day, oldest first; bounded.
     pub dropped: Vec<DroppedKey>,
     /// Since when the configuration in force is.
     pub in_force_since: SystemTime,
@@ -26,10 +29,53 @@ pub struct Report {
     pub configuration: String,
     /// How often each key is confirmed, as that configuration has it.
     pub revalidate_interval: Duration,
+    /// The keys that `decrypt-key-ids` names in it.
+    pub pinned: Vec<KeyId>,
     /// How long a key may go unconfirmed before it is wiped, as that configuration has it.
     pub max_cache_age: Option<Duration>,
     /// Attempts to download a key that failed since the last one that did not.
     pub consecutive_failures: u64,
+    /// The container that lists the keys, if one does.
+    pub container: Option<Arc<ContainerReport>>,
+}
+
+/// What a container says, and how it is with its reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerReport {
+    /// Its id.
+    pub id: ContainerId,
+    /// When it was last read.
+    pub read_at: Option<SystemTime>,
+    /// What keeps it from being followed, if anything.
+    pub problem: Option<ContainerProblem>,
+    /// The same for a person, with the fix.
+    pub problem_text: String,
+    /// References that are ignored, and why.
+    pub warnings: Vec<String>,
+    /// The next key that becomes the write key, and when.
+    pub next_activation: Option<(KeyId, SystemTime)>,
+    /// The keys that it lists, or has listed and that have not been dropped.
+    pub keys: BTreeMap<KeyId, ListedKey>,
+}
+
+impl ContainerReport {
+    /// For how long a key has been the write key by its time; `None` when it has none that
+    /// has come.
+    pub fn age(&self, id: &KeyId, now: SystemTime) -> Option<Duration> {
+        let from = self.keys.get(id)?.active_from?;
+        now.duration_since(from).ok()
+    }
+}
+
+/// One key of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedKey {
+    /// The earliest of its times; `None` when it is only readable.
+    pub active_from: Option<SystemTime>,
+    /// Whether the last good reading lists it.
+    pub listed: bool,
+    /// It is held, and neither the container nor Barbican has it any more: it is kept.
+    pub secret_gone: bool,
 }
 
 /// For how long a key that was dropped is shown, and counts as one that was in use.
@@ -38,7 +84,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// So many dropped keys are shown at most: the newest.
 const DROPPED_KEYS: usize = 32;
 
-/// A key that a reload has dropped.
+/// A key that was dropped: by a reload, or as the container no longer lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DroppedKey {
     /// Its id.
@@ -145,6 +191,7 @@ impl Report {
             next_fetch: None,
             configuration: live.digest(),
             revalidate_interval: live.ring.revalidate_interval,
+            pinned: live.ring.decrypt.clone(),
             max_cache_age: live.ring.max_cache_age,
             reloads: ReloadCounts::default(),
             last_reload: None,
@@ -153,6 +200,7 @@ impl Report {
             files_good: now,
             last_contact: None,
             consecutive_failures: 0,
+            container: None,
         }
     }
 
@@ -160,20 +208,21 @@ impl Report {
     pub(super) fn follows(&mut self, live: &Live) {
         self.configuration = live.digest();
         self.revalidate_interval = live.ring.revalidate_interval;
+        self.pinned.clone_from(&live.ring.decrypt);
         self.max_cache_age = live.ring.max_cache_age;
     }
 
-    /// The keys that reloads have dropped within the day before `now`.
+    /// The keys that have been dropped within the day before `now`.
     pub fn dropped_lately(&self, now: SystemTime) -> impl Iterator<Item = &DroppedKey> {
         let lately = move |key: &&DroppedKey| within_a_day(key.at, now);
         self.dropped.iter().filter(lately)
     }
 
-    /// Records the keys that a reload has dropped; a key that came back is none of them.
-    pub(super) fn drops(&mut self, keys: &[DroppedKey], live: &Live, now: SystemTime) {
+    /// Records the keys that were dropped; a key that came back is none of them.
+    pub(super) fn drops(&mut self, keys: &[DroppedKey], ring: &Ring, now: SystemTime) {
         self.dropped.extend(keys);
         self.dropped
-            .retain(|key| within_a_day(key.at, now) && live.ring.ids().all(|id| id != key.id));
+            .retain(|key| within_a_day(key.at, now) && ring.ids().all(|id| id != key.id));
         let excess = self.dropped.len().saturating_sub(DROPPED_KEYS);
         self.dropped.drain(..excess);
     }

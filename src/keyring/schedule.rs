@@ -36,10 +36,18 @@ const EARLIEST_REVALIDATION: f64 = 0.7;
 /// A number in `0.0..1.0`, drawn again for each use.
 pub(super) type Fraction = f64;
 
-/// The plans for a set of keys.
-#[derive(Debug, Default)]
-pub(super) struct Schedule {
-    plans: BTreeMap<KeyId, Plan>,
+/// The plans for a set of keys, or of other things that are read again and again.
+#[derive(Debug)]
+pub(super) struct Schedule<K = KeyId> {
+    plans: BTreeMap<K, Plan>,
+}
+
+impl<K> Default for Schedule<K> {
+    fn default() -> Self {
+        Self {
+            plans: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -63,9 +71,9 @@ pub(super) struct Failure {
     pub(super) wiped_in: Option<Duration>,
 }
 
-impl Schedule {
+impl<K: Copy + Ord> Schedule<K> {
     /// Adds a key.
-    pub(super) fn add(&mut self, id: KeyId, due: Instant) {
+    pub(super) fn add(&mut self, id: K, due: Instant) {
         self.plans.insert(
             id,
             Plan {
@@ -79,7 +87,7 @@ impl Schedule {
 
     /// Adds a key with the plan that `old` has for it, due at `latest` at the latest, and
     /// by `now` where it was being fetched: that fetch has ended with the old plan.
-    pub(super) fn take_over(&mut self, id: KeyId, old: &Self, latest: Instant, now: Instant) {
+    pub(super) fn take_over(&mut self, id: K, old: &Self, latest: Instant, now: Instant) {
         let plan = old.plans.get(&id);
         let due = plan.map_or(latest, |plan| plan.due.unwrap_or(now));
         self.plans.insert(
@@ -93,14 +101,19 @@ impl Schedule {
         );
     }
 
+    /// Forgets a key.
+    pub(super) fn remove(&mut self, id: &K) {
+        self.plans.remove(id);
+    }
+
     /// Whether there is a plan for `id`.
-    pub(super) fn knows(&self, id: &KeyId) -> bool {
+    pub(super) fn knows(&self, id: &K) -> bool {
         self.plans.contains_key(id)
     }
 
     /// The key that has been due the longest, marked as being fetched.
     /// `first` goes before all others.
-    pub(super) fn start_next(&mut self, first: Option<KeyId>, now: Instant) -> Option<KeyId> {
+    pub(super) fn start_next(&mut self, first: Option<K>, now: Instant) -> Option<K> {
         let due = |plan: &Plan| plan.due.filter(|due| *due <= now);
         let (id, plan) = self
             .plans
@@ -118,13 +131,7 @@ impl Schedule {
     }
 
     /// The fetch of `id` succeeded: the next one is a revalidation.
-    pub(super) fn succeeded(
-        &mut self,
-        id: &KeyId,
-        interval: Duration,
-        now: Instant,
-        jitter: Fraction,
-    ) {
+    pub(super) fn succeeded(&mut self, id: &K, interval: Duration, now: Instant, jitter: Fraction) {
         if let Some(plan) = self.plans.get_mut(id) {
             plan.failures = 0;
             plan.soonest = None;
@@ -136,7 +143,7 @@ impl Schedule {
     /// next try.
     pub(super) fn failed(
         &mut self,
-        id: &KeyId,
+        id: &K,
         failure: Failure,
         now: Instant,
         jitter: Fraction,
@@ -164,7 +171,7 @@ impl Schedule {
 
     /// Brings the next try of `id` forward, because somebody waits for it. Returns
     /// whether it begins, or has begun, while that caller is still there.
-    pub(super) fn expedite(&mut self, id: &KeyId, now: Instant) -> bool {
+    pub(super) fn expedite(&mut self, id: &K, now: Instant) -> bool {
         let Some(plan) = self.plans.get_mut(id) else {
             return false;
         };
@@ -177,7 +184,7 @@ impl Schedule {
     }
 
     /// Makes `id` due now, whatever a server has asked for: a person has ordered it.
-    pub(super) fn order(&mut self, id: &KeyId, now: Instant) {
+    pub(super) fn order(&mut self, id: &K, now: Instant) {
         if let Some(plan) = self.plans.get_mut(id) {
             plan.due = plan.due.map(|due| due.min(now));
         }
@@ -191,7 +198,7 @@ impl Schedule {
     }
 
     /// How often in a row the fetch of `id` has failed.
-    pub(super) fn failures(&self, id: &KeyId) -> u32 {
+    pub(super) fn failures(&self, id: &K) -> u32 {
         self.plans.get(id).map_or(0, |plan| plan.failures)
     }
 }

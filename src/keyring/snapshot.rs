@@ -1,7 +1,8 @@
 //! `Snapshot`: all that a request needs to know, immutable, swapped as a whole.
 //!
 //! Transitions are pure: they take the time as an argument and return the next
-//! snapshot. Only the refresher calls them. Invariant: the write key's slot exists.
+//! snapshot. Only the refresher calls them. Invariant: the write key, if there is one, has a
+//! slot.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::listing::ContainerProblem;
 use crate::config::Ring;
 use crate::envelope::{Fingerprint, Untagged, WrappingKey};
 use crate::key_id::KeyId;
@@ -17,10 +19,20 @@ use crate::secret::{Kek, Protection};
 /// The ring at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    write: KeyId,
+    write: Option<KeyId>,
+    source: RingSource,
     slots: BTreeMap<KeyId, Slot>,
     untagged: Untagged,
     max_cache_age: Option<Duration>,
+}
+
+/// What says which keys there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingSource {
+    /// The cloud-config.
+    File,
+    /// A container, and what keeps it from being followed, if anything.
+    Container(Option<ContainerProblem>),
 }
 
 /// One key of the ring.
@@ -31,9 +43,33 @@ pub struct Slot {
     fingerprint: Option<Fingerprint>,
     confirmed: Option<Instant>,
     problem: Option<KeyProblem>,
-    /// When a call was last given the key, on the coarse clock; shared by all snapshots
-    /// that have the key, as readers note it.
-    used: Arc<AtomicU64>,
+    /// Shared by all snapshots that have the key, as readers note it.
+    used: Arc<Uses>,
+}
+
+/// When calls were last given a key, in seconds of the coarse clock; 0 for never.
+#[derive(Debug, Default)]
+struct Uses {
+    wrapped: AtomicU64,
+    unwrapped: AtomicU64,
+}
+
+/// What a call does with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Encrypt.
+    Wrap,
+    /// Decrypt.
+    Unwrap,
+}
+
+impl Uses {
+    fn of(&self, usage: Use) -> &AtomicU64 {
+        match usage {
+            Use::Wrap => &self.wrapped,
+            Use::Unwrap => &self.unwrapped,
+        }
+    }
 }
 
 /// Barbican payloads are written once, so this cannot happen in good order.
@@ -85,6 +121,11 @@ impl KeyProblem {
         }
     }
 
+    /// Whether Barbican itself has said that it will not give this key out, whoever waits.
+    pub(super) fn is_refusal(self) -> bool {
+        self.is_final() || self == Self::Denied
+    }
+
     /// Whether Barbican itself has said that there is no such key to be had.
     pub fn is_final(self) -> bool {
         matches!(self, Self::NotFound | Self::NotAKey)
@@ -119,15 +160,20 @@ impl Slot {
     }
 
     /// Notes that a call is given the key, at `second` of the coarse clock.
-    pub(super) fn note_use(&self, second: u64) {
+    pub(super) fn note_use(&self, usage: Use, second: u64) {
         // Nothing is ordered by it.
-        self.used.store(second, Ordering::Relaxed);
+        self.used.of(usage).store(second, Ordering::Relaxed);
+    }
+
+    /// The second of the coarse clock at which a call was last given the key for this.
+    pub(super) fn last(&self, usage: Use) -> Option<u64> {
+        let second = self.used.of(usage).load(Ordering::Relaxed);
+        (second > 0).then_some(second)
     }
 
     /// The second of the coarse clock at which a call was last given the key.
     pub(super) fn last_use(&self) -> Option<u64> {
-        let second = self.used.load(Ordering::Relaxed);
-        (second > 0).then_some(second)
+        self.last(Use::Wrap).max(self.last(Use::Unwrap))
     }
 
     /// The key, when it is held.
@@ -184,15 +230,33 @@ impl Snapshot {
     pub fn new(ring: &Ring) -> Self {
         Self {
             write: ring.write,
+            source: match ring.container {
+                None => RingSource::File,
+                Some(_) => RingSource::Container(Some(ContainerProblem::Pending)),
+            },
             slots: ring.ids().map(|id| (id, Slot::empty())).collect(),
             untagged: untagged(ring),
             max_cache_age: ring.max_cache_age,
         }
     }
 
-    /// The id of the key that Encrypt uses.
-    pub fn write_id(&self) -> KeyId {
+    /// The id of the key that Encrypt uses; `None` while only a container can say it.
+    pub fn write_id(&self) -> Option<KeyId> {
         self.write
+    }
+
+    /// What says which keys there are.
+    pub fn source(&self) -> RingSource {
+        self.source
+    }
+
+    /// With what keeps the container from being followed, if anything.
+    #[must_use]
+    pub(super) fn with_source(&self, source: RingSource) -> Self {
+        Self {
+            source,
+            ..self.clone()
+        }
     }
 
     /// The slot of `id`, unless `id` is not of this ring.
@@ -300,6 +364,7 @@ impl Snapshot {
         };
         Self {
             write: ring.write,
+            source: staged.source,
             slots: ring.ids().map(slot).collect(),
             untagged: untagged(ring),
             max_cache_age: ring.max_cache_age,
@@ -336,8 +401,9 @@ mod tests {
 
     fn ring(write: u8, decrypt: &[u8]) -> Ring {
         Ring {
-            write: id(write),
+            write: Some(id(write)),
             decrypt: decrypt.iter().map(|last| id(*last)).collect(),
+            container: None,
             require_authentication: false,
             revalidate_interval: Duration::from_secs(300),
             max_cache_age: None,
@@ -417,7 +483,7 @@ mod tests {
         let next = ring(3, &[1]);
         let staged = Snapshot::new(&next).loaded(&id(3), key(3), now);
         let after = before.replaced_by(&next, &staged);
-        assert_eq!(after.write_id(), id(3));
+        assert_eq!(after.write_id(), Some(id(3)));
         assert!(after.slot(&id(3)).expect("of the ring").key().is_some());
         assert!(after.slot(&id(1)).expect("of the ring").key().is_some());
         assert!(after.slot(&id(2)).is_none());

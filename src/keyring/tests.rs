@@ -1,5 +1,6 @@
 //! The refresher with paused time and a source that does as it is told.
 
+mod container;
 mod faults;
 mod reload;
 mod waiting;
@@ -38,6 +39,12 @@ struct Fake(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     answers: BTreeMap<KeyId, Answer>,
+    /// Of the only container.
+    listing: Option<Listing>,
+    /// Answered instead of it.
+    list_error: Option<fn() -> ListError>,
+    list_delay: Duration,
+    readings: Vec<Instant>,
     fetches: Vec<(KeyId, Instant)>,
     in_flight: usize,
     most_in_flight: usize,
@@ -125,6 +132,24 @@ impl KeySource for Fake {
             Answer::Panic => panic!("the source has a bug"),
         }
     }
+
+    async fn list(&self, _: ContainerId) -> Result<Listing, ListError> {
+        let delay = {
+            let mut state = self.0.lock().expect("not poisoned");
+            state.readings.push(Instant::now());
+            state.list_delay
+        };
+        tokio::time::sleep(delay).await;
+        let (error, listing) = {
+            let state = self.0.lock().expect("not poisoned");
+            (state.list_error, state.listing.clone())
+        };
+        match (error, listing) {
+            (Some(error), _) => Err(error()),
+            (None, Some(listing)) => Ok(listing),
+            (None, None) => Err(ListError::NotFound("404".into())),
+        }
+    }
 }
 
 fn unavailable(retry_after: Option<u64>) -> FetchError {
@@ -202,8 +227,9 @@ fn live_as(token: &str, write: u8, decrypt: &[u8]) -> Live {
             proxy: Proxy::default(),
         },
         ring: Ring {
-            write: id(write),
+            write: Some(id(write)),
             decrypt: decrypt.iter().map(|last| id(*last)).collect(),
+            container: None,
             require_authentication: false,
             revalidate_interval: INTERVAL,
             max_cache_age: None,

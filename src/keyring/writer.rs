@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
+use tracing::warn;
 
+use super::follower::Follower;
 use super::key_set::KeySet;
-use super::report::ReloadOutcome;
-use super::{FetchError, KeySource, Report, Shared};
+use super::report::{DroppedKey, ReloadOutcome};
+use super::{FetchError, KeySource, Report, Shared, Slot, Snapshot};
 use crate::chance::Chance;
 use crate::key_id::KeyId;
 use crate::secret::Kek;
@@ -36,6 +38,23 @@ pub(super) struct Candidate<S> {
 }
 
 impl<S: KeySource> Candidate<S> {
+    /// Whether nothing is missing any more.
+    pub(super) fn is_ready(&self) -> bool {
+        let listed = self.keys.follower.as_ref().is_none_or(Follower::is_read);
+        listed && self.missing.is_empty() && self.keys.ring.write.is_some()
+    }
+
+    /// Without these keys it cannot come into force: all of the file; of a container the
+    /// write key, and with new credentials all that would be lost without them.
+    fn needed(&self, in_force: &KeySet<S>) -> BTreeSet<KeyId> {
+        let ring = &self.keys.ring;
+        let by_file = self.keys.follower.is_none();
+        let held = |id: &KeyId| self.proves_all && in_force.slots.holds(id);
+        ring.ids()
+            .filter(|id| by_file || Some(*id) == ring.write || held(id))
+            .collect()
+    }
+
     /// How old its keys may be; `in_force` is the limit of the configuration that it is
     /// to replace. Whoever sets a limit means all copies, so the smaller one counts.
     pub(super) fn max_age(&self, in_force: Option<Duration>) -> Option<Duration> {
@@ -45,11 +64,20 @@ impl<S: KeySource> Candidate<S> {
 
     /// Finds out what is missing, at the beginning and again: keys that were there may
     /// have been wiped since, here or in the ring in force.
-    pub(super) fn recount(&mut self, ring: &KeySet<S>, now: Instant) {
+    pub(super) fn recount(&mut self, ring: &KeySet<S>, wall: SystemTime, now: Instant) {
         if let Some(age) = self.max_age(ring.live.ring.max_cache_age) {
             self.keys.wipe(age, now);
         }
-        for id in self.keys.live.ring.ids() {
+        if let (Some(coming), Some(in_force)) = (&mut self.keys.follower, &ring.follower)
+            && coming.container.id == in_force.container.id
+        {
+            coming.roster.keep_up_with(&in_force.roster);
+        }
+        let elsewhere = (!self.proves_all).then_some(&*ring.slots);
+        self.keys.follow(elsewhere, wall);
+        let needed = self.needed(ring);
+        self.missing.retain(|id| needed.contains(id));
+        for id in needed {
             let held = self.keys.slots.holds(&id);
             if held || (!self.proves_all && ring.slots.holds(&id)) {
                 self.missing.remove(&id);
@@ -102,6 +130,24 @@ impl<S: KeySource, C> Writer<S, C> {
         });
     }
 
+    /// Records the keys that have left the ring, with their last use in `before`.
+    pub(super) fn drop_keys(&self, before: &Snapshot, removed: &[KeyId]) {
+        let at = self.shared.clock.wall();
+        let dropped: Vec<DroppedKey> = removed
+            .iter()
+            .map(|id| DroppedKey {
+                id: *id,
+                at,
+                last_used: before
+                    .slot(id)
+                    .and_then(Slot::last_use)
+                    .map(|second| self.date_of(second)),
+            })
+            .collect();
+        warn_of_those_in_use(&dropped);
+        self.update_report(|report| report.drops(&dropped, &self.ring.ring, at));
+    }
+
     /// Entries when the ring in force is asked about next.
     pub(super) fn note_plan(&self) {
         let clock = &self.shared.clock;
@@ -120,4 +166,25 @@ impl<S: KeySource, C> Writer<S, C> {
         change(&mut report);
         self.shared.report.store(Arc::new(report));
     }
+}
+
+fn warn_of_those_in_use(dropped: &[DroppedKey]) {
+    for key in dropped.iter().filter(|key| key.was_in_use()) {
+        let used = key
+            .last_used
+            .and_then(|used| key.at.duration_since(used).ok());
+        warn!(
+            key_id = %key.id,
+            key_id_hash = key.id.sha256_label(),
+            last_used_seconds_ago = used.unwrap_or_default().as_secs(),
+            "a key that was in use within the last day has left the ring: what it has wrapped \
+             cannot be read any more; if there is such data, add the key to decrypt-key-ids again"
+        );
+    }
+}
+
+/// Key ids for a log line, separated by commas.
+pub(super) fn list<'a>(ids: impl IntoIterator<Item = &'a KeyId>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(ToString::to_string).collect();
+    ids.join(",")
 }

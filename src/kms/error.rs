@@ -30,7 +30,7 @@ impl CallError {
         match self {
             Self::KeyId(_) => Some(Refusal::MalformedKeyId),
             Self::Key(KeyError::NotInRing) | Self::NotInRing(_) => Some(Refusal::NotInRing),
-            Self::Key(KeyError::NotLoaded(_)) => Some(Refusal::NotLoaded),
+            Self::Key(KeyError::NotLoaded(_) | KeyError::NoList(_)) => Some(Refusal::NotLoaded),
             Self::Open(OpenError::Invalid) => Some(Refusal::Damaged),
             Self::Open(OpenError::Unauthenticated) => Some(Refusal::Unauthenticated),
             Self::PlaintextTooLong(_) | Self::NoRandomness => None,
@@ -47,7 +47,7 @@ impl From<CallError> for Status {
             CallError::Key(KeyError::NotInRing) | CallError::NotInRing(_) => {
                 Code::FailedPrecondition
             }
-            CallError::Key(KeyError::NotLoaded(_)) => Code::Unavailable,
+            CallError::Key(KeyError::NotLoaded(_) | KeyError::NoList(_)) => Code::Unavailable,
             CallError::NoRandomness => Code::Internal,
         };
         Self::new(code, error.to_string())

@@ -42,6 +42,7 @@ impl Collector for Source {
         let out = &mut encoder;
         self.build(out)?;
         self.keys(out)?;
+        self.ring(out)?;
         self.calls(out)?;
         self.operations(out)?;
         self.upstream(out)?;
@@ -72,7 +73,7 @@ impl Source {
         let now = clock.now();
         let keys: Vec<_> = snapshot
             .slots()
-            .map(|(id, slot)| (id.sha256_label(), *id == snapshot.write_id(), slot))
+            .map(|(id, slot)| (id.sha256_label(), Some(*id) == snapshot.write_id(), slot))
             .collect();
 
         let help = "Whether the key is the one that Encrypt uses.";
@@ -188,7 +189,7 @@ impl Source {
                     ("operation", request.as_str()),
                     ("outcome", outcome.as_str()),
                 ];
-                let rare = matches!(request, Upstream::Metadata | Upstream::Credential);
+                let rare = !matches!(request, Upstream::Login | Upstream::Payload);
                 if count > 0 || !rare {
                     count_of(&mut written, &labels, count)?;
                 }

@@ -4,11 +4,13 @@
 //! connection's buffer into locked memory, and into nothing else.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::catalog::Endpoint;
@@ -27,8 +29,8 @@ use crate::secret::{Kek, KekLengthError, KekWriter};
 /// saying how long a wrong one is.
 const PAYLOAD_BYTES: usize = 4 * 1024;
 
-/// The longest description of a secret.
-const METADATA_BYTES: usize = 64 * 1024;
+/// The longest description of a secret or a container.
+pub(super) const DESCRIPTION_BYTES: usize = 64 * 1024;
 
 /// What Barbican records about a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,7 +108,7 @@ pub(super) async fn order(
     id: KeyId,
     deadline: Instant,
 ) -> Option<Order> {
-    let url = url(endpoint, "orders", id, "").ok()?;
+    let url = url(endpoint, "orders", id.secret_uuid(), "").ok()?;
     let call = get(&url, session, Upstream::Metadata);
     let mut body = Vec::new();
     let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
@@ -132,15 +134,26 @@ pub(super) async fn metadata(
 ) -> Result<Metadata, Error> {
     let url = secret_url(endpoint, id, "")?;
     let call = get(&url, session, Upstream::Metadata);
+    let reply: Reply = description(http, timing, endpoint, &call, deadline).await?;
+    Ok(reply.into())
+}
+
+/// Reads JSON about something in Barbican.
+pub(super) async fn description<T: DeserializeOwned>(
+    http: &Http,
+    timing: &Timing,
+    endpoint: &Endpoint,
+    call: &Call<'_>,
+    deadline: Instant,
+) -> Result<T, Error> {
     let mut attempts = Attempts::new(timing, deadline);
     loop {
         let mut body = Vec::new();
         let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
-        match http.exchange(&call, deadline, &mut keep).await {
+        match http.exchange(call, deadline, &mut keep).await {
             Ok(_) => {
-                let reply: Reply = serde_json::from_slice(&body)
-                    .map_err(|error| unavailable(&url, Problem::Reply(error.into())))?;
-                return Ok(reply.into());
+                return serde_json::from_slice(&body)
+                    .map_err(|error| unavailable(call.url, Problem::Reply(error.into())));
             }
             Err(error) => {
                 let error = judged(error, endpoint);
@@ -150,11 +163,11 @@ pub(super) async fn metadata(
     }
 }
 
-fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
+pub(super) fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
     let (wanted, cap) = match counted {
         Upstream::Payload => (ExpectedBody::Bytes, PAYLOAD_BYTES),
-        Upstream::Metadata | Upstream::Login | Upstream::Credential => {
-            (ExpectedBody::Json, METADATA_BYTES)
+        Upstream::Metadata | Upstream::Container | Upstream::Login | Upstream::Credential => {
+            (ExpectedBody::Json, DESCRIPTION_BYTES)
         }
     };
     Call {
@@ -170,12 +183,17 @@ fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
 }
 
 fn secret_url(endpoint: &Endpoint, id: KeyId, tail: &str) -> Result<Uri, Error> {
-    url(endpoint, "secrets", id, tail)
+    url(endpoint, "secrets", id.secret_uuid(), tail)
 }
 
-fn url(endpoint: &Endpoint, kind: &str, id: KeyId, tail: &str) -> Result<Uri, Error> {
+pub(super) fn url(
+    endpoint: &Endpoint,
+    kind: &str,
+    uuid: impl Display,
+    tail: &str,
+) -> Result<Uri, Error> {
     let base = endpoint.url();
-    let path = format!("{}/{kind}/{}{tail}", base.path(), id.secret_uuid());
+    let path = format!("{}/{kind}/{uuid}{tail}", base.path());
     let mut parts = base.clone().into_parts();
     parts.path_and_query = path.parse().ok();
     Uri::from_parts(parts).map_err(|error| unavailable(base, Problem::Broken(error.to_string())))

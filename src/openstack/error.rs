@@ -56,7 +56,7 @@ pub enum Error {
 
 impl Error {
     /// How long the server has asked to be left alone.
-    fn retry_after(&self) -> Option<Duration> {
+    pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable(RequestError {
                 problem: Problem::Status { retry_after, .. },

@@ -19,10 +19,21 @@ use super::excerpt::printable_url;
 use super::http::Http;
 use super::keystone::{Keystone, Session};
 use super::retry::Timing;
-use crate::key_id::KeyId;
+use crate::key_id::{ContainerId, KeyId};
 
 /// How long Keystone may take to say when the credential ends: the key matters more.
 const CREDENTIAL_TIME: Duration = Duration::from_secs(2);
+
+/// What a token is shown for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asked {
+    /// The payload of a key.
+    Payload(KeyId),
+    /// What is recorded about a key.
+    Metadata(KeyId),
+    /// A list of keys.
+    Container(ContainerId),
+}
 
 /// Gives out sessions.
 #[derive(Debug)]
@@ -40,9 +51,9 @@ pub(super) struct Sessions {
 struct State {
     session: Option<Arc<Session>>,
     refused: Option<Refused>,
-    /// Keys for which Barbican has refused a new token as well as an old one, which
+    /// That for which Barbican has refused a new token as well as an old one, which
     /// is not the token's fault: no access rule of the credential fits, say.
-    distrusted: BTreeSet<KeyId>,
+    distrusted: BTreeSet<Asked>,
     /// What is known about the end of the application credential.
     ending: Ending,
 }
@@ -96,20 +107,20 @@ impl Sessions {
         }
     }
 
-    /// Whether a new login may help, now that Barbican has answered 401 for `id`.
-    pub(super) fn may_be_stale(&self, session: &Session, id: &KeyId) -> bool {
+    /// Whether a new login may help, now that Barbican has answered 401 for `asked`.
+    pub(super) fn may_be_stale(&self, session: &Session, asked: &Asked) -> bool {
         let old = session.since.elapsed() >= self.timing.distrust;
-        old || !self.state().distrusted.contains(id)
+        old || !self.state().distrusted.contains(asked)
     }
 
-    /// Barbican refuses every token for `id`, even a new one.
-    pub(super) fn distrust(&self, id: KeyId) {
-        self.state().distrusted.insert(id);
+    /// Barbican refuses every token for `asked`, even a new one.
+    pub(super) fn distrust(&self, asked: Asked) {
+        self.state().distrusted.insert(asked);
     }
 
-    /// Barbican has taken the token for `id`.
-    pub(super) fn trust(&self, id: &KeyId) {
-        self.state().distrusted.remove(id);
+    /// Barbican has taken the token for `asked`.
+    pub(super) fn trust(&self, asked: &Asked) {
+        self.state().distrusted.remove(asked);
     }
 
     async fn renewed(

@@ -1,6 +1,7 @@
 //! The configuration as a whole: files in, `Live` out, through the front door.
 
 mod clouds;
+mod container;
 mod files;
 mod hostile;
 mod identity;

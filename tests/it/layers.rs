@@ -32,6 +32,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("envelope", 1),
     ("audit", 1),
     ("config", 1),
+    ("keyring::listing", 1),
+    ("keyring::roster", 1),
     ("keyring::snapshot", 1),
     ("keyring::schedule", 1),
     // Leaves.

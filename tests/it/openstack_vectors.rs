@@ -142,7 +142,7 @@ async fn reads(vector: &Vector, server: &Server, directory: &Path) -> Result<(),
     let loaded = load(&path, &environment, &files::read).map_err(|error| error.to_string())?;
     let client = OpenStack::new(&loaded.live.cloud, quick()).map_err(|error| error.to_string())?;
     for _ in 0..vector.gets.unwrap_or(1) {
-        let key = client.key(loaded.live.ring.write).await;
+        let key = client.key(loaded.live.ring.write.expect("a key")).await;
         key.map_err(|error| error.to_string())?;
     }
     Ok(())

@@ -283,11 +283,50 @@ class Ctl:
         return {"id": self.args.id}
 
     def secret_acl(self):
+        return self.acl(self.secret_path())
+
+    def acl(self, path):
         token = self.token()
         wanted = {"read": {"project-access": not self.args.private,
                            "users": self.args.reader or []}}
-        self.barbican.call("PUT", self.secret_path("/acl"), token, wanted)
-        return self.barbican.call("GET", self.secret_path("/acl"), token).json()
+        self.barbican.call("PUT", path + "/acl", token, wanted)
+        return self.barbican.call("GET", path + "/acl", token).json()
+
+    def container_path(self, more=""):
+        return "/v1/containers/" + self.args.id + more
+
+    def reference(self, name, secret):
+        # Barbican wants its own name for itself in them.
+        return {"name": name, "secret_ref":
+                self.state["barbican_url"] + "/v1/secrets/" + secret}
+
+    def container_create(self):
+        args = self.args
+        wanted = {"name": args.name or "keys", "type": args.type, "secret_refs": [
+            self.reference(*reference.rsplit("=", 1))
+            for reference in args.reference or ()]}
+        href = self.barbican.call("POST", "/v1/containers", self.token(),
+                                  wanted).json()["container_ref"]
+        return {"id": href.rpartition("/")[2], "href": href}
+
+    def container_get(self):
+        return self.barbican.call("GET", self.container_path(), self.token()).json()
+
+    def container_add(self, method="POST"):
+        args = self.args
+        self.barbican.call(method, self.container_path("/secrets"), self.token(),
+                           self.reference(args.name, args.secret))
+        return {"id": args.id, "name": args.name, "secret": args.secret}
+
+    def container_remove(self):
+        return self.container_add("DELETE")
+
+    def container_delete(self):
+        self.barbican.call("DELETE", self.container_path(), self.token())
+        return {"id": self.args.id}
+
+    def container_acl(self):
+        return self.acl(self.container_path())
 
     def order_create(self):
         args = self.args
@@ -462,11 +501,33 @@ def parse():
             ("secret-payload", Ctl.secret_payload, "a secret's payload in hex"),
             ("secret-delete", Ctl.secret_delete, "delete a secret")):
         command(name, run, text, True).add_argument("id")
-    c = command("secret-acl", Ctl.secret_acl, "who may read a secret", True)
-    c.add_argument("id")
-    c.add_argument("--private", action="store_true",
-                   help="not the project's other members")
-    c.add_argument("--reader", action="append", metavar="USER_ID")
+    for name, run, text in (
+            ("secret-acl", Ctl.secret_acl, "who may read a secret"),
+            ("container-acl", Ctl.container_acl, "who may read a container")):
+        c = command(name, run, text, True)
+        c.add_argument("id")
+        c.add_argument("--private", action="store_true",
+                       help="not the project's other members")
+        c.add_argument("--reader", action="append", metavar="USER_ID")
+    c = command("container-create", Ctl.container_create,
+                "a container of secrets", True)
+    c.add_argument("--name")
+    c.add_argument("--type", default="generic",
+                   choices=["generic", "rsa", "certificate"])
+    c.add_argument("--reference", action="append", metavar="NAME=SECRET_ID",
+                   help="a secret in it; a time in UTC as NAME makes a write key")
+    for name, run, text in (
+            ("container-get", Ctl.container_get, "what a container lists"),
+            ("container-delete", Ctl.container_delete, "delete a container")):
+        command(name, run, text, True).add_argument("id")
+    for name, run, text in (
+            ("container-add", Ctl.container_add, "add a secret to a container"),
+            ("container-remove", Ctl.container_remove,
+             "remove a secret from a container")):
+        c = command(name, run, text, True)
+        c.add_argument("id")
+        c.add_argument("name", help="of the reference")
+        c.add_argument("secret", metavar="SECRET_ID")
     c = command("order-create", Ctl.order_create, "a new AES key", True)
     c.add_argument("--name")
     c.add_argument("--bit-length", type=int, default=256)

@@ -46,6 +46,8 @@ fn go_name(key: Key) -> Option<&'static str> {
         | Key::RevalidateInterval
         | Key::MaxCacheAge
         | Key::KeyManagerEndpoint
+        | Key::KeyContainer
+        | Key::KeyContainerOwner
         | Key::DefaultDomain => return None,
     })
 }

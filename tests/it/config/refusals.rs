@@ -172,7 +172,7 @@ fn the_ring_has_sensible_defaults() {
         .live
         .ring
         .clone();
-    assert_eq!(ring.write.to_string(), KEY_ID);
+    assert_eq!(ring.write.expect("a key").to_string(), KEY_ID);
     assert_eq!(ring.decrypt, []);
     assert!(!ring.require_authentication);
     assert_eq!(ring.revalidate_interval, Duration::from_secs(300));
@@ -191,7 +191,10 @@ fn the_ring_is_what_the_file_says() {
         .live
         .ring
         .clone();
-    assert_eq!(ring.write.to_string(), format!("{KEY_ID}_002"));
+    assert_eq!(
+        ring.write.expect("a key").to_string(),
+        format!("{KEY_ID}_002")
+    );
     let decrypt: Vec<_> = ring.decrypt.iter().map(ToString::to_string).collect();
     assert_eq!(decrypt, [KEY_ID, OTHER_ID]);
     assert!(ring.require_authentication);

@@ -81,7 +81,7 @@ fn check_requests(name: &str, loaded: &Loaded, requests: &[Json]) {
     });
     if let Some(path) = payload {
         let endpoint = endpoint(&loaded.live.cloud);
-        let uuid = loaded.live.ring.write.secret_uuid();
+        let uuid = loaded.live.ring.write.expect("a key").secret_uuid();
         assert_eq!(
             path,
             format!("{endpoint}/v1/secrets/{uuid}/payload"),

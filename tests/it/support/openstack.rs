@@ -135,6 +135,26 @@ impl OpenStack {
         text(&self.ctl(&["secret-create", "--hex", hex]).await, "id")
     }
 
+    /// Makes a container of these references, a name and a key each, and returns its id.
+    pub(crate) async fn new_container(&self, references: &[(&str, &str)]) -> String {
+        let references = references
+            .iter()
+            .map(|(name, key)| format!("--reference={name}={key}"));
+        let mut words = vec!["container-create".to_owned()];
+        words.extend(references);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        text(&self.ctl(&words).await, "id")
+    }
+
+    /// The text of a cloud-config whose keys a container lists.
+    pub(crate) fn config_of_container(&self, kind: &str, container: &str) -> String {
+        let line = |line: &str| match line.strip_prefix("key-id = ") {
+            Some(_) => format!("key-container = \"{container}\"\n"),
+            None => format!("{line}\n"),
+        };
+        self.config(kind).lines().map(line).collect()
+    }
+
     /// The text of a ready cloud-config, such as `password`. It ends within
     /// `[KeyManager]`, so that lines can be added there.
     pub(crate) fn config(&self, kind: &str) -> String {

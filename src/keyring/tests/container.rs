@@ -1,0 +1,486 @@
+//! A ring that follows a container.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::config::Container;
+
+/// A container of these keys; a time is in seconds from the begin of the test.
+fn listing(keys: &[(u8, Option<i64>)]) -> Listing {
+    let reference = |(last, time): &(u8, Option<i64>)| Reference {
+        name: time.map_or_else(|| "staged".to_owned(), name),
+        secret_ref: format!("https://elsewhere/v1/secrets/{}", id(*last)),
+    };
+    Listing {
+        references: keys.iter().map(reference).collect(),
+    }
+}
+
+fn name(second: i64) -> String {
+    Timestamp::from_second(second)
+        .expect("in range")
+        .to_string()
+}
+
+impl Fake {
+    fn lists(&self, keys: &[(u8, Option<i64>)]) {
+        let mut state = self.0.lock().expect("not poisoned");
+        state.listing = Some(listing(keys));
+        state.list_error = None;
+    }
+
+    fn list_fails(&self, error: fn() -> ListError) {
+        self.0.lock().expect("not poisoned").list_error = Some(error);
+    }
+
+    fn readings(&self) -> usize {
+        self.0.lock().expect("not poisoned").readings.len()
+    }
+
+    /// The keys 1 to 9, and a container of some.
+    fn with_container(keys: &[(u8, Option<i64>)]) -> Self {
+        let answers: Vec<_> = (1..=9).map(|last| (last, Answer::Key(last))).collect();
+        let fake = fake(&answers);
+        fake.lists(keys);
+        fake
+    }
+}
+
+fn container() -> Container {
+    let id = ContainerId::from_reference("7c2d3f1e-0000-4148-b0ad-e9cd1ec223a8");
+    Container {
+        id: id.expect("a UUID"),
+        owner: None,
+    }
+}
+
+/// With `key-container`, and pinned keys.
+fn following(pinned: &[u8]) -> Live {
+    following_as("token", pinned)
+}
+
+fn following_as(token: &str, pinned: &[u8]) -> Live {
+    let mut live = live_as(token, 1, pinned);
+    live.ring.write = None;
+    live.ring.container = Some(container());
+    live
+}
+
+impl Running {
+    fn ring(&self) -> Vec<KeyId> {
+        let snapshot = self.keyring.snapshot();
+        snapshot.slots().map(|(id, _)| *id).collect()
+    }
+
+    fn container(&self) -> Arc<ContainerReport> {
+        let report = self.keyring.report();
+        report.container.clone().expect("a container")
+    }
+
+    async fn intervals(&self, count: u32) {
+        tokio::time::sleep(INTERVAL * count + Duration::from_secs(30)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_container_comes_first_and_then_its_keys() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, None)]);
+    let running = Running::start(&fake, following(&[]));
+    assert_eq!(
+        running.keyring.status(),
+        Err(KeyError::NoList(ContainerProblem::Pending))
+    );
+    let write = running.keyring.write_key().await.expect("it is waited for");
+    assert_eq!(write.id, id(1));
+    seconds(1).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    assert!(running.keyring.key(&id(2)).await.is_ok());
+    assert_eq!(fake.fetches(3), [], "only what is listed is asked for");
+    let report = running.container();
+    assert_eq!(report.problem, None);
+    assert!(report.read_at.is_some());
+    assert!(report.keys[&id(2)].listed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_stages_activates_and_retires() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(1).await;
+    fake.lists(&[(1, Some(-10)), (2, None)]);
+    running.intervals(1).await;
+    assert!(running.keyring.snapshot().holds(&id(2)), "staged");
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    fake.lists(&[(1, Some(-10)), (2, None), (2, Some(400))]);
+    running.intervals(1).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)), "activated");
+    assert_eq!(running.ring(), [id(1), id(2)]);
+    fake.lists(&[(2, Some(400))]);
+    running.intervals(1).await;
+    assert_eq!(running.ring(), [id(1), id(2)], "one reading drops nothing");
+    running.intervals(2).await;
+    assert_eq!(running.ring(), [id(2)], "retired");
+    let dropped: Vec<_> = running.keyring.report().dropped.clone();
+    assert_eq!(
+        dropped.iter().map(|key| key.id).collect::<Vec<_>>(),
+        [id(1)]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_activation_takes_place_at_its_time_without_another_reading() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, Some(100))]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(99).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    let next = running.container().next_activation;
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+    assert_eq!(next, Some((id(2), time)));
+    let readings = fake.readings();
+    tokio::time::sleep(Duration::from_millis(1010)).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+    assert_eq!(fake.readings(), readings);
+    assert_eq!(running.container().next_activation, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_activation_is_not_slept_through_by_a_suspended_machine() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, Some(90_000))]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(1).await;
+    fake.suspend(Duration::from_secs(90_000));
+    seconds(61).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_unreadable_new_key_holds_nothing_up() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(1).await;
+    for refused in [Answer::Denied, Answer::Missing, Answer::Unreachable] {
+        fake.set(2, refused);
+        fake.lists(&[(1, Some(-10)), (2, Some(5)), (3, None)]);
+        running.intervals(1).await;
+        assert_eq!(running.keyring.status(), Ok(id(1)), "2 is not held");
+        assert!(running.keyring.key(&id(3)).await.is_ok());
+    }
+    fake.set(2, Answer::Key(2));
+    running.intervals(1).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_waits_for_the_newest_key_unless_barbican_refuses_it() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, Some(-5))]);
+    fake.set(2, Answer::Unreachable);
+    let running = Running::start(&fake, following(&[]));
+    seconds(600).await;
+    assert_eq!(
+        running.keyring.status(),
+        Err(KeyError::NotLoaded(KeyProblem::Unavailable))
+    );
+    fake.set(2, Answer::Denied);
+    seconds(20).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_secret_is_gone_is_kept_and_said_to_be() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, Some(-5))]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(1).await;
+    // A deletion takes the references along.
+    for gone in [1, 2] {
+        fake.set(gone, Answer::Missing);
+        fake.lists(if gone == 1 { &[(2, Some(-5))] } else { &[] });
+        running.intervals(20).await;
+        let report = running.container();
+        assert_eq!(running.ring(), [id(1), id(2)]);
+        assert!(running.keyring.key(&id(gone)).await.is_ok());
+        assert!(!report.keys[&id(gone)].listed);
+        assert!(report.keys[&id(gone)].secret_gone);
+    }
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+    // Restored from a backup, with its reference: a reading later all is well.
+    fake.set(1, Answer::Key(1));
+    fake.set(2, Answer::Key(2));
+    fake.lists(&[(1, Some(-10)), (2, Some(-5))]);
+    running.intervals(1).await;
+    assert!(
+        running
+            .container()
+            .keys
+            .values()
+            .all(|key| !key.secret_gone)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pinned_key_stays_whatever_the_container_says() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, Some(-5))]);
+    let running = Running::start(&fake, following(&[1, 7]));
+    seconds(1).await;
+    fake.lists(&[(2, Some(-5))]);
+    running.intervals(20).await;
+    assert_eq!(running.ring(), [id(1), id(2), id(7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_of_no_use_leaves_the_ring_as_it_is() {
+    let unavailable: fn() -> ListError = || ListError::Unavailable {
+        cause: "x".into(),
+        retry_after: None,
+    };
+    for (error, problem) in [
+        (unavailable, ContainerProblem::Unavailable),
+        (|| ListError::Denied("403".into()), ContainerProblem::Denied),
+        (
+            || ListError::NotFound("404".into()),
+            ContainerProblem::NotFound,
+        ),
+        (
+            || ListError::NotGeneric("rsa".into()),
+            ContainerProblem::NotGeneric,
+        ),
+        (
+            || ListError::TooLarge("1 MiB".into()),
+            ContainerProblem::TooLarge,
+        ),
+        (
+            || ListError::Invalid("html".into()),
+            ContainerProblem::Invalid,
+        ),
+        (|| panic!("the source has a bug"), ContainerProblem::Crashed),
+    ] {
+        let fake = Fake::with_container(&[(1, Some(-10)), (2, None)]);
+        let running = Running::start(&fake, following(&[]));
+        seconds(1).await;
+        let read_at = running.container().read_at;
+        fake.list_fails(error);
+        running.intervals(10).await;
+        assert_eq!(running.keyring.status(), Ok(id(1)));
+        assert_eq!(running.ring(), [id(1), id(2)], "{problem:?}");
+        let report = running.container();
+        assert_eq!(report.problem, Some(problem));
+        assert_eq!(report.read_at, read_at);
+        assert!(!report.problem_text.is_empty());
+        fake.lists(&[(1, Some(-10)), (3, None)]);
+        running.intervals(1).await;
+        assert_eq!(running.container().problem, None);
+        assert!(running.keyring.snapshot().holds(&id(3)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_without_an_active_key_leaves_the_ring_as_it_is() {
+    for (keys, problem) in [
+        (&[][..], ContainerProblem::Empty),
+        (&[(2, None)][..], ContainerProblem::NoActiveKey),
+        (&[(2, Some(1_000_000))][..], ContainerProblem::NoActiveKey),
+    ] {
+        let fake = Fake::with_container(&[(1, Some(-10)), (2, None)]);
+        let running = Running::start(&fake, following(&[]));
+        seconds(1).await;
+        fake.lists(keys);
+        running.intervals(10).await;
+        assert_eq!(running.keyring.status(), Ok(id(1)));
+        assert_eq!(running.ring(), [id(1), id(2)]);
+        assert_eq!(running.container().problem, Some(problem));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_usable_container_a_cold_start_is_unavailable_and_says_why() {
+    let fake = Fake::with_container(&[(2, Some(100))]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(10).await;
+    let reason = KeyError::NoList(ContainerProblem::NoActiveKey);
+    assert_eq!(running.keyring.status(), Err(reason));
+    let begin = Instant::now();
+    assert_eq!(running.keyring.write_key().await.err(), Some(reason));
+    assert!(begin.elapsed() <= MISS_WAIT);
+    seconds(91).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)), "its time has come");
+    fake.list_fails(|| ListError::Denied("403".into()));
+    let running = Running::start(&fake, following(&[]));
+    seconds(1).await;
+    let reason = KeyError::NoList(ContainerProblem::Denied);
+    assert_eq!(running.keyring.status(), Err(reason));
+    assert_eq!(running.keyring.key(&id(2)).await.err(), Some(reason));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decrypt_of_an_unknown_key_waits_for_one_reading_that_all_share() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(11).await;
+    // Activated at once on other nodes, without having been staged.
+    fake.lists(&[(1, Some(-10)), (2, Some(5))]);
+    fake.0.lock().expect("not poisoned").list_delay = Duration::from_secs(1);
+    let (readings, begin) = (fake.readings(), Instant::now());
+    let mut callers = JoinSet::new();
+    for _ in 0..32 {
+        let keyring = running.keyring.clone();
+        callers.spawn(async move { keyring.key(&id(2)).await.is_ok() });
+    }
+    assert!(callers.join_all().await.into_iter().all(|served| served));
+    assert_eq!(fake.readings(), readings + 1);
+    assert_eq!(fake.fetches(2).len(), 1);
+    assert!(begin.elapsed() < MISS_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_keys_bring_about_a_reading_every_ten_seconds_at_most() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    let running = Running::start(&fake, following(&[]));
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let begin = Instant::now();
+        let refused = running.keyring.key(&id(9)).await.err();
+        assert_eq!(refused, Some(KeyError::NotInRing));
+        assert!(begin.elapsed() <= MISS_WAIT);
+    }
+    assert_eq!(fake.fetches(9), []);
+    let readings = fake.0.lock().expect("not poisoned").readings.clone();
+    assert!(readings.len() >= 6, "{}", readings.len());
+    for pair in readings.windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_secs(10), "{readings:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_can_be_ordered() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(1).await;
+    fake.lists(&[(1, Some(-10)), (2, None)]);
+    running.propose(following(&[]));
+    seconds(1).await;
+    assert!(running.keyring.snapshot().holds(&id(2)), "on SIGHUP");
+    fake.lists(&[(1, Some(-10)), (2, None), (3, None)]);
+    running.keyring.revalidate();
+    seconds(1).await;
+    assert!(running.keyring.snapshot().holds(&id(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_stay_within_bounds_with_fifty_keys() {
+    let keys: Vec<_> = (1..=50)
+        .map(|last| (last, Some(-100 + i64::from(last))))
+        .collect();
+    let answers: Vec<_> = (1..=50)
+        .map(|last| (last, Answer::Slow(last, Duration::from_millis(50))))
+        .collect();
+    let fake = fake(&answers);
+    fake.lists(&keys);
+    let running = Running::start(&fake, following(&[]));
+    seconds(2).await;
+    assert_eq!(fake.readings(), 1);
+    assert!((1..=50).all(|last| fake.fetches(last).len() == 1), "1 + N");
+    assert_eq!(
+        fake.fetches(50)[0],
+        fake.0.lock().expect("not poisoned").fetches[0].1
+    );
+    assert_eq!(fake.0.lock().expect("not poisoned").most_in_flight, 4);
+    assert_eq!(running.keyring.status(), Ok(id(50)));
+    seconds(3600).await;
+    // 12 intervals of 70 to 100 %.
+    assert!((12..=18).contains(&fake.readings()), "{}", fake.readings());
+    assert!((1..=50).all(|last| fake.fetches(last).len() <= 18));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_goes_from_a_key_to_the_container_and_back() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, None)]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    assert!(running.keyring.report().container.is_none());
+    running.propose(following(&[]));
+    seconds(1).await;
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    assert!(running.keyring.snapshot().holds(&id(2)));
+    running.propose(live(1, &[]));
+    seconds(1).await;
+    assert_eq!(running.keyring.report().reloads.applied, 2);
+    assert_eq!(running.ring(), [id(1)]);
+    assert!(running.keyring.report().container.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_lacks_the_key_in_use_is_refused_with_the_reason() {
+    let fake = Fake::with_container(&[(2, Some(-10))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    running.propose(following(&[]));
+    seconds(1).await;
+    let report = running.keyring.report();
+    let last = report.last_reload.as_ref().expect("an attempt");
+    assert_eq!(last.outcome, ReloadOutcome::Refused);
+    assert!(
+        last.message.contains(&id(1).to_string()),
+        "{}",
+        last.message
+    );
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    running.propose(following(&[1]));
+    seconds(1).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)), "pinned, it may go");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_to_a_container_that_cannot_be_read_waits_and_says_so() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    fake.list_fails(|| ListError::Denied("403".into()));
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    running.propose(following(&[]));
+    seconds(120).await;
+    let report = running.keyring.report();
+    assert_eq!((report.reloads.applied, report.reloads.failed), (0, 1));
+    let last = report.last_reload.as_ref().expect("an attempt");
+    assert!(last.message.contains("container"), "{}", last.message);
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    fake.lists(&[(1, Some(-10))]);
+    seconds(121).await;
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_of_other_settings_keeps_to_what_the_container_has_said() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, Some(-5))]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(1).await;
+    // The newest key is removed; only this process knows that it was there.
+    fake.lists(&[(1, Some(-10))]);
+    running.intervals(1).await;
+    let readings = fake.readings();
+    let mut settings = following(&[]);
+    settings.ring.require_authentication = true;
+    running.propose(settings);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+    assert_eq!(fake.readings(), readings, "it is known already");
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+    // New credentials read everything anew, and go no further back either.
+    running.propose(following_as("new", &[]));
+    seconds(1).await;
+    assert_eq!(running.keyring.report().reloads.applied, 2);
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_key_was_used_is_noted_for_each_use() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, None)]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(1).await;
+    running.keyring.write_key().await.expect("held");
+    running.keyring.key(&id(2)).await.expect("held");
+    let snapshot = running.keyring.snapshot();
+    let last = |last: u8, usage| snapshot.slot(&id(last)).and_then(|slot| slot.last(usage));
+    assert!(last(1, Use::Wrap).is_some() && last(1, Use::Unwrap).is_none());
+    assert!(last(2, Use::Wrap).is_none() && last(2, Use::Unwrap).is_some());
+}
