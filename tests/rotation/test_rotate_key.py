@@ -2,10 +2,11 @@
 
 import concurrent.futures
 import json
+import os
 import signal
 import unittest
 
-from world import DAY, NODES, Plane, World, stamp, until
+from world import DAY, NODES, Plane, RealPlane, World, stamp, until
 
 A_YEAR_AGO, A_MONTH_AGO = stamp(365 * DAY), stamp(31 * DAY)
 
@@ -19,8 +20,8 @@ def tearDownModule():
     WORLD.ends.close()
 
 
-def plane(*names, **more):
-    return Plane(WORLD, *(names or [[A_YEAR_AGO]]), **more)
+def plane(*names):
+    return Plane(WORLD, *(names or [[A_YEAR_AGO]]))
 
 
 def marked(names, prefix):
@@ -51,8 +52,8 @@ class Start(Case):
         self.assertIn("configmaps", report["migrated"], "the metrics show it as encrypted")
         self.assertEqual([node["name"] for node in report["nodes"]], list(NODES))
         self.assertEqual({node["write_key_id"] for node in report["nodes"]}, {new})
-        for said_before, said_after in (("ordered", "staged"), ("staged", "holds the key"), ("holds the key", "activated"), ("activated", "migrating")):
-            self.assertLess(said.err.index(said_before), said.err.index(said_after), said.err)
+        steps = ("ordered key", "staged key", "until every node holds", "activated key", "until every node writes", "KEP-3299", "migrating", "done:")
+        self.assertEqual(sorted(steps, key=said.err.index), list(steps), said.err)
 
     def test_the_new_key_is_as_readable_as_the_present_one_and_as_private(self):
         cluster = plane()
@@ -323,6 +324,29 @@ class Unattended(Case):
         cluster.add(new, "staged " + stamp(5))
         self.assertEqual(cluster.rotate(*self.flags).json["outcome"], "rotated")
         self.assertEqual(len(marked(cluster.references()[new], "migrated")), 1)
+
+
+class RealSidecar(Case):
+    def test_a_rotation_leaves_nothing_in_etcd_under_the_old_key(self):
+        names = [f"real-{n}" for n in range(3)]
+        for name in names:
+            WORLD.kubectl("create", "secret", "generic", name, "--from-literal=key=value")
+        cluster = RealPlane(WORLD)
+        (old,) = cluster.keys
+        self.assertEqual({WORLD.stored_under(name) for name in names}, {old})
+        said = cluster.rotate("--json")
+        (new,) = cluster.new_keys()
+        self.assertGreaterEqual(said.json["migrated"]["secrets"], len(names))
+        self.assertEqual({WORLD.stored_under(name) for name in names}, {new})
+        self.assertEqual(cluster.rotate("retire", "--json").json["retired"], [old])
+        until("the sidecar has dropped it", lambda: [key["id"] for key in self.status(cluster)["keys"]] == [new])
+        WORLD.run(os.environ["CLUSTER_PROGRAM"], "restart-apiserver", WORLD.place)
+        listed = json.loads(WORLD.kubectl("get", "secrets", "-o", "json"))["items"]
+        self.assertLessEqual(set(names), {item["metadata"]["name"] for item in listed})
+
+    @staticmethod
+    def status(cluster):
+        return json.loads(WORLD.run(os.environ["BARBICAN_KMS_BIN"], "status", "--json", "--socketpath", WORLD.socket))
 
 
 class Migrating(Case):

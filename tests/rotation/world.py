@@ -30,7 +30,7 @@ KUBECTL = """#!/bin/sh
 case "$1" in
 exec) shift
     while [ "$1" != -n ]; do shift; done
-    exec {python} {sidecar} {directory} "${{3#kube-apiserver-}}" ;;
+    exec {status} ;;
 esac
 exec {kubectl} --kubeconfig {kubeconfig} "$@"
 """
@@ -100,14 +100,20 @@ class World:
         self.environment["PATH"] = f"{self.tools}:{os.environ['PATH']}"
 
     def start_kubernetes(self):
-        socket = self.directory / "kms.sock"
-        sidecar = subprocess.Popen([os.environ["BARBICAN_KMS_BIN"], "serve", f"--socketpath={socket}",
-                                    "--cloud-config", self.state["cloud_configs"]["application_credential_narrow"]],
+        """kube-apiserver's own sidecar follows a container, too."""
+        self.socket = self.directory / "kms.sock"
+        first = self.key()
+        self.container = self.container_of((first, stamp(365 * DAY)))
+        plain = pathlib.Path(self.state["cloud_configs"]["application_credential"]).read_text()
+        ring = f"key-container = {self.container}\nrevalidate-interval = 10s"
+        config = self.directory / "cloud.conf"
+        config.write_text(re.sub(r"(?m)^key-id *=.*$", ring, plain))
+        sidecar = subprocess.Popen([os.environ["BARBICAN_KMS_BIN"], "serve", f"--socketpath={self.socket}", "--cloud-config", config],
                                    stderr=(self.directory / "sidecar.log").open("w"))
         self.ends.callback(self.end, sidecar)
-        place = self.directory / "kubernetes"
+        place = self.place = self.directory / "kubernetes"
         self.ends.callback(self.run, os.environ["CLUSTER_PROGRAM"], "down", place)
-        self.run(os.environ["CLUSTER_PROGRAM"], "up", place, "--socket", socket)
+        self.run(os.environ["CLUSTER_PROGRAM"], "up", place, "--socket", self.socket)
         self.kubeconfig = place / "apiserver.kubeconfig"
         self.real_kubectl = pathlib.Path(os.environ["KUBERNETES_SERVERS"]) / "kubectl"
         self.kubectl("create", "namespace", "kube-system", check=False)
@@ -154,6 +160,21 @@ class World:
     def key(self):
         return order_key(self.barbican, self.token, "kubernetes")["id"]
 
+    def container_of(self, *references):
+        made = self.call("POST", "/v1/containers", {"type": "generic", "name": "kubernetes"}).json()
+        container = made["container_ref"].rpartition("/")[2]
+        for key, name in references:
+            self.add(container, key, name)
+        return container
+
+    def add(self, container, key, name):
+        self.call("POST", f"/v1/containers/{container}/secrets", {"name": name, "secret_ref": self.secret_href(key)})
+
+    def stored_under(self, secret):
+        """The id of the key under which etcd has a Secret of the namespace default."""
+        said = self.run(os.environ["CLUSTER_PROGRAM"], "stored", self.place, secret)
+        return re.search(r"key id ([0-9a-f-]+)", said)[1]
+
     def secret_href(self, secret):
         return f"{self.state['barbican_url']}/v1/secrets/{secret}"
 
@@ -164,22 +185,21 @@ class World:
 class Plane:
     """One control plane of a test: a container of its own, and what its nodes say."""
 
-    def __init__(self, world, *names, nodes=NODES):
+    def __init__(self, world, *names):
         """`names`: for each key the names of its references."""
-        self.world, self.nodes = world, nodes
+        self.world = world
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=world.directory))
         self.keys = [world.key() for _ in names]
-        made = world.call("POST", "/v1/containers", {"type": "generic", "name": "kubernetes"}).json()
-        self.id = made["container_ref"].rpartition("/")[2]
-        for key, references in zip(self.keys, names):
-            for name in references:
-                self.add(key, name)
+        self.id = world.container_of(*((key, name) for key, names in zip(self.keys, names) for name in names))
         self.write("sidecar.json", {"barbican_url": world.state["barbican_url"], "token": world.token, "container_id": self.id})
+        self.use_kubectl(f'{sys.executable} {HERE / "sidecar.py"} {self.directory} "${{3#kube-apiserver-}}"')
+
+    def use_kubectl(self, status):
+        """kubectl, whose exec runs this instead."""
         self.tools = self.directory / "tools"
         self.tools.mkdir()
         kubectl = self.tools / "kubectl"
-        kubectl.write_text(KUBECTL.format(python=sys.executable, sidecar=HERE / "sidecar.py", directory=self.directory,
-                                          kubectl=world.real_kubectl, kubeconfig=world.kubeconfig))
+        kubectl.write_text(KUBECTL.format(status=status, kubectl=self.world.real_kubectl, kubeconfig=self.world.kubeconfig))
         kubectl.chmod(0o755)
 
     def write(self, name, value):
@@ -192,7 +212,7 @@ class Plane:
         self.write(f"{name}.json", differs)
 
     def add(self, key, name):
-        self.world.call("POST", f"/v1/containers/{self.id}/secrets", {"name": name, "secret_ref": self.world.secret_href(key)})
+        self.world.add(self.id, key, name)
 
     def references(self):
         """Key to the names of its references."""
@@ -206,7 +226,7 @@ class Plane:
 
     def begin(self, *words, environment=None, more=()):
         """Starts rotate-key, with little patience."""
-        words = ["--poll", "0.1", "--quiet", "0.2", "--timeout", "30s", "--controller-timeout", "0", *words, *more]
+        words = ["--poll", "0.1", "--quiet", "0.2", "--timeout", "5m", "--controller-timeout", "0", *words, *more]
         path = f"{self.tools}:{self.world.environment['PATH']}"
         return subprocess.Popen([sys.executable, "-B", str(TOOL), *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 env={**self.world.environment, "PATH": path, **(environment or {})})
@@ -229,6 +249,16 @@ class Plane:
                 return True
         process.communicate()
         return False
+
+
+class RealPlane(Plane):
+    """The control plane whose sidecar is real; its one sidecar answers for all three pods."""
+
+    def __init__(self, world):
+        self.world, self.id = world, world.container
+        self.directory = pathlib.Path(tempfile.mkdtemp(dir=world.directory))
+        self.keys = list(self.references())
+        self.use_kubectl(f"{os.environ['BARBICAN_KMS_BIN']} status --json --socketpath {world.socket}")
 
 
 class Said:
