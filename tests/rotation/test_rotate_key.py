@@ -6,18 +6,14 @@ import os
 import signal
 import unittest
 
-from world import DAY, NODES, Plane, RealPlane, World, stamp, until
+from world import DAY, NODES, Plane, RealPlane, shared, stamp, until
 
 A_YEAR_AGO, A_MONTH_AGO = stamp(365 * DAY), stamp(31 * DAY)
 
 
 def setUpModule():
     global WORLD
-    WORLD = World()
-
-
-def tearDownModule():
-    WORLD.ends.close()
+    WORLD = shared()
 
 
 def plane(*names):
@@ -120,13 +116,13 @@ class Start(Case):
         cluster.node("cp-3", lacks={cluster.keys[0]: ""}) # does not hold the write key: nobody begins
         cluster.rotate(code=2)
         first, second = WORLD.key(), WORLD.key()
-        cluster.add(second, "staged " + stamp(5))
+        cluster.add(second, "staged " + stamp(DAY))
         cluster.node("cp-3", lacks={first: "", second: ""})
         run = cluster.begin()
         for line in run.stderr:
             if f"cp-3: is loading the key" in line:
                 break
-        cluster.add(first, "staged " + stamp(10))
+        cluster.add(first, "staged " + stamp(2 * DAY))
         for line in run.stderr:
             if first in line:
                 break

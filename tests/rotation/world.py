@@ -1,7 +1,9 @@
 """The servers that rotate-key works on, and what a test does to them."""
 
+import atexit
 import contextlib
 import datetime
+import functools
 import importlib.machinery
 import importlib.util
 import json
@@ -180,6 +182,14 @@ class World:
 
     def call(self, method, path, body=None):
         return self.barbican.call(method, path, self.token, body)
+
+
+@functools.cache
+def shared():
+    """The servers of this run; they end with it."""
+    world = World()
+    atexit.register(world.ends.close)
+    return world
 
 
 class Plane:
