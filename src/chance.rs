@@ -17,6 +17,7 @@ impl Chance {
     }
 
     /// Seeded by the system.
+    #[expect(clippy::disallowed_methods, reason = "the one place where it enters")]
     pub fn from_system() -> Self {
         // Without randomness there is no spreading between nodes, and no other harm.
         Self::seeded(getrandom::u64().unwrap_or_default())

@@ -383,7 +383,7 @@ mod tests {
         }
         assert_eq!(path("kms.sock"), Ok("kms.sock".into()));
         for (text, expected) in [
-            ("@kms", "has no file"),
+            ("@kms", "is an abstract socket"),
             ("unix:///@kms", "three slashes"),
             ("unix://run/kms.sock", "three slashes"),
             ("unix:", "three slashes"),

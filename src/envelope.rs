@@ -110,7 +110,7 @@ pub enum OpenError {
     #[error("the ciphertext is damaged, or was not made with this key")]
     Invalid,
     /// There is no tag and policy asks for one.
-    #[error("the data carries no authentication tag and require-authentication is set")]
+    #[error("the data has no authentication tag, and require-authentication is set")]
     Unauthenticated,
 }
 

@@ -46,8 +46,8 @@ pub enum KeyIdError {
     Uuid,
     /// The href of an order.
     #[error(
-        "it is the href of an order; write the secret's, which `openstack secret order get HREF` \
-         shows as \"Secret href\""
+        "it is the href of an order; write the href of the secret, which `openstack secret order \
+         get HREF` shows as \"Secret href\""
     )]
     Order,
     /// A suffix that is empty, too long, or has other characters.

@@ -16,170 +16,28 @@ mod report;
 mod roster;
 mod schedule;
 mod snapshot;
+mod source;
 mod writer;
 
-use std::error::Error;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
-use crate::key_id::{ContainerId, KeyId};
-use crate::secret::{self, Kek, Protection};
+use crate::key_id::KeyId;
+use crate::secret::{self, Protection};
 
 pub use clock::Clock;
-pub use listing::{ContainerProblem, Listing, Reference};
+pub use listing::{ContainerProblem, ListedKeys, Listing, Reference};
 pub use refresh::Refresher;
 pub use reload::ConfigUpdate;
 pub use report::{ContainerReport, DroppedKey, ListedKey, ReloadOutcome, Report};
 pub use schedule::MISS_WAIT;
 pub use snapshot::{KeyProblem, RingSource, Slot, Snapshot, Use};
-
-/// Where keys come from. The one thing tests replace.
-pub trait KeySource: Send + Sync + 'static {
-    /// Downloads one key. Retries of single requests, logins and deadlines are
-    /// the source's business; when to try again later is the caller's.
-    fn fetch(&self, id: KeyId) -> impl Future<Output = Result<Kek, FetchError>> + Send;
-
-    /// Reads which keys a container lists. A source that has no containers says so.
-    fn list(
-        &self,
-        container: ContainerId,
-    ) -> impl Future<Output = Result<Listing, ListError>> + Send {
-        let cause = format!("this source has no container {container}");
-        std::future::ready(Err(ListError::NotFound(cause.into())))
-    }
-}
-
-/// Why a container could not be read; each variant is a different thing to do next.
-#[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// Nobody answered, or with a passing error: try again soon.
-    #[error("OpenStack is unavailable")]
-    Unavailable {
-        /// The source's own error.
-        #[source]
-        cause: Cause,
-        /// How long the server has asked not to be asked again, if it has.
-        retry_after: Option<Duration>,
-    },
-    /// Keystone refuses the credentials: try again rarely.
-    #[error("Keystone refuses the login")]
-    Login {
-        /// The source's own error.
-        #[source]
-        cause: Cause,
-        /// How long the source will not ask Keystone again.
-        again_in: Duration,
-    },
-    /// Barbican knows us and refuses this container.
-    #[error("Barbican refuses access to the container")]
-    Denied(#[source] Cause),
-    /// Barbican has no such container.
-    #[error("Barbican has no such container")]
-    NotFound(#[source] Cause),
-    /// It is of another type, which cannot be changed.
-    #[error("the container is not of type generic")]
-    NotGeneric(#[source] Cause),
-    /// Its description is longer than what is read.
-    #[error("the container is too large")]
-    TooLarge(#[source] Cause),
-    /// The answer is none that Barbican gives.
-    #[error("the answer is not a container's description")]
-    Invalid(#[source] Cause),
-    /// The source has panicked.
-    #[error("the reading crashed, which is a bug: please report what the log says before this")]
-    Crashed,
-}
-
-/// Why a key could not be had; each variant is a different thing to do next.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// Nobody answered, or with a passing error: try again soon.
-    #[error("OpenStack is unavailable")]
-    Unavailable {
-        /// The source's own error.
-        #[source]
-        cause: Cause,
-        /// How long the server has asked not to be asked again, if it has.
-        retry_after: Option<Duration>,
-    },
-    /// Keystone refuses the credentials: try again rarely, repeated failures can
-    /// lock the account.
-    #[error("Keystone refuses the login")]
-    Login {
-        /// The source's own error.
-        #[source]
-        cause: Cause,
-        /// How long the source will not ask Keystone again.
-        again_in: Duration,
-    },
-    /// Barbican knows us and refuses this key (401 after a new login, or 403).
-    #[error("Barbican refuses access to the key")]
-    Denied(#[source] Cause),
-    /// Barbican has no such key: deleted, expired or never there (404).
-    #[error("Barbican has no such key")]
-    NotFound(#[source] Cause),
-    /// Barbican's answer is not an AES key.
-    #[error("Barbican holds something else than an AES key")]
-    NotAKey(#[source] Cause),
-    /// The source has panicked.
-    #[error("the download crashed, which is a bug: please report what the log says before this")]
-    Crashed,
-}
-
-/// The error of an edge, of which the core knows only the text.
-pub type Cause = Box<dyn Error + Send + Sync>;
-
-impl ListError {
-    fn problem(&self) -> ContainerProblem {
-        match self {
-            Self::Unavailable { .. } => ContainerProblem::Unavailable,
-            Self::Login { .. } => ContainerProblem::Login,
-            Self::Denied(_) => ContainerProblem::Denied,
-            Self::NotFound(_) => ContainerProblem::NotFound,
-            Self::NotGeneric(_) => ContainerProblem::NotGeneric,
-            Self::TooLarge(_) => ContainerProblem::TooLarge,
-            Self::Invalid(_) => ContainerProblem::Invalid,
-            Self::Crashed => ContainerProblem::Crashed,
-        }
-    }
-
-    /// For how long another reading is unwelcome, or of no use.
-    fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::Unavailable { retry_after, .. } => *retry_after,
-            Self::Login { again_in, .. } => Some(*again_in),
-            _ => None,
-        }
-    }
-}
-
-impl FetchError {
-    fn problem(&self) -> KeyProblem {
-        match self {
-            Self::Unavailable { .. } => KeyProblem::Unavailable,
-            Self::Login { .. } => KeyProblem::Login,
-            Self::Denied(_) => KeyProblem::Denied,
-            Self::NotFound(_) => KeyProblem::NotFound,
-            Self::NotAKey(_) => KeyProblem::NotAKey,
-            Self::Crashed => KeyProblem::Crashed,
-        }
-    }
-
-    /// For how long another fetch is unwelcome, or of no use.
-    fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::Unavailable { retry_after, .. } => *retry_after,
-            Self::Login { again_in, .. } => Some(*again_in),
-            Self::Denied(_) | Self::NotFound(_) | Self::NotAKey(_) | Self::Crashed => None,
-        }
-    }
-}
+pub use source::{Cause, FetchError, KeySource, ListError};
 
 /// Why a request gets no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -233,6 +91,8 @@ struct Shared {
     /// The coarse clock: seconds since `begin`, and one. The writer sets it at least once
     /// a minute, so that a call need read no clock to note when it used a key.
     second: AtomicU64,
+    /// Somebody has asked for the health of the write key while it was missing.
+    status_missed: Notify,
 }
 
 /// What readers ask of the writer.
@@ -247,14 +107,16 @@ enum Request {
 }
 
 impl Keyring {
-    /// The id of the write key if that key is held: the answer to Status. No waiting.
+    /// The id of the write key if that key is held: the answer to Status. No waiting;
+    /// where the key is missing, the next try comes sooner, as soon as it may.
     ///
     /// # Errors
     /// What keeps the write key from being held.
     pub fn status(&self) -> Result<KeyId, KeyError> {
         let snapshot = self.shared.snapshot.load();
-        let id = write_id(&snapshot)?;
-        self.held(&snapshot, &id).map(|_| id)
+        write_id(&snapshot)
+            .and_then(|id| self.held(&snapshot, &id).map(|_| id))
+            .inspect_err(|_| self.shared.status_missed.notify_one())
     }
 
     /// The write key and its id, from one snapshot.

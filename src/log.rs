@@ -101,7 +101,7 @@ pub fn start(
 fn panicked(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
     let text = panic.payload_as_str().unwrap_or_default();
-    error!(place, "panicked, which is a bug: please report it: {text}");
+    error!(place, "panic, which is a bug: please report it: {text}");
 }
 
 impl From<LogLevel> for LevelFilter {

@@ -44,6 +44,7 @@ pub enum Exposition {
 
 impl Metrics {
     /// Metrics of this process, which has just started.
+    #[expect(clippy::disallowed_methods, reason = "when the real process started")]
     pub fn new(keyring: Keyring, instruments: Arc<Instruments>) -> Self {
         let mut registry = Registry::default();
         let source = Source {

@@ -11,19 +11,22 @@ mod container;
 mod credential;
 mod error;
 mod excerpt;
+mod hedge;
 mod http;
 mod json;
 mod keystone;
 mod proxy;
+mod reading;
 mod retry;
 mod session;
 mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ::http::{Method, StatusCode, Uri};
+use ::http::{Method, Uri};
 use tokio::time::Instant;
 
 pub use barbican::{Metadata, Order};
@@ -35,16 +38,14 @@ pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProble
 pub use excerpt::{Excerpt, Speaker};
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
+use retry::Budget;
 pub use retry::Timing;
 pub use tls::{TlsError, Trust, authority_warnings};
 
 use crate::config::{Cloud, Domain, Identity, Interface, Scope, User, redact};
 use crate::instruments::Instruments;
 use crate::key_id::{ContainerId, KeyId};
-use crate::keyring::{FetchError, KeySource, ListError, Listing};
 use crate::secret::Kek;
-
-use session::Asked;
 
 /// Why a client cannot be made of the settings.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -71,6 +72,8 @@ pub struct OpenStack {
     barbican: Option<Endpoint>,
     timing: Timing,
     trust: Trust,
+    /// Whether the last fetch ended with an answer. Before the first there has been none.
+    answered: AtomicBool,
 }
 
 /// A little more than that: Keystone counts whole seconds.
@@ -110,13 +113,14 @@ impl OpenStack {
         let connector = connect::Connector::new(tls, proxies, timing.connect)?;
         let keystone = keystone::Keystone::new(cloud).ok_or(SetupError::Url)?;
         Ok(Self {
-            http: http::Http::new(connector, redactor, &timing, instruments),
+            http: http::Http::new(connector, redactor, timing.clone(), instruments),
             sessions: session::Sessions::new(keystone, timing.clone()),
             interface: cloud.interface,
             region: cloud.region.clone(),
             barbican: cloud.barbican.clone().map(Endpoint::of_setting),
             timing,
             trust,
+            answered: AtomicBool::new(false),
         })
     }
 
@@ -183,8 +187,8 @@ impl OpenStack {
     /// # Errors
     /// [`Error::Login`] or [`Error::Unavailable`].
     pub async fn login(&self) -> Result<Arc<Session>, Error> {
-        let deadline = self.deadline();
-        self.sessions.session(&self.http, None, deadline).await
+        let budget = self.budget();
+        self.sessions.session(&self.http, None, budget).await
     }
 
     /// Logs in once more, and asks whether the application credential of `session` ends.
@@ -199,9 +203,9 @@ impl OpenStack {
         {
             // Keystone counts whole seconds: within one, any two tokens end together.
             tokio::time::sleep(A_SECOND).await;
-            let deadline = self.deadline();
+            let budget = self.budget();
             self.sessions
-                .session(&self.http, Some(session), deadline)
+                .session(&self.http, Some(session), budget)
                 .await?;
         }
         Ok(self.sessions.credential_end())
@@ -243,14 +247,28 @@ impl OpenStack {
         endpoint: &Endpoint,
         id: KeyId,
     ) -> Result<Metadata, Error> {
-        let deadline = self.deadline();
-        barbican::metadata(&self.http, &self.timing, session, endpoint, id, deadline).await
+        let budget = self.budget();
+        barbican::metadata(&self.http, &self.timing, session, endpoint, id, budget).await
     }
 
     /// What an order with this id has made. A refusal says nothing, like any other
     /// failure: then it is `None`.
     pub async fn order(&self, session: &Session, endpoint: &Endpoint, id: KeyId) -> Option<Order> {
-        barbican::order(&self.http, session, endpoint, id, self.deadline()).await
+        barbican::order(&self.http, session, endpoint, id, self.budget()).await
+    }
+
+    /// Reads a container with this very session.
+    ///
+    /// # Errors
+    /// Any but of a login.
+    pub async fn container_with(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        id: ContainerId,
+    ) -> Result<Container, ContainerError> {
+        let (http, timing, budget) = (&self.http, &self.timing, self.budget());
+        Ok(container::read(http, timing, session, endpoint, id, budget).await?)
     }
 
     /// Downloads a key with this very session.
@@ -263,127 +281,12 @@ impl OpenStack {
         endpoint: &Endpoint,
         id: KeyId,
     ) -> Result<Kek, Error> {
-        let deadline = self.deadline();
-        barbican::payload(&self.http, &self.timing, session, endpoint, id, deadline).await
+        let budget = self.budget();
+        barbican::payload(&self.http, &self.timing, session, endpoint, id, budget).await
     }
 
-    /// Downloads a key: logs in if need be, and once more if the token is
-    /// refused, unless that has been in vain for this key a moment ago.
-    ///
-    /// # Errors
-    /// Any.
-    pub async fn key(&self, id: KeyId) -> Result<Kek, Error> {
-        let deadline = self.deadline();
-        let asked = Asked::Payload(id);
-        let session = self.sessions.session(&self.http, None, deadline).await?;
-        let outcome = self.read(&session, id, deadline).await;
-        let taken = is_token_taken(outcome.as_ref().err());
-        let Some(session) = self.another(&session, asked, taken, deadline).await? else {
-            return outcome;
-        };
-        let outcome = self.read(&session, id, deadline).await;
-        self.learn(asked, is_token_taken(outcome.as_ref().err()));
-        outcome
-    }
-
-    /// Reads a container, in the same way.
-    ///
-    /// # Errors
-    /// Any.
-    pub async fn container(&self, id: ContainerId) -> Result<Container, ContainerError> {
-        let deadline = self.deadline();
-        let asked = Asked::Container(id);
-        let session = self.sessions.session(&self.http, None, deadline).await?;
-        let outcome = self.read_container(&session, id, deadline).await;
-        let taken = is_token_taken(outcome.as_ref().err());
-        let Some(session) = self.another(&session, asked, taken, deadline).await? else {
-            return Ok(outcome?);
-        };
-        let outcome = self.read_container(&session, id, deadline).await;
-        self.learn(asked, is_token_taken(outcome.as_ref().err()));
-        Ok(outcome?)
-    }
-
-    /// Reads a container with this very session.
-    ///
-    /// # Errors
-    /// Any but of a login.
-    pub async fn container_with(
-        &self,
-        session: &Arc<Session>,
-        id: ContainerId,
-    ) -> Result<Container, ContainerError> {
-        Ok(self.read_container(session, id, self.deadline()).await?)
-    }
-
-    /// A new session, where the token may be why Barbican has refused what was `asked`.
-    async fn another(
-        &self,
-        session: &Arc<Session>,
-        asked: Asked,
-        taken: Option<bool>,
-        deadline: Instant,
-    ) -> Result<Option<Arc<Session>>, Error> {
-        match taken {
-            Some(false) if self.sessions.may_be_stale(session, &asked) => {
-                let session = self.sessions.session(&self.http, Some(session), deadline);
-                session.await.map(Some)
-            }
-            Some(true) => {
-                self.sessions.trust(&asked);
-                Ok(None)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// A new token was shown as well.
-    fn learn(&self, asked: Asked, taken: Option<bool>) {
-        if taken == Some(false) {
-            self.sessions.distrust(asked);
-        }
-    }
-
-    async fn read(
-        &self,
-        session: &Arc<Session>,
-        id: KeyId,
-        deadline: Instant,
-    ) -> Result<Kek, Error> {
-        let endpoint = self.known_endpoint(session)?;
-        barbican::payload(&self.http, &self.timing, session, &endpoint, id, deadline).await
-    }
-
-    async fn read_container(
-        &self,
-        session: &Arc<Session>,
-        id: ContainerId,
-        deadline: Instant,
-    ) -> Result<Container, Error> {
-        let endpoint = self.known_endpoint(session)?;
-        container::read(&self.http, &self.timing, session, &endpoint, id, deadline).await
-    }
-
-    /// Where Barbican is; without an answer, the next call logs in again.
-    fn known_endpoint(&self, session: &Arc<Session>) -> Result<Endpoint, Error> {
-        self.endpoint(session).inspect_err(|_| {
-            // The catalog comes with the token only: look again next time.
-            self.sessions.forget(session);
-        })
-    }
-
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.timing.operation
-    }
-}
-
-impl KeySource for OpenStack {
-    async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
-        Ok(self.key(id).await?)
-    }
-
-    async fn list(&self, id: ContainerId) -> Result<Listing, ListError> {
-        Ok(self.container(id).await?.listing()?)
+    fn budget(&self) -> Budget {
+        Budget::until(Instant::now() + self.timing.operation)
     }
 }
 
@@ -428,15 +331,4 @@ fn named(cloud: &Cloud) -> impl Iterator<Item = &str> {
 
 async fn addresses_of(host: &str) -> std::io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host(host).await?.collect())
-}
-
-/// What Barbican thinks of the token; `None` when it has not come to that.
-fn is_token_taken(error: Option<&Error>) -> Option<bool> {
-    match error {
-        Some(Error::Denied { refusal }) => {
-            Some(refusal.problem.status() != Some(StatusCode::UNAUTHORIZED))
-        }
-        None | Some(Error::NotFound(_) | Error::NotAKey(_) | Error::NotBytes(_)) => Some(true),
-        Some(Error::Unavailable(_) | Error::Login { .. } | Error::Endpoint(_)) => None,
-    }
 }

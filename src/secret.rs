@@ -183,18 +183,18 @@ impl fmt::Display for KekLengthError {
         match (self.printable, self.length) {
             (_, 0) => f.write_str("; the secret is empty"),
             (true, 24..=25 | 32..=33 | 44..=45) => f.write_str(
-                "; it looks like base64 or hex text that was stored as it is: store the raw bytes \
-                 (application/octet-stream)",
+                "; it looks like base64 or hex text that was stored without decoding: store the \
+                 raw bytes (application/octet-stream)",
             ),
             (true, 48..=49 | 64..=65) => f.write_str(
-                "; it looks like hex text that was stored as it is: store the raw bytes \
+                "; it looks like hex text that was stored without decoding: store the raw bytes \
                  (application/octet-stream)",
             ),
             _ => Ok(()),
         }?;
         f.write_str(
-            "; create a right key with `openstack secret order create --algorithm aes --mode cbc \
-             --bit-length 256 --payload-content-type=application/octet-stream key`",
+            "; create a suitable key with `openstack secret order create --algorithm aes --mode \
+             cbc --bit-length 256 --payload-content-type=application/octet-stream key`",
         )
     }
 }

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
@@ -71,7 +71,7 @@ pub enum StartError {
 
 /// The sidecar has ended for another reason than being told to.
 #[derive(Debug, thiserror::Error)]
-#[error("the key refresher has ended, which is a bug: please report what the log says before this")]
+#[error("the key refresher has stopped, which is a bug: please report the preceding log lines")]
 pub struct RefresherStopped;
 
 /// Everything bound and connected, nothing served yet.
@@ -130,7 +130,7 @@ impl App {
         );
         if secret::protection() == Protection::Unlocked {
             warn!(
-                "keys are held in plain memory, which can be swapped out and dumped: neither \
+                "keys are held in plain memory, which can reach swap and core dumps: neither \
                  memfd_secret nor mlock works for this process; raise RLIMIT_MEMLOCK to 8 MiB"
             );
         }
@@ -140,14 +140,11 @@ impl App {
         }
         .unzip();
         let (config_updates, receiver) = watch::channel(ConfigUpdate::Valid(Arc::clone(&live)));
-        let (keyring, refresher) = Refresher::new(
-            live,
-            connect(&instruments),
-            receiver,
-            Clock::system(),
-            Chance::from_system(),
-        )
-        .map_err(StartError::Cloud)?;
+        let (clock, chance) = (Clock::system(), Chance::from_system());
+        let timing = Timing::new(clock.clone(), chance.clone());
+        let connect = connect(&instruments, timing);
+        let (keyring, refresher) =
+            Refresher::new(live, connect, receiver, clock, chance).map_err(StartError::Cloud)?;
         Ok(Self {
             listener,
             keyring,
@@ -198,13 +195,13 @@ impl App {
     }
 }
 
-fn connect(instruments: &Arc<Instruments>) -> Connect {
+fn connect(instruments: &Arc<Instruments>, timing: Timing) -> Connect {
     let instruments = Arc::clone(instruments);
     Box::new(move |cloud| {
-        for warning in authority_warnings(&cloud.tls, SystemTime::now()) {
+        for warning in authority_warnings(&cloud.tls, timing.clock.wall()) {
             warn!("{warning}");
         }
-        OpenStack::counted(cloud, Timing::default(), Arc::clone(&instruments)).map_err(Into::into)
+        OpenStack::counted(cloud, timing.clone(), Arc::clone(&instruments)).map_err(Into::into)
     })
 }
 

@@ -86,11 +86,13 @@ impl Log {
 
     /// Makes sure that the open file is the one that the name means.
     fn refresh(&mut self, asked: bool) {
-        let recent = self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN);
+        let recent = self
+            .looked
+            .is_some_and(|at| now().saturating_duration_since(at) < LOOK_AGAIN);
         if recent && !asked {
             return;
         }
-        self.looked = Some(Instant::now());
+        self.looked = Some(now());
         let renamed = self
             .file
             .as_ref()
@@ -130,31 +132,31 @@ impl Log {
 
     fn on_success(&mut self) {
         let dropped = std::mem::take(&mut self.dropped);
-        if self
-            .throttle
-            .on_success(Duration::ZERO, Instant::now())
-            .is_some()
-        {
+        if self.throttle.on_success(Duration::ZERO, now()).is_some() {
             info!(
                 file = %redact::path(&self.path), dropped,
-                "the audit log is written again"
+                "the audit log can be written again"
             );
         }
     }
 
     fn on_failure(&mut self, error: &io::Error) {
-        if self
-            .throttle
-            .on_failure(error.kind(), Instant::now())
-            .is_some()
-        {
+        if self.throttle.on_failure(error.kind(), now()).is_some() {
             error!(
                 file = %redact::path(&self.path), dropped = self.dropped,
                 "the audit log cannot be written, calls are served without it: {error}; fix the \
-                 directory, its permissions or the space, it is tried again"
+                 directory, its permissions or the disk space; the sidecar retries"
             );
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread, outside the runtime and its clock"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// A process that was killed may have left half a line as well.

@@ -27,15 +27,15 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Serve KMS v2 on a unix socket (also what happens with flags alone)
+    /// Serve KMS v2 on a unix socket (the default command)
     Serve(Box<Serve>),
-    /// Ask a running sidecar whether it is well; for exec probes
+    /// Test whether a running sidecar is healthy; for exec probes
     Probe(Probe),
-    /// Show what a running sidecar holds
+    /// Show the state of a running sidecar
     Status(StatusArgs),
     /// Print the exact steps of a key rotation for this configuration
     Rotate(Rotate),
-    /// Go through the setup step by step, from the files to the key
+    /// Check the setup step by step, from the files to the key
     Check(Check),
     /// Print the version
     Version,
@@ -45,7 +45,7 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(super) struct Serve {
-    /// Path of the unix socket, which kube-apiserver's configuration names too
+    /// Path of the unix socket, as in kube-apiserver's configuration
     #[arg(long, value_name = "PATH", value_parser = socket_path())]
     pub(super) socketpath: PathBuf,
     /// The cloud-config file of the Go plugin; *.toml is read as strict TOML
@@ -57,7 +57,7 @@ pub(super) struct Serve {
     /// Group of the socket, by number or by its name in /etc/group
     #[arg(long, value_name = "GROUP", value_parser = parse_group)]
     pub(super) socket_group: Option<u32>,
-    /// Where to serve /metrics, /livez and /readyz, such as 127.0.0.1:9464 [default: nowhere]
+    /// Address for /metrics, /livez and /readyz, such as 127.0.0.1:9464 [default: none]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_address)]
     pub(super) metrics_address: Option<SocketAddr>,
     /// Append one JSON line for each Encrypt and Decrypt to this file [default: none]
@@ -75,10 +75,10 @@ pub(super) struct Serve {
 
 #[derive(Debug, Args)]
 pub(super) struct Log {
-    /// Form of the log lines [default: text on a terminal, json elsewhere]
+    /// Format of the log lines [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "FORMAT")]
     pub(super) log_format: Option<LogFormat>,
-    /// Least severe events to log
+    /// Lowest severity to log
     #[arg(long, value_name = "LEVEL")]
     pub(super) log_level: Option<LogLevel>,
 }
@@ -128,7 +128,7 @@ pub(super) struct Probe {
     /// Fail unless Status is ok, that is, a usable write key is held
     #[arg(long, conflicts_with = "deep")]
     pub(super) ready: bool,
-    /// Fail unless 32 random bytes survive Encrypt and Decrypt
+    /// Fail unless Encrypt and Decrypt return the same 32 random bytes
     #[arg(long)]
     pub(super) deep: bool,
     /// Print the status and what a deep probe wrapped and unwrapped, in hexadecimal
@@ -144,10 +144,10 @@ pub(super) struct Check {
     /// The cloud-config file to check
     #[arg(long, value_name = "FILE", required_unless_present_any = ["encryption_config", "manifest"])]
     pub(super) cloud_config: Option<PathBuf>,
-    /// kube-apiserver's EncryptionConfiguration, to find mistakes in
+    /// kube-apiserver's EncryptionConfiguration to check
     #[arg(long, value_name = "FILE")]
     pub(super) encryption_config: Option<PathBuf>,
-    /// kube-apiserver's static pod manifest, to find mistakes in
+    /// kube-apiserver's static pod manifest to check
     #[arg(long, value_name = "FILE")]
     pub(super) manifest: Option<PathBuf>,
     /// Print one JSON document
@@ -170,13 +170,13 @@ pub(super) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct Rotate {
-    /// The cloud-config file in force
+    /// The cloud-config file in use
     #[arg(long, value_name = "FILE")]
     pub(super) cloud_config: PathBuf,
     /// The key to rotate to, if it exists already
     #[arg(long, value_name = "UUID", value_parser = KeyId::from_reference)]
     pub(super) new_key_id: Option<KeyId>,
-    /// The sidecar's socket, for the commands that are printed
+    /// Path of the sidecar's socket, for the printed commands
     #[arg(
         long,
         value_name = "PATH",
@@ -197,9 +197,9 @@ pub(super) fn parse_socket_path(text: OsString) -> Result<PathBuf, String> {
     };
     if text.starts_with('@') {
         return Err(
-            "a name that begins with `@` has no file and so no owner and no mode: every process of \
-             the network could unwrap with it; give the path of a file, such as \
-             /run/barbican-kms/kms.sock"
+            "a name that begins with `@` is an abstract socket without owner and mode: every \
+             process in the network namespace could unwrap with it; give the path of a file, such \
+             as /run/barbican-kms/kms.sock"
                 .to_owned(),
         );
     }
@@ -222,7 +222,8 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 => Ok(mode),
         _ => Err(
-            "want permission bits in octal, 0600 for the owner alone, 0660 with the group"
+            "expected permission bits in octal, such as 0600 for the owner only or 0660 for owner \
+             and group"
                 .to_owned(),
         ),
     }
@@ -233,7 +234,8 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
         .strip_prefix("localhost:")
         .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
     text.parse().map_err(|_| {
-        "want an address and a port, such as 127.0.0.1:9464 or [::1]:9464; names are not resolved"
+        "expected an address and a port, such as 127.0.0.1:9464 or [::1]:9464; names are not \
+         resolved"
             .to_owned()
     })
 }
@@ -245,5 +247,5 @@ fn parse_group(text: &str) -> Result<u32, String> {
         return Ok(number);
     }
     serve::group_number(text)
-        .ok_or_else(|| "there is no such group in /etc/group; write its number".to_owned())
+        .ok_or_else(|| "there is no such group in /etc/group; give its number".to_owned())
 }

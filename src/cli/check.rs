@@ -7,12 +7,14 @@
 //! secret, for an order of that id.
 
 mod access_rules;
+mod container;
 mod encryption_config;
 mod findings;
 mod kubernetes;
 mod manifest;
 mod messages;
 mod next_step;
+mod quoted;
 mod report;
 mod walk;
 
@@ -23,7 +25,7 @@ use std::time::SystemTime;
 use http::{StatusCode, Uri};
 use jiff::Timestamp;
 
-use crate::config::{self, Environment, Live, Loaded, files, redact};
+use crate::config::{self, Environment, Live, Loaded, Ring, files, redact};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
 use crate::openstack::{
@@ -33,7 +35,8 @@ use crate::secret::{self, ExposedKek, Protection};
 
 use access_rules::Base;
 use messages::{
-    described, doubts, ends_soon, identity, of_order, place, printable_key, short_key, too_powerful,
+    described, doubts, ends_soon, identity, of_order, place, printable_key, reads_all, short_key,
+    too_powerful,
 };
 use next_step::{next_step, of_settings};
 use walk::{Failed, Walk};
@@ -78,15 +81,35 @@ impl Walk<'_> {
         let session = self.credential_end(&client, session).await?;
         let endpoint = self.catalog(&client, &session).await?;
         self.access_rules(&session, &endpoint, &live);
-        for id in live.ring.ids() {
-            let role = if Some(id) == live.ring.write {
-                "key-id"
-            } else {
-                "decrypt-key-ids"
-            };
-            self.key(&client, &session, &endpoint, id, role).await?;
+        match &live.ring.container {
+            None => {
+                for id in live.ring.ids() {
+                    let role = if Some(id) == live.ring.write {
+                        "key-id"
+                    } else {
+                        "decrypt-key-ids"
+                    };
+                    self.key(&client, &session, &endpoint, id, role).await?;
+                }
+                Ok(())
+            }
+            Some(container) => {
+                let listed = self.container(&client, &session, &endpoint, container);
+                let mut keys = listed.await?;
+                for id in live.ring.ids() {
+                    if keys.iter().all(|(known, _)| *known != id) {
+                        keys.push((id, "decrypt-key-ids"));
+                    }
+                }
+                // One that fails does not keep a sidecar from the others either.
+                let mut outcome = Ok(());
+                for (id, role) in keys {
+                    let key = self.key(&client, &session, &endpoint, id, role).await;
+                    outcome = outcome.and(key);
+                }
+                outcome
+            }
         }
-        Ok(())
     }
 
     fn configuration(&mut self, path: &Path) -> Result<Arc<Live>, Failed> {
@@ -104,23 +127,27 @@ impl Walk<'_> {
             }
         };
         let found = format!(
-            "{}, {}, {} key{}, {} file{}",
+            "{}, {}, {}, {} file{}",
             redact::path(path),
             identity(&live.cloud.identity),
-            live.ring.ids().count(),
-            plural(live.ring.ids().count()),
+            keys_named(&live.ring),
             files.len(),
             plural(files.len()),
         );
         let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        warnings.extend(authority_warnings(&live.cloud.tls, SystemTime::now()));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "for a person, at this very moment"
+        )]
+        let date = SystemTime::now();
+        warnings.extend(authority_warnings(&live.cloud.tls, date));
         self.pass("configuration", found, warnings);
         Ok(live)
     }
 
     fn memory(&mut self) {
         let (found, warning) = match secret::protection() {
-            Protection::SecretMemory => ("memfd_secret: not even root reads the keys", None),
+            Protection::SecretMemory => ("memfd_secret: not even root can read the keys", None),
             Protection::Locked => (
                 "mlock: not swapped, not dumped; root can read the keys",
                 Some("the kernel has no memfd_secret for this process (Linux 5.14 and later)"),
@@ -191,9 +218,15 @@ impl Walk<'_> {
             || Base::of(&Uri::from_static("/v1")),
             |endpoint| Base::of(endpoint.url()),
         );
-        let recommended = live.ring.write.map(|id| base.recommended(id));
-        let recommended = recommended.unwrap_or_default();
-        let warnings = too_powerful(account, &live.cloud.identity, &recommended);
+        let recommended = match (&live.ring.container, live.ring.write) {
+            (Some(container), _) => base.recommended_with_container(container),
+            (None, Some(id)) => base.recommended(id),
+            (None, None) => String::new(),
+        };
+        let mut warnings = too_powerful(account, &live.cloud.identity, &recommended);
+        if live.ring.container.is_some() {
+            warnings.extend(reads_all(account));
+        }
         self.pass("login", found, warnings);
         Ok(session)
     }
@@ -215,7 +248,7 @@ impl Walk<'_> {
                 access_rules::unknown_end(session.account().user_id.as_deref()),
             ),
             CredentialEnd::At(end) => {
-                let warnings = ends_soon(end, Timestamp::now()).into_iter().collect();
+                let warnings = ends_soon(end, now()).into_iter().collect();
                 self.pass(name, format!("at {end}"), warnings);
             }
         }
@@ -241,6 +274,12 @@ impl Walk<'_> {
             return;
         };
         let base = Base::of(endpoint.url());
+        if let Some(container) = &live.ring.container {
+            let found = format!("{} rule{}", rules.len(), plural(rules.len()));
+            let warnings = access_rules::doubts_with_container(rules, &base, container);
+            self.pass("access rules", found, warnings);
+            return;
+        }
         let ids: Vec<KeyId> = live.ring.ids().collect();
         let allowed = ids
             .iter()
@@ -271,13 +310,13 @@ impl Walk<'_> {
         let name = format!("{role} metadata");
         match client.metadata(session, endpoint, id).await {
             Ok(metadata) => {
-                let warnings = doubts(&metadata, Timestamp::now());
+                let warnings = doubts(&metadata, now());
                 self.pass(&name, described(id, &metadata), warnings);
             }
             // Whatever it is, the payload decides.
             Err(Error::Denied { .. }) => self.skip(
                 &name,
-                format!("{id}: not readable with this credential, which is as recommended"),
+                format!("{id}: not readable with this credential, as recommended"),
             ),
             Err(error) => self.skip(&name, format!("{id}: {}", ErrorChain(&error))),
         }
@@ -312,6 +351,24 @@ impl Walk<'_> {
         self.pass(&name, format!("{id}: an AES key of {bits} bits"), warnings);
         Ok(())
     }
+}
+
+/// The keys by the file alone.
+fn keys_named(ring: &Ring) -> String {
+    let count = ring.ids().count();
+    match &ring.container {
+        None => format!("{count} key{}", plural(count)),
+        Some(container) if count == 0 => format!("keys by the container {}", container.id),
+        Some(container) => format!("keys by the container {}, {count} pinned", container.id),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "for a person, at this very moment"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
 }
 
 fn plural(count: usize) -> &'static str {

@@ -63,38 +63,37 @@ pub enum ClientError {
         healthz: String,
     },
     /// Decrypt gave something else than Encrypt was given.
-    #[error("what was wrapped does not unwrap to the same bytes")]
+    #[error("the wrapped seed does not unwrap to the same bytes")]
     Mismatch,
     /// The system gives no random numbers.
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     NoRandomness,
 }
 
 /// The next step where the sidecar is there and has no key.
-pub(super) const CHECK: &str =
-    "`barbican-kms check --cloud-config FILE` says in detail what is in the way";
+pub(super) const CHECK: &str = "`barbican-kms check --cloud-config FILE` shows the cause in detail";
 
 impl ClientError {
     /// What to do next.
     pub fn next_step(&self) -> &'static str {
         const LOG: &str = "see the sidecar's log";
-        const OTHER: &str = "--socketpath names another program's socket: correct it";
+        const OTHER: &str = "--socketpath names the socket of another program: correct it";
         match self {
             Self::Connect { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => {
-                    "start the sidecar, or correct --socketpath; a sidecar that has ended says why \
-                     in its last log line"
+                    "start the sidecar, or correct --socketpath; if the sidecar has exited, its \
+                     last log line says why"
                 }
                 io::ErrorKind::ConnectionRefused => {
-                    "the sidecar has ended: its last log line says why"
+                    "the sidecar has exited: its last log line says why"
                 }
                 io::ErrorKind::PermissionDenied => {
-                    "ask as the user that the sidecar runs as, or as root"
+                    "run the command as the user of the sidecar, or as root"
                 }
                 _ => "correct --socketpath",
             },
             Self::Timeout(_) => {
-                "the sidecar hangs, or the machine is too busy: give a longer --timeout-ms, and see \
+                "the sidecar hangs, or the machine is too busy: use a longer --timeout-ms, and see \
                  the sidecar's log"
             }
             Self::Call { status, .. } => match status.code() {

@@ -43,8 +43,8 @@ pub enum PlanError {
     Config(LoadError),
     /// The new key is the present one.
     #[error(
-        "{0} is the write key already; to go back to an earlier key, give it a new id with \
-         key-id-suffix, since Kubernetes forbids to use a key id again"
+        "{0} is already the write key; to go back to an earlier key, give it a new id with \
+         key-id-suffix, because Kubernetes forbids reusing a key id"
     )]
     Present(KeyId),
 }

@@ -114,6 +114,10 @@ impl State {
         lines.join("\n")
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "for a person, at this very moment"
+    )]
     fn lines(&self) -> Vec<Line> {
         let state = &self.0;
         let ready = if state.ready { "ready" } else { "NOT READY" };
@@ -129,7 +133,7 @@ impl State {
         lines.extend(credential_line(state, Timestamp::now()));
         let configuration = state.configuration.clone().unwrap_or_default();
         let since = time(configuration.in_force_since_unix_ms).unwrap_or_default();
-        let in_force = format!("configuration in force since {since}");
+        let in_force = format!("configuration in use since {since}");
         lines.push(Line::new(true, Severity::Ok, in_force));
         if let Some(last) = &configuration.last_reload {
             let at = time(last.at_unix_ms).unwrap_or_default();
@@ -157,11 +161,11 @@ fn dropped_line(key: &DroppedKey) -> Line {
     let used = key.last_used_unix_ms;
     let ago = used.map(|used| key.at_unix_ms.saturating_sub(used) / 1000);
     let use_before = match ago {
-        Some(seconds) => format!("last used {seconds} s before"),
-        None => "not used since this process began".to_owned(),
+        Some(seconds) => format!("last used {seconds} s earlier"),
+        None => "not used since this process started".to_owned(),
     };
     let unused = ago.is_none_or(|seconds| seconds > DAY_SECONDS);
-    let text = format!("dropped: {} at {at}, {use_before}", key.id);
+    let text = format!("removed by a reload: {} at {at}, {use_before}", key.id);
     Line::new(unused, Severity::Warning, text)
 }
 
@@ -194,8 +198,8 @@ fn credential_line(state: &DescribeResponse, now: Timestamp) -> Option<Line> {
         line
     } else {
         line.and(
-            "make a new one and write it into the cloud-config before: it is taken over without \
-             a restart",
+            "create a new one and write it to the cloud-config before that: it is used without a \
+             restart",
         )
     })
 }
@@ -265,10 +269,10 @@ mod tests {
              ^[1;31m\u{2717}^[0m decrypt  MISSING  b5309dfb-b326-4148-b0ad-e9cd1ec223a8  never confirmed\n\
              ^[1;31m    it is being loaded^[0m\n\
              ^[33m!^[0m Barbican last answered with a key: 2023-11-14T22:13:20Z, 2 failures since\n\
-             ^[32m\u{2713}^[0m configuration in force since 2023-11-14T22:13:20Z\n\
+             ^[32m\u{2713}^[0m configuration in use since 2023-11-14T22:13:20Z\n\
              ^[1;31m\u{2717}^[0m last reload: invalid at 2023-11-14T22:13:20Z\n\
              ^[1;31m    cloud.conf: {long}a\n    long text {}^[0m\n\
-             ^[1;31m\u{2717}^[0m to do: `barbican-kms check --cloud-config FILE` says in detail what is in the way",
+             ^[1;31m\u{2717}^[0m to do: `barbican-kms check --cloud-config FILE` shows the cause in detail",
             "a long text ".repeat(3).trim_end()
         );
         assert_eq!(shown, expected, "\n{shown}");

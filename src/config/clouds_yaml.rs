@@ -159,7 +159,7 @@ fn choose(
 fn no_such_cloud(location: &Location, document: &Document) -> Diagnostic {
     let file = redact::path(&document.file);
     let names = redacted_names(&document.entries);
-    let message = format!("there is no cloud of this name in {file}; there is {names}");
+    let message = format!("there is no cloud of this name in {file}; available: {names}");
     Diagnostic::new(location, message)
 }
 
@@ -228,9 +228,9 @@ impl Finder<'_, '_> {
         let Some((file, content)) = self.search("clouds-public")? else {
             let searched = self.searched("clouds-public");
             let message = format!(
-                "the rest of the entry comes from clouds-public.yaml, which does not exist; \
-                 looked for {searched}; remove the line and write auth_url and the rest into the \
-                 entry itself (there are no built-in vendors)"
+                "the other settings of the entry come from clouds-public.yaml, which does not \
+                 exist; looked for {searched}; remove the line and write auth_url and the other \
+                 settings into the entry itself (there are no built-in vendors)"
             );
             return Err(Diagnostic::new(location, message));
         };
@@ -315,5 +315,5 @@ impl Finder<'_, '_> {
 
 const WITHOUT_USE_CLOUDS: &str = "has no effect: add `use-clouds = true` or remove it";
 const CLOUD_ALONE: &str = "only the credentials are taken from clouds.yaml; add `use-clouds = \
-     true` to take the rest from there too, or remove it";
+                           true` to take the other settings from there too, or remove it";
 const NO_CLOUD: &str = "there is no cloud in it; add one below `clouds:`";

@@ -26,7 +26,7 @@ pub(super) fn of_cloud_config(bytes: &[u8]) -> Option<Message> {
             FileType::Object => (
                 "a Kubernetes object in YAML",
                 "store the content of its `stringData`, or of its `data` after `base64 -d`, in a \
-                 file of its own",
+                 separate file",
             ),
             FileType::Clouds => (
                 "a clouds.yaml",

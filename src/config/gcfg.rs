@@ -188,7 +188,7 @@ impl<'a> Reader<'a> {
             ),
             Kind::Word => raw::Value::Text(
                 one_word(&text)
-                    .ok_or_else(|| invalid("; write one word without blanks, or remove the key"))?
+                    .ok_or_else(|| invalid("; write one word without spaces, or remove the key"))?
                     .to_owned(),
             ),
             Kind::List => raw::Value::List(split_list(&text)),
@@ -278,7 +278,7 @@ const EXPECTED_HEADER_OR_KEY: &str =
     "expected section header or variable declaration; write `[section]` or `key = value`";
 const EXPECTED_EQUALS: &str = "expected '='; write `key = value`";
 const COMMENT_IN_VALUE: &str = "a comment begins within the value and cuts it off; put the value \
-     into double quotes, or a blank before the comment";
+                                into double quotes, or a space before the comment";
 
 #[cfg(test)]
 mod tests;

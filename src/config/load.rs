@@ -55,8 +55,8 @@ impl LoadError {
     }
 }
 
-const CRASHED: &str = "reading it crashed, which is a bug: please report what the log says before \
-     this, and undo the last change of the file";
+const CRASHED: &str = "reading it crashed, which is a bug: please report the preceding log lines, \
+                       and undo the last change of the file";
 
 impl fmt::Debug for LoadError {
     /// Without the paths: a secret may be in the place of one.

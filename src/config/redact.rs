@@ -76,6 +76,16 @@ pub fn path(path: &Path) -> Redacted {
     Redacted::unchanged(elided(text))
 }
 
+/// A value of any form: a duration, a socket's URL, a resource with its group.
+pub fn value(text: &str) -> Redacted {
+    let short = (1..=MAX_CHARS).contains(&text.chars().count());
+    if short && !text.chars().any(char::is_control) && generated_chars(text) < GENERATED_CHARS {
+        Redacted::unchanged(text)
+    } else {
+        described(text)
+    }
+}
+
 /// The host of a URL, with its port if it has one.
 pub fn host(text: &str) -> Redacted {
     let (bare, port) = match text.rsplit_once(':') {
@@ -202,8 +212,15 @@ fn is_harmless(name: &str) -> bool {
         return true;
     }
     let allowed = |c: char| c.is_alphanumeric() || "._-~@+,: ".contains(c);
-    let strange = words(name).filter(|word| !is_word(word));
-    name.chars().all(allowed) && strange.map(str::len).sum::<usize>() < GENERATED_CHARS
+    name.chars().all(allowed) && generated_chars(name) < GENERATED_CHARS
+}
+
+/// How many characters are not of ordinary words.
+fn generated_chars(text: &str) -> usize {
+    words(text)
+        .filter(|word| !is_word(word))
+        .map(str::len)
+        .sum()
 }
 
 /// Consists of ordinary words.

@@ -36,7 +36,7 @@ pub enum FileError {
     #[error("there is no such file; create it or correct its name")]
     Missing,
     /// Its permissions do not allow it.
-    #[error("permission denied; let the user that this process runs as read it")]
+    #[error("permission denied; make it readable for the user of this process")]
     Denied,
     /// It is a directory.
     #[error("it is a directory; name a file in it")]
@@ -45,13 +45,13 @@ pub enum FileError {
     #[error("it is {0}; only regular files are read")]
     NotRegular(&'static str),
     /// It is longer than any file of its kind.
-    #[error("it is longer than {limit} bytes; that cannot be the right file")]
+    #[error("it is longer than {limit} bytes, so it cannot be the right file")]
     TooLong {
         /// The longest length that is read.
         limit: usize,
     },
     /// Anything else.
-    #[error("reading it fails: {0}")]
+    #[error("it cannot be read: {0}")]
     Io(ErrorKind),
 }
 
@@ -173,7 +173,7 @@ fn named_but_unreadable(file: &Redacted, named_by: &Location, error: FileError) 
     }
     let error = match error {
         FileError::Missing => "there is no file of this name".to_owned(),
-        other => format!("reading such a file fails ({other})"),
+        other => format!("such a file cannot be read ({other})"),
     };
     Diagnostic::new(
         named_by,

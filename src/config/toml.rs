@@ -139,7 +139,7 @@ impl Reader<'_> {
             Kind::Text | Kind::Word => "write it in double quotes".to_owned(),
         };
         let found = type_name(found);
-        let message = format!("{key}: it must be {expected} and is {found}; {fix}");
+        let message = format!("{key}: it must be {expected}, but is {found}; {fix}");
         self.error(offset, message)
     }
 

@@ -30,7 +30,7 @@ fn in_value(text: &str) -> Option<&'static str> {
         }
         () if text.chars().any(is_invisible) => Some(
             "a no-break space or another invisible character is part of the value; remove it, or \
-             write a plain blank",
+             write a plain space",
         ),
         () => None,
     }
@@ -42,7 +42,7 @@ pub(super) fn describe(character: char) -> Option<&'static str> {
         c if is_quote(c) => Some("a typographic quote; write a plain one, `\"`"),
         c if is_backtick(c) => Some("a backtick; write a double quote, `\"`"),
         c if is_invisible(c) => {
-            Some("a no-break space or another invisible character; write a plain blank")
+            Some("a no-break space or another invisible character; write a plain space")
         }
         _ => None,
     }

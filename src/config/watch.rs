@@ -131,6 +131,8 @@ impl Watcher {
             }
             let next_check = Instant::now() + self.slow_check;
             trigger = tokio::select! {
+                // In order, and not by the runtime's dice.
+                biased;
                 Some(()) = hangups.recv() => Trigger::Hangup,
                 Some(()) = notifications.recv() => Trigger::Notification,
                 () = sleep_until(next_check) => Trigger::SlowCheck,
@@ -161,7 +163,9 @@ impl Watcher {
                 since = now;
                 if late && !warned {
                     warned = true;
-                    warn!("the configuration files keep changing; waiting until they rest");
+                    warn!(
+                        "the configuration files keep changing; waiting until they stop changing"
+                    );
                 }
             } else if quiet || (late && now - since >= DEBOUNCE) {
                 return after;
@@ -190,7 +194,7 @@ impl Watcher {
         config_updates: &watch::Sender<ConfigUpdate>,
     ) {
         if same(reading, &self.known) && trigger != Trigger::Hangup {
-            debug!("a watched directory has changed, the configuration has not");
+            debug!("a watched directory has changed, but not the configuration");
             return;
         }
         match trigger {
@@ -199,8 +203,8 @@ impl Watcher {
                 info!("reading the configuration again: a file has changed");
             }
             Trigger::SlowCheck if watching => warn!(
-                "reading the configuration again: a file has changed without a notification; \
-                 changes here are seen within {} s",
+                "reading the configuration again: a file has changed without a notification; such \
+                 changes are detected within {} s",
                 self.slow_check.as_secs()
             ),
             Trigger::SlowCheck => info!("reading the configuration again: a file has changed"),
@@ -227,13 +231,16 @@ async fn follow(directories: &Arc<Mutex<Directories>>, reading: &Reading) {
     let reading = Arc::clone(reading);
     let followed = off_thread(move || locked(&directories).follow(files_of(&reading))).await;
     if followed.is_err() {
-        error!("watching the configuration files crashed, which is a bug; they are still compared");
+        error!(
+            "watching the configuration files crashed, which is a bug; the sidecar still \
+                compares their contents"
+        );
     }
 }
 
 async fn warn_of_mounts(work: impl FnOnce() + Send + 'static) {
     if off_thread(work).await.is_err() {
-        error!("looking at the mounts crashed, which is a bug: please report it");
+        error!("reading the mounts crashed, which is a bug: please report it");
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) use reader::parse;
 pub(crate) enum YamlProblem {
     /// Not YAML.
     #[error(
-        "not valid YAML; indent with blanks, put strings with special characters into quotes, and \
+        "not valid YAML; indent with spaces, put strings with special characters into quotes, and \
          close every quote and bracket"
     )]
     Syntax,

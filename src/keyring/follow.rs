@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::follower::{Listed, Moment};
+use super::follower::{Listed, Moment, Standing};
 use super::key_set::KeySet;
 use super::report::{ContainerReport, ListedKey};
 use super::roster::{Entry, Payload};
@@ -141,17 +141,22 @@ where
     /// A reading for the ring in force has ended.
     pub(super) fn settle_list(&mut self, listed: Listed) {
         let interval = self.ring.live.ring.revalidate_interval;
-        let moment = self.moment(interval, self.ring.serves());
+        let standing = if self.ring.serves() {
+            Standing::Serving
+        } else {
+            Standing::Waiting
+        };
+        let moment = self.moment(interval, standing);
         self.ring.settle_list(listed, &moment);
     }
 
-    pub(super) fn moment(&mut self, interval: Duration, serving: bool) -> Moment {
+    pub(super) fn moment(&mut self, interval: Duration, standing: Standing) -> Moment {
         Moment {
             interval,
             wall: self.shared.clock.wall(),
             now: self.now(),
             jitter: self.chance.fraction(),
-            serving,
+            standing,
         }
     }
 

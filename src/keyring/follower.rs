@@ -37,7 +37,8 @@ pub(super) struct Follower {
     trouble: Option<(ContainerProblem, String)>,
     pub(super) warnings: Vec<String>,
     plan: Schedule<ContainerId>,
-    last_start: Option<Instant>,
+    /// When strangers have last brought a reading forward.
+    last_hurried: Option<Instant>,
     task: JoinSet<Listed>,
     /// Readers that wait for a reading, and those whose reading has ended.
     waiting: Vec<oneshot::Sender<()>>,
@@ -52,8 +53,18 @@ pub(super) struct Moment {
     pub(super) wall: SystemTime,
     pub(super) now: Instant,
     pub(super) jitter: f64,
-    /// Whether a write key is held.
-    pub(super) serving: bool,
+    pub(super) standing: Standing,
+}
+
+/// For what a container is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// For a ring whose write key is held.
+    Serving,
+    /// For a ring without one.
+    Waiting,
+    /// For a configuration that is not in force.
+    Candidate,
 }
 
 impl Follower {
@@ -68,7 +79,7 @@ impl Follower {
             read_at: None,
             trouble: None,
             warnings: Vec::new(),
-            last_start: None,
+            last_hurried: None,
             task: JoinSet::new(),
             waiting: Vec::new(),
             answered: Vec::new(),
@@ -91,7 +102,7 @@ impl Follower {
             next.read_at = old.read_at;
             next.trouble.clone_from(&old.trouble);
             next.warnings.clone_from(&old.warnings);
-            next.last_start = old.last_start;
+            next.last_hurried = old.last_hurried;
             let latest = now + interval;
             let id = next.container.id;
             next.plan.take_over(id, &old.plan, latest, now);
@@ -134,7 +145,6 @@ impl Follower {
         let Some(id) = self.plan.start_next(None, now) else {
             return;
         };
-        self.last_start = Some(now);
         let source = Arc::clone(source);
         self.task.spawn(async move { source.list(id).await });
     }
@@ -155,16 +165,25 @@ impl Follower {
 
     /// Somebody waits for the next reading, as a key is unknown.
     pub(super) fn hurry(&mut self, waiting: oneshot::Sender<()>, now: Instant) {
-        let soonest = match self.last_start {
-            Some(start) if self.is_read() => now.max(start + STRANGERS_SPACING),
+        let soonest = match self.last_hurried {
+            Some(last) if self.is_read() => now.max(last + STRANGERS_SPACING),
             _ => now,
         };
+        let planned = self.plan.next_due();
         self.plan.expedite(&self.container.id, soonest);
         let due = self.plan.next_due();
+        if due != planned {
+            self.last_hurried = due;
+        }
         // Who would wait in vain is answered now.
         if due.is_none_or(|due| due < now + MISS_WAIT) {
             self.waiting.push(waiting);
         }
+    }
+
+    /// Somebody has missed the write key and does not wait for it.
+    pub(super) fn nudge(&mut self, now: Instant) {
+        self.plan.nudge(&self.container.id, now);
     }
 
     /// A person has ordered a reading.
@@ -182,6 +201,7 @@ impl Follower {
     pub(super) fn settle(&mut self, listed: Listed, moment: &Moment) -> Vec<KeyId> {
         self.answered.append(&mut self.waiting);
         let id = self.container.id;
+        let unanswered = matches!(listed, Err(ListError::Unanswered(_)));
         let (wait, leaving) = match listed {
             Err(error) => {
                 let cause = ErrorChain(&error).to_string();
@@ -205,12 +225,15 @@ impl Follower {
                 (None, leaving)
             }
         };
+        let serving = moment.standing == Standing::Serving;
         match &self.trouble {
-            Some((problem, _)) if wait.is_some() || !is_of_content(*problem) || !moment.serving => {
+            Some((problem, _)) if wait.is_some() || !is_of_content(*problem) || !serving => {
                 let failure = Failure {
                     problem: like_a_key(*problem),
                     wait,
-                    held: moment.serving,
+                    // Nobody misses it for a configuration that is not in force.
+                    unanswered: unanswered && moment.standing != Standing::Candidate,
+                    held: serving,
                     wiped_in: None,
                 };
                 let plan = &mut self.plan;
@@ -248,22 +271,27 @@ impl Follower {
             .throttle
             .get_or_insert_with(|| LogThrottle::new(REPEAT_INTERVAL));
         let news = throttle.on_failure(*problem, moment.now).is_some();
-        match (news, moment.serving, problem) {
+        match (news, moment.standing, problem) {
             (false, ..) => debug!(
                 key_container = %container, retry_seconds,
                 "key container still not followed: {cause}"
             ),
-            (true, true, ContainerProblem::Unavailable) => warn!(
+            (true, Standing::Serving, ContainerProblem::Unavailable) => warn!(
                 key_container = %container, retry_seconds,
                 "key container not read, the keys in force stay: {cause}"
             ),
-            (true, true, _) => error!(
+            (true, Standing::Serving, _) => error!(
                 key_container = %container, retry_seconds,
                 "key container not followed, the keys in force stay: {cause}"
             ),
-            (true, false, _) => error!(
+            (true, Standing::Waiting, _) => error!(
                 key_container = %container, retry_seconds,
                 "key container not followed, so there is no write key: {cause}"
+            ),
+            (true, Standing::Candidate, _) => error!(
+                key_container = %container, retry_seconds,
+                "configuration not reloaded, the one in force stays: key container not followed: \
+                 {cause}"
             ),
         }
     }

@@ -84,9 +84,9 @@ impl Loaded {
         if self.first && self.looks_like_text {
             warn!(
                 key_id = %id, key_id_hash = id.sha256_label(),
-                "all bytes of the key are printable characters, which a random key's are not: \
-                 it is a password, or hex or base64 text of fewer bytes; rotate to a key that \
-                 `openstack secret order create` has made"
+                "all bytes of the key are printable characters, unlike those of a random key: it \
+                 is a password, or hex or base64 text of fewer bytes; rotate to a key that \
+                 `openstack secret order create` has created"
             );
         }
     }
@@ -102,7 +102,7 @@ impl<S: KeySource> KeySet<S> {
     ) -> Self {
         let ring = live.ring.clone();
         Self {
-            loader: Loader::new(source, ring.write, schedule),
+            loader: Loader::new(source, &ring, schedule),
             slots: Arc::new(Snapshot::new(&ring)),
             live,
             ring,
@@ -164,7 +164,12 @@ impl<S: KeySource> KeySet<S> {
             known.unwrap_or(slot)
         };
         let expiry = max_age.and_then(|age| slot.expiry(age));
-        let (problem, wait, cause) = match key_of(before, outcome) {
+        let Unusable {
+            problem,
+            wait,
+            unanswered,
+            cause,
+        } = match key_of(before, outcome) {
             Ok((key, looks_like_text)) => {
                 let loaded = Loaded {
                     looks_like_text,
@@ -182,8 +187,10 @@ impl<S: KeySource> KeySet<S> {
             Err(refused) => refused,
         };
         let failure = Failure {
-            problem: problem,
+            problem,
             wait,
+            // Nobody misses a key of a ring to come that the one in force holds.
+            unanswered: unanswered && known.is_none_or(|slot| slot.key().is_none()),
             held,
             wiped_in: expiry.map(|expiry| expiry.saturating_duration_since(now)),
         };
@@ -248,22 +255,35 @@ impl<S: KeySource> KeySet<S> {
     }
 }
 
-/// What is wrong, how long to wait, and the same for a person.
-type Unusable = (KeyProblem, Option<Duration>, String);
+/// Why a download is no use.
+struct Unusable {
+    problem: KeyProblem,
+    wait: Option<Duration>,
+    unanswered: bool,
+    /// For a person.
+    cause: String,
+}
 
 /// The key that a download comes to and whether it looks like text, or what is wrong with
-/// it and how long to wait.
+/// it.
 fn key_of(
     before: &Slot,
     outcome: Result<Kek, FetchError>,
 ) -> Result<(Arc<WrappingKey>, bool), Unusable> {
-    let kek = outcome.map_err(|error| {
-        let cause = ErrorChain(&error).to_string();
-        (error.problem(), error.wait(), cause)
+    let kek = outcome.map_err(|error| Unusable {
+        problem: error.problem(),
+        wait: error.wait(),
+        unanswered: matches!(error, FetchError::Unanswered(_)),
+        cause: ErrorChain(&error).to_string(),
     })?;
     let looks_like_text = kek.expose().looks_like_text();
     before
         .key_from(&kek)
         .map(|key| (key, looks_like_text))
-        .map_err(|altered| (KeyProblem::Altered, None, altered.to_string()))
+        .map_err(|altered| Unusable {
+            problem: KeyProblem::Altered,
+            wait: None,
+            unanswered: false,
+            cause: altered.to_string(),
+        })
 }

@@ -4,6 +4,7 @@
 //! that is to come. Fetches run as tasks of their own, so that no caller's deadline
 //! ends them; dropping the loader ends them all.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::schedule::Schedule;
 use super::{FetchError, KeySource};
+use crate::config::Ring;
 use crate::key_id::KeyId;
 use crate::secret::Kek;
 
@@ -31,17 +33,34 @@ pub(super) struct Loader<S> {
     pub(super) schedule: Schedule,
     /// Goes before all others when it is due.
     pub(super) first: Option<KeyId>,
+    /// Who must have created the keys, if that matters.
+    owner: Option<Owner>,
     tasks: JoinSet<Fetched>,
     /// Which key each task fetches, for the end of one that panics.
     running: Vec<(Id, KeyId)>,
 }
 
+/// Who must have created the keys of a container.
+#[derive(Debug)]
+struct Owner {
+    id: Arc<str>,
+    /// Keys that need no such proof: pinned ones, and those that have given it.
+    vouched: BTreeSet<KeyId>,
+}
+
 impl<S: KeySource> Loader<S> {
-    pub(super) fn new(source: Arc<S>, first: Option<KeyId>, schedule: Schedule) -> Self {
+    /// A loader for the keys of `ring`.
+    pub(super) fn new(source: Arc<S>, ring: &Ring, schedule: Schedule) -> Self {
+        let container = ring.container.as_ref();
+        let owner = container.and_then(|container| container.owner.as_deref());
         Self {
             source,
+            first: ring.write,
+            owner: owner.map(|id| Owner {
+                id: id.into(),
+                vouched: ring.ids().collect(),
+            }),
             schedule,
-            first,
             tasks: JoinSet::new(),
             running: Vec::new(),
         }
@@ -68,7 +87,10 @@ impl<S: KeySource> Loader<S> {
                 return;
             };
             let source = Arc::clone(&self.source);
-            let fetch = async move { (id, source.fetch(id).await) };
+            let owner = self.owner.as_ref();
+            let owner = owner.filter(|owner| !owner.vouched.contains(&id));
+            let owner = owner.map(|owner| Arc::clone(&owner.id));
+            let fetch = async move { (id, fetch(&*source, id, owner.as_deref()).await) };
             let task = self.tasks.spawn(fetch).id();
             self.running.push((task, id));
         }
@@ -95,13 +117,34 @@ impl<S: KeySource> Loader<S> {
                 .position(|(running, _)| *running == task);
             let key = at.map(|at| self.running.swap_remove(at).1);
             match (ended, key) {
-                (Ok(fetched), _) => return fetched,
+                (Ok(fetched), _) => {
+                    if let (Some(owner), (id, Ok(_))) = (&mut self.owner, &fetched) {
+                        owner.vouched.insert(*id);
+                    }
+                    return fetched;
+                }
                 (Err(error), Some(id)) => return (id, Err(crashed(&error))),
                 // Every task is noted when it begins.
                 (Err(_), None) => {}
             }
         }
     }
+}
+
+/// Downloads one key, if the right user has created it.
+async fn fetch<S: KeySource>(
+    source: &S,
+    id: KeyId,
+    owner: Option<&str>,
+) -> Result<Kek, FetchError> {
+    if let Some(owner) = owner {
+        let creator = source.creator(id).await?;
+        if creator.as_deref() != Some(owner) {
+            let owner = owner.to_owned();
+            return Err(FetchError::Foreign { creator, owner });
+        }
+    }
+    source.fetch(id).await
 }
 
 /// A panic is a bug in the source, and no reason to lose the keys that are held. Its

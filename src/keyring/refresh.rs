@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use super::follower::Follower;
@@ -43,6 +43,7 @@ pub struct Refresher<S, C> {
 
 enum Event<S> {
     Request(Request),
+    StatusMissed,
     ConfigUpdate,
     Finished(Finished),
     Staged(Finished),
@@ -86,6 +87,7 @@ where
             clock,
             begin: now,
             second: AtomicU64::new(1),
+            status_missed: Notify::new(),
         });
         let (sender, requests) = mpsc::channel(REQUESTS);
         let keyring = Keyring {
@@ -122,6 +124,7 @@ where
                 Event::Request(Request::Load(id, waiting)) => writer.load(id, waiting),
                 Event::Request(Request::List(waiting)) => writer.list(waiting),
                 Event::Request(Request::Revalidate) => writer.revalidate(),
+                Event::StatusMissed => writer.nudge(),
                 Event::ConfigUpdate => {
                     let update = self.config_updates.borrow_and_update().clone();
                     writer.consider(update);
@@ -151,16 +154,19 @@ where
             .next_wake()
             .map(|wake| wake.saturating_duration_since(now));
         tokio::select! {
-            request = self.requests.recv() => {
-                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
-            }
+            // In order, and not by the runtime's dice. Whatever comes often stands last.
+            biased;
+            finished = writer.ring.finished() => Event::Finished(finished),
+            staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
             changed = self.config_updates.changed(), if *watching_config => {
                 // Without a proposer the ring goes on as it is.
                 *watching_config = changed.is_ok();
                 if *watching_config { Event::ConfigUpdate } else { Event::Timer }
             }
-            finished = writer.ring.finished() => Event::Finished(finished),
-            staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
+            request = self.requests.recv() => {
+                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
+            }
+            () = writer.shared.status_missed.notified() => Event::StatusMissed,
             () = tokio::time::sleep(wake.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => Event::Timer,
         }
     }
@@ -194,6 +200,20 @@ where
             // Who would wait in vain is answered now.
             if self.ring.loader.schedule.expedite(&id, now) {
                 self.waiting.entry(id).or_default().push(waiting);
+            }
+        }
+    }
+
+    /// Somebody has missed the write key and does not wait for it.
+    fn nudge(&mut self) {
+        let now = self.now();
+        match self.ring.slots.write_id() {
+            Some(id) if self.ring.slots.holds(&id) => {}
+            Some(id) => self.ring.loader.schedule.nudge(&id, now),
+            None => {
+                if let Some(follower) = &mut self.ring.follower {
+                    follower.nudge(now);
+                }
             }
         }
     }
@@ -248,7 +268,7 @@ fn log_loaded(id: KeyId, loaded: &Loaded) {
     if loaded.first && loaded.protection == Protection::Unlocked {
         warn!(
             key_id = %id, key_id_hash, memory, failures,
-            "key loaded into plain memory, which can be swapped out and dumped: no more can \
+            "key loaded into plain memory, which can reach swap and core dumps: no more memory can \
              be locked; raise RLIMIT_MEMLOCK to 8 MiB"
         );
     } else if loaded.first {
@@ -271,11 +291,11 @@ fn log_failed(id: KeyId, failed: &Failed) {
         ),
         (true, true, KeyProblem::Unavailable) => warn!(
             key_id = %id, key_id_hash, failures, retry_seconds,
-            "key not confirmed, the one that is held stays in use: {cause}"
+            "key not confirmed, the held key stays in use: {cause}"
         ),
         (true, true, _) => error!(
             key_id = %id, key_id_hash, failures, retry_seconds,
-            "key not confirmed, the one that is held stays in use: {cause}"
+            "key not confirmed, the held key stays in use: {cause}"
         ),
         (true, false, _) => error!(
             key_id = %id, key_id_hash, failures, retry_seconds,

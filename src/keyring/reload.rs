@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info};
 
-use super::follower::{Follower, Listed};
+use super::follower::{Follower, Listed, Standing};
 use super::key_set::{KeySet, Settled};
 use super::loader::Fetched;
 use super::report::ReloadOutcome;
@@ -44,7 +44,7 @@ where
                 self.candidate = None;
                 error!(
                     next_try = NEXT_TRY,
-                    "configuration not reloaded, the one in force stays: {message}"
+                    "configuration not reloaded, the old one stays in use: {message}"
                 );
                 self.record_reload(ReloadOutcome::Invalid, message.to_string());
                 return;
@@ -53,7 +53,7 @@ where
         if live == self.ring.live {
             self.candidate = None;
             self.update_report(|report| report.unchanged(self.shared.clock.wall()));
-            info!("the files say what is in force: nothing to reload");
+            info!("the files contain the configuration in use: nothing to reload");
             self.expedite_failing_keys();
             return;
         }
@@ -62,7 +62,7 @@ where
         {
             info!(
                 missing = %list(&candidate.missing),
-                "the files say what is being loaded already: trying again at once"
+                "the files contain the configuration that is being loaded: retrying at once"
             );
             let now = self.shared.clock.now();
             candidate.keys.loader.schedule.expedite_all(now);
@@ -85,7 +85,7 @@ where
                 let cause = ErrorChain(&*cause).to_string();
                 error!(
                     next_try = NEXT_TRY,
-                    "configuration not reloaded, the one in force stays: {cause}"
+                    "configuration not reloaded, the old one stays in use: {cause}"
                 );
                 self.record_reload(ReloadOutcome::Invalid, cause);
             }
@@ -124,7 +124,7 @@ where
     fn refuse(&self, refusal: &WriteKeyWouldVanish) {
         error!(
             next_try = NEXT_TRY,
-            "configuration not reloaded, the one in force stays: {refusal}"
+            "configuration not reloaded, the old one stays in use: {refusal}"
         );
         self.record_reload(ReloadOutcome::Refused, refusal.to_string());
     }
@@ -148,10 +148,12 @@ where
                 None => Follower::new(container, now),
             }
         });
+        let owner = |ring: &Ring| ring.container.as_ref().and_then(|one| one.owner.clone());
+        let same_owner = owner(&live.ring) == owner(&self.ring.live.ring);
         Ok(Candidate {
             keys: KeySet::new(live, source, Schedule::default(), follower),
             // With new credentials every key is read once to prove them.
-            proves_all: !same_cloud,
+            proves_all: !(same_cloud && same_owner),
             missing: BTreeSet::new(),
             failed: false,
         })
@@ -162,7 +164,8 @@ where
         let Some(candidate) = &self.candidate else {
             return;
         };
-        let moment = self.moment(candidate.keys.live.ring.revalidate_interval, false);
+        let interval = candidate.keys.live.ring.revalidate_interval;
+        let moment = self.moment(interval, Standing::Candidate);
         let Some(candidate) = &mut self.candidate else {
             return;
         };
@@ -207,7 +210,7 @@ where
         if failed.news {
             error!(
                 key_id = %id, key_id_hash, failures, retry_seconds,
-                "configuration not reloaded, the one in force stays: key not loaded: {cause}"
+                "configuration not reloaded, the old one stays in use: key not loaded: {cause}"
             );
         } else {
             debug!(
@@ -331,14 +334,14 @@ where
 #[derive(Debug, thiserror::Error)]
 enum WriteKeyWouldVanish {
     #[error(
-        "key-id changes and the key in use until now, {old}, is missing from decrypt-key-ids; what \
-         it has wrapped could not be read. Add it: decrypt-key-ids = {}",
+        "key-id changes and the key in use until now, {old}, is missing from decrypt-key-ids; data \
+         that it has wrapped could not be read. Add it: decrypt-key-ids = {}",
         list(decrypt)
     )]
     File { old: KeyId, decrypt: Vec<KeyId> },
     #[error(
-        "the container {container} does not list the key in use until now, {old}; what it has \
-         wrapped could not be read. Add it to the container, the write key under a time that has \
+        "the container {container} does not list the key in use until now, {old}; data that \
+         it has wrapped could not be read. Add it to the container, the write key under a time that has \
          passed, or to decrypt-key-ids"
     )]
     Container { old: KeyId, container: ContainerId },

@@ -15,6 +15,13 @@ pub const MISS_WAIT: Duration = Duration::from_millis(2500);
 /// A key that callers wait for is not asked for more often than this.
 const EXPEDITED_SPACING: Duration = Duration::from_secs(1);
 
+/// While nobody answers and a key is missing, a fetch begins this long after the one
+/// before, or when that one has ended...
+const STEADY_SPACING: Duration = EXPEDITED_SPACING;
+
+/// ...and up to so much later, so that nodes do not stay in step.
+const STEADY_SPREAD: Duration = Duration::from_millis(100);
+
 /// The same after a refusal, which ends when a person acts: so long may it take until
 /// the next call finds that out.
 const REFUSED_SPACING: Duration = Duration::from_secs(5);
@@ -40,12 +47,16 @@ pub(super) type Fraction = f64;
 #[derive(Debug)]
 pub(super) struct Schedule<K = KeyId> {
     plans: BTreeMap<K, Plan>,
+    /// Since a fetch of a missing key has gone unanswered, and until an answer comes: no
+    /// fetch begins before this, nor beside another. One is enough to find out.
+    quiet_until: Option<Instant>,
 }
 
 impl<K> Default for Schedule<K> {
     fn default() -> Self {
         Self {
             plans: BTreeMap::new(),
+            quiet_until: None,
         }
     }
 }
@@ -58,6 +69,10 @@ struct Plan {
     /// Since the last failure: no caller's hurry brings the next try before this.
     soonest: Option<Instant>,
     failures: u32,
+    /// The key is missing and nobody has answered.
+    unanswered: bool,
+    /// Nobody has to do something first, as far as the last fetch tells.
+    may_pass: bool,
 }
 
 /// A fetch that failed, as far as the next one depends on it.
@@ -66,6 +81,8 @@ pub(super) struct Failure {
     pub(super) problem: KeyProblem,
     /// For how long another fetch is unwelcome, or of no use.
     pub(super) wait: Option<Duration>,
+    /// Nobody has answered: to ask again costs hardly anything.
+    pub(super) unanswered: bool,
     pub(super) held: bool,
     /// How long it is until a key that is held is wiped, if nobody confirms it.
     pub(super) wiped_in: Option<Duration>,
@@ -74,31 +91,21 @@ pub(super) struct Failure {
 impl<K: Copy + Ord> Schedule<K> {
     /// Adds a key.
     pub(super) fn add(&mut self, id: K, due: Instant) {
-        self.plans.insert(
-            id,
-            Plan {
-                due: Some(due),
-                last_start: None,
-                soonest: None,
-                failures: 0,
-            },
-        );
+        self.plans.insert(id, Plan::new(due));
     }
 
     /// Adds a key with the plan that `old` has for it, due at `latest` at the latest, and
     /// by `now` where it was being fetched: that fetch has ended with the old plan.
     pub(super) fn take_over(&mut self, id: K, old: &Self, latest: Instant, now: Instant) {
-        let plan = old.plans.get(&id);
-        let due = plan.map_or(latest, |plan| plan.due.unwrap_or(now));
-        self.plans.insert(
-            id,
-            Plan {
-                due: Some(due.min(latest)),
-                last_start: plan.and_then(|plan| plan.last_start),
-                soonest: plan.and_then(|plan| plan.soonest),
-                failures: plan.map_or(0, |plan| plan.failures),
+        let plan = match old.plans.get(&id) {
+            None => Plan::new(latest),
+            Some(plan) => Plan {
+                due: Some(plan.due.unwrap_or(now).min(latest)),
+                ..*plan
             },
-        );
+        };
+        self.quiet_until = old.quiet_until;
+        self.plans.insert(id, plan);
     }
 
     /// Forgets a key.
@@ -112,8 +119,13 @@ impl<K: Copy + Ord> Schedule<K> {
     }
 
     /// The key that has been due the longest, marked as being fetched.
-    /// `first` goes before all others.
+    /// `first` goes before all others, as long as there are answers.
     pub(super) fn start_next(&mut self, first: Option<K>, now: Instant) -> Option<K> {
+        if self.quiet_until.is_some_and(|until| now < until) || self.waits_for_an_answer() {
+            return None;
+        }
+        // While nobody answers, each key has its turn: the answer may be missing for one.
+        let first = first.filter(|_| self.quiet_until.is_none());
         let due = |plan: &Plan| plan.due.filter(|due| *due <= now);
         let (id, plan) = self
             .plans
@@ -125,18 +137,38 @@ impl<K: Copy + Ord> Schedule<K> {
         Some(*id)
     }
 
-    /// When the next key becomes due.
+    /// When the next fetch may begin; `None` when only the end of one can bring that about.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.plans.values().filter_map(|plan| plan.due).min()
+        if self.waits_for_an_answer() {
+            return None;
+        }
+        let due = self.plans.values().filter_map(|plan| plan.due).min()?;
+        Some(self.quiet_until.map_or(due, |until| until.max(due)))
+    }
+
+    /// Whether a fetch is under way that is to show whether anybody answers again.
+    fn waits_for_an_answer(&self) -> bool {
+        self.quiet_until.is_some() && self.plans.values().any(|plan| plan.due.is_none())
+    }
+
+    /// Somebody answers: keys that are missing because nobody did are due now.
+    fn answered(&mut self, now: Instant) {
+        if self.quiet_until.take().is_some() {
+            for plan in self.plans.values_mut().filter(|plan| plan.unanswered) {
+                plan.due = plan.due.map(|due| due.min(now));
+            }
+        }
     }
 
     /// The fetch of `id` succeeded: the next one is a revalidation.
     pub(super) fn succeeded(&mut self, id: &K, interval: Duration, now: Instant, jitter: Fraction) {
         if let Some(plan) = self.plans.get_mut(id) {
-            plan.failures = 0;
-            plan.soonest = None;
-            plan.due = Some(now + revalidation_delay(interval, jitter));
+            *plan = Plan {
+                last_start: plan.last_start,
+                ..Plan::new(now + revalidation_delay(interval, jitter))
+            };
         }
+        self.answered(now);
     }
 
     /// The fetch of `id` failed; returns how often in a row, and the wait until the
@@ -152,21 +184,35 @@ impl<K: Copy + Ord> Schedule<K> {
             return (0, Duration::ZERO);
         };
         plan.failures = plan.failures.saturating_add(1);
-        // On top, so that nobody comes before the time and not all come at it.
-        let granted = failure.granted().mul_f64(1.0 + jitter * GRANTED_SPREAD);
-        let delay = retry_delay(failure, plan.failures, jitter)
-            .max(granted)
-            .min(failure.last_chance());
-        plan.due = Some(now + delay);
         let start = plan.last_start.unwrap_or(now);
+        let delay = if failure.is_steady() {
+            let rest = (start + STEADY_SPACING).saturating_duration_since(now);
+            rest + STEADY_SPREAD.mul_f64(jitter)
+        } else {
+            // On top, so that nobody comes before the time and not all come at it.
+            let granted = failure.granted().mul_f64(1.0 + jitter * GRANTED_SPREAD);
+            retry_delay(failure, plan.failures, jitter)
+                .max(granted)
+                .min(failure.last_chance())
+        };
+        plan.due = Some(now + delay);
+        plan.unanswered = failure.is_steady();
+        plan.may_pass = failure.may_pass_by_itself();
         // Whoever hurries misses the key, even if it is held now.
         let missing = Failure {
             held: false,
             wiped_in: None,
             ..failure
         };
-        plan.soonest = Some((start + failure.spacing()).max(now + missing.granted()));
-        (plan.failures, delay)
+        let soonest = (start + failure.spacing()).max(now + missing.granted());
+        plan.soonest = Some(soonest);
+        let failures = plan.failures;
+        if failure.is_steady() {
+            self.quiet_until = Some(soonest);
+        } else if !failure.unanswered {
+            self.answered(now);
+        }
+        (failures, delay)
     }
 
     /// Brings the next try of `id` forward, because somebody waits for it. Returns
@@ -181,6 +227,14 @@ impl<K: Copy + Ord> Schedule<K> {
         let soonest = plan.soonest.map_or(now, |soonest| soonest.max(now));
         *due = soonest.min(*due);
         *due < now + MISS_WAIT
+    }
+
+    /// The same for somebody who only asks whether the key is there, again and again: that
+    /// hurries nothing for which a person must act first.
+    pub(super) fn nudge(&mut self, id: &K, now: Instant) {
+        if self.plans.get(id).is_some_and(|plan| plan.may_pass) {
+            self.expedite(id, now);
+        }
     }
 
     /// Makes `id` due now, whatever a server has asked for: a person has ordered it.
@@ -203,7 +257,25 @@ impl<K: Copy + Ord> Schedule<K> {
     }
 }
 
+impl Plan {
+    fn new(due: Instant) -> Self {
+        Self {
+            due: Some(due),
+            last_start: None,
+            soonest: None,
+            failures: 0,
+            unanswered: false,
+            may_pass: true,
+        }
+    }
+}
+
 impl Failure {
+    /// Whether calls fail until somebody answers.
+    fn is_steady(self) -> bool {
+        self.unanswered && !self.held
+    }
+
     /// How long we wait because we are asked to, and not by our own choice.
     fn granted(self) -> Duration {
         let longest = match self.problem {
@@ -265,6 +337,11 @@ fn retry_delay(failure: Failure, failures: u32, jitter: Fraction) -> Duration {
 }
 
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
+mod steady;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -278,6 +355,7 @@ mod tests {
         Failure {
             problem,
             wait: None,
+            unanswered: false,
             held: false,
             wiped_in: None,
         }

@@ -75,8 +75,8 @@ impl Uses {
 /// Barbican payloads are written once, so this cannot happen in good order.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "Barbican's payload differs from the key that is or was held; it is never replaced under the \
-     same id. Find out who changed it, and rotate to a new key"
+    "Barbican's payload differs from the key that is or was held; the sidecar never uses other \
+     bytes for the same id. Find out who changed the secret, and rotate to a new key"
 )]
 pub(super) struct AlteredKey;
 
@@ -96,6 +96,8 @@ pub enum KeyProblem {
     NotFound,
     /// The payload is not an AES key.
     NotAKey,
+    /// Another user has created it than the configuration says.
+    Foreign,
     /// The payload differs from the one that is held.
     Altered,
     /// The download has panicked.
@@ -115,6 +117,7 @@ impl KeyProblem {
             Self::Denied => "access-denied",
             Self::NotFound => "not-found",
             Self::NotAKey => "not-a-key",
+            Self::Foreign => "foreign",
             Self::Altered => "altered",
             Self::Crashed => "crashed",
             Self::Unconfirmed => "unconfirmed",
@@ -123,7 +126,7 @@ impl KeyProblem {
 
     /// Whether Barbican itself has said that it will not give this key out, whoever waits.
     pub(super) fn is_refusal(self) -> bool {
-        self.is_final() || self == Self::Denied
+        self.is_final() || matches!(self, Self::Denied | Self::Foreign)
     }
 
     /// Whether Barbican itself has said that there is no such key to be had.
@@ -141,6 +144,7 @@ impl fmt::Display for KeyProblem {
             Self::Denied => "Barbican refuses access to it",
             Self::NotFound => "Barbican has no such secret",
             Self::NotAKey => "the secret is not an AES key",
+            Self::Foreign => "another user has created it than key-container-owner says",
             Self::Altered => "the secret has changed in Barbican",
             Self::Crashed => "its download crashed, which is a bug",
             Self::Unconfirmed => "Barbican has not confirmed it within max-cache-age",

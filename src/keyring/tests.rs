@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::chance::Chance;
 use crate::config::{Cloud, Identity, Interface, Live, Proxy, Ring, Roots, Scope, Tls};
-use crate::secret::{KekWriter, Token};
+use crate::key_id::ContainerId;
+use crate::secret::{Kek, KekWriter, Token};
 
 const INTERVAL: Duration = Duration::from_secs(300);
 
@@ -24,6 +25,8 @@ const INTERVAL: Duration = Duration::from_secs(300);
 enum Answer {
     Key(u8),
     Unreachable,
+    /// With an answer that is of no use, and may pass.
+    Failing,
     /// With `Retry-After`, in seconds.
     Busy(u64),
     Denied,
@@ -125,7 +128,8 @@ impl KeySource for Fake {
                     .finish()
                     .map_err(|error| FetchError::NotAKey(error.into()))
             }
-            Answer::Unreachable => Err(unavailable(None)),
+            Answer::Unreachable => Err(FetchError::Unanswered("connection refused".into())),
+            Answer::Failing => Err(unavailable(None)),
             Answer::Busy(seconds) => Err(unavailable(Some(seconds))),
             Answer::Denied => Err(FetchError::Denied("403".into())),
             Answer::Missing => Err(FetchError::NotFound("404".into())),
@@ -154,7 +158,7 @@ impl KeySource for Fake {
 
 fn unavailable(retry_after: Option<u64>) -> FetchError {
     FetchError::Unavailable {
-        cause: "connection refused".into(),
+        cause: "307, a redirect".into(),
         retry_after: retry_after.map(Duration::from_secs),
     }
 }
@@ -303,14 +307,11 @@ async fn a_caller_waits_no_longer_than_it_may_and_the_fetch_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recovered_barbican_is_noticed_within_its_retry_bound() {
-    let fake = fake(&[(1, Answer::Unreachable)]);
+async fn a_useless_answer_is_asked_for_again_within_its_retry_bound() {
+    let fake = fake(&[(1, Answer::Failing)]);
     let running = Running::start(&fake, live(1, &[]));
     seconds(600).await;
-    assert_eq!(
-        running.keyring.status(),
-        Err(KeyError::NotLoaded(KeyProblem::Unavailable))
-    );
+    assert_eq!(running.problem(1), Some(KeyProblem::Unavailable));
     let tries = fake.fetches(1);
     assert!(
         (40..=90).contains(&tries.len()),
@@ -320,6 +321,50 @@ async fn a_recovered_barbican_is_noticed_within_its_retry_bound() {
     fake.set(1, Answer::Key(1));
     seconds(16).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_barbican_that_answers_again_is_found_within_its_second() {
+    let fake = fake(&[(1, Answer::Unreachable), (2, Answer::Unreachable)]);
+    let running = Running::start(&fake, live(1, &[2]));
+    seconds(600).await;
+    let tries = fake.fetches(1).len() + fake.fetches(2).len();
+    assert!(
+        (545..=601).contains(&tries),
+        "{tries} in 600 s, both together"
+    );
+    fake.set(1, Answer::Key(1));
+    fake.set(2, Answer::Key(2));
+    tokio::time::sleep(Duration::from_millis(1_110)).await;
+    let snapshot = running.keyring.snapshot();
+    assert!(snapshot.holds(&id(1)) && snapshot.holds(&id(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_for_the_health_of_a_missing_key_hurries_the_next_try() {
+    let fake = fake(&[(1, Answer::Failing)]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(600).await;
+    fake.set(1, Answer::Key(1));
+    let begin = Instant::now();
+    while running.keyring.status().is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(begin.elapsed() <= Duration::from_millis(1_010));
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_neither_hurry_a_refusal_nor_pile_up() {
+    let fake = fake(&[(1, Answer::Denied)]);
+    let running = Running::start(&fake, live(1, &[]));
+    for _ in 0..600 {
+        seconds(1).await;
+        for _ in 0..100 {
+            assert!(running.keyring.status().is_err());
+        }
+    }
+    let tries = fake.fetches(1).len();
+    assert!(tries <= 25, "{tries} in ten minutes");
 }
 
 #[tokio::test(start_paused = true)]

@@ -177,8 +177,9 @@ fn warn_of_those_in_use(dropped: &[DroppedKey]) {
             key_id = %key.id,
             key_id_hash = key.id.sha256_label(),
             last_used_seconds_ago = used.unwrap_or_default().as_secs(),
-            "a key that was in use within the last day has left the ring: what it has wrapped \
-             cannot be read any more; if there is such data, add the key to decrypt-key-ids again"
+            "a key that was in use within the last day was removed from the ring: data that it has \
+             wrapped cannot be read any more; if there is such data, add the key to \
+             decrypt-key-ids again"
         );
     }
 }

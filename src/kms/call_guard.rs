@@ -32,6 +32,10 @@ enum Ending {
 }
 
 impl<'a> CallGuard<'a> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what the audit log says of a call"
+    )]
     pub(super) fn new(operation: Operation, trail: Option<&'a Trail>, uid: String) -> Self {
         Self {
             operation,
@@ -72,13 +76,20 @@ impl<'a> CallGuard<'a> {
             Ending::Refused(error) => debug!(call, uid, key_id_hash, "refused: {error}"),
             Ending::Cancelled => debug!(
                 call,
-                uid, key_id_hash, "cancelled: the client has gone, or it took too long"
+                uid,
+                key_id_hash,
+                "cancelled: the client has disconnected, or the call took too \
+                                   long"
             ),
         }
     }
 }
 
 impl Drop for CallGuard<'_> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what the audit log says of a call"
+    )]
     fn drop(&mut self) {
         self.log();
         let Some((trail, begin)) = self.trail else {

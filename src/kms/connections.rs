@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::log::throttle::{LogThrottle, SUMMARY_INTERVAL};
@@ -68,11 +68,12 @@ impl Connections {
     }
 
     fn say(&mut self) {
-        if let Some(closed) = self.throttle.on_failure((), Instant::now()) {
+        if let Some(closed) = self.throttle.on_failure((), Instant::now().into_std()) {
             warn!(
                 connections = CONNECTIONS,
                 closed,
-                "too many connections to the socket: those that call least are closed for new ones"
+                "too many connections to the socket: the least active ones are closed to accept \
+                 new ones"
             );
         }
     }

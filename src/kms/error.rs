@@ -20,7 +20,7 @@ pub(super) enum CallError {
     Open(#[from] OpenError),
     #[error(transparent)]
     PlaintextTooLong(#[from] PlaintextTooLong),
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     NoRandomness,
 }
 

@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tracing::{debug, info, warn};
@@ -95,7 +95,7 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
                 Ok(stream) => {
-                    if let Some(failures) = accepting.on_success(ACCEPT_QUIET_PERIOD, Instant::now()) {
+                    if let Some(failures) = accepting.on_success(ACCEPT_QUIET_PERIOD, Instant::now().into_std()) {
                         info!(failures, "connections are accepted again");
                     }
                     let activity = open_connections.make_room();
@@ -105,10 +105,10 @@ pub async fn serve(
                     open_connections.add(activity, connections.spawn(serving));
                 }
                 Err(error) => {
-                    if let Some(failures) = accepting.on_failure(error.kind(), Instant::now()) {
+                    if let Some(failures) = accepting.on_failure(error.kind(), Instant::now().into_std()) {
                         warn!(
                             failures,
-                            "cannot accept a connection, trying again: {}", ErrorChain(&error)
+                            "cannot accept a connection, retrying: {}", ErrorChain(&error)
                         );
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -140,17 +140,17 @@ pub async fn serve(
 async fn renew(listener: &mut Listener, throttle: &mut LogThrottle<ErrorKind>) {
     match listener.renew().await {
         Ok(()) => {
-            throttle.on_success(Duration::ZERO, Instant::now());
-            warn!("the socket's file was deleted; it has been made again");
+            throttle.on_success(Duration::ZERO, Instant::now().into_std());
+            warn!("the socket's file was deleted; it has been created again");
         }
         Err(error) => {
             let kind = std::error::Error::source(&error)
                 .and_then(|source| source.downcast_ref::<io::Error>())
                 .map_or(ErrorKind::Other, io::Error::kind);
-            if let Some(failures) = throttle.on_failure(kind, Instant::now()) {
+            if let Some(failures) = throttle.on_failure(kind, Instant::now().into_std()) {
                 warn!(
                     failures,
-                    "the socket's file was deleted and cannot be made again, trying again: {}",
+                    "the socket's file was deleted and cannot be created again, retrying: {}",
                     ErrorChain(&error)
                 );
             }
@@ -219,7 +219,7 @@ async fn connection(stream: UnixStream, services: Services, ends: Ends, activity
         ended = ends.drain.watch(connection) => if let Err(error) = ended {
             debug!("connection ended: {}", ErrorChain(&error));
         },
-        () = silence(&greeted, ends.closing) => debug!("connection closed: the client said nothing"),
+        () = silence(&greeted, ends.closing) => debug!("connection closed: the client sent nothing"),
     }
 }
 

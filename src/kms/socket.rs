@@ -43,8 +43,8 @@ pub struct Listener {
 pub enum SocketError {
     /// `sun_path` is short.
     #[error(
-        "{}: a socket path may have {PATH_MAX_BYTES} bytes, this one (with room for a \
-         temporary name) has more; choose a shorter --socketpath",
+        "{}: the path of a socket is limited to {PATH_MAX_BYTES} bytes, and this one (with room \
+         for a temporary name) is longer; choose a shorter --socketpath",
         redact::path(path)
     )]
     PathTooLong {
@@ -53,7 +53,7 @@ pub enum SocketError {
     },
     /// A path like `/` or `..`.
     #[error(
-        "{}: this is no file name; --socketpath wants the path of the socket itself",
+        "{}: this is not a file name; --socketpath must be the path of the socket itself",
         redact::path(path)
     )]
     NoFileName {
@@ -74,7 +74,7 @@ pub enum SocketError {
     },
     /// Another process listens there.
     #[error(
-        "{}: another process listens here; end it first, or use another --socketpath",
+        "{}: another process listens here; stop it first, or use another --socketpath",
         redact::path(path)
     )]
     InUse {
@@ -83,7 +83,8 @@ pub enum SocketError {
     },
     /// Something else than a socket is there.
     #[error(
-        "{}: this is {what}, not a socket; it is left alone. Use another --socketpath",
+        "{}: this is {what}, not a socket; the sidecar does not replace it. Use another \
+         --socketpath",
         redact::path(path)
     )]
     NotASocket {

@@ -31,10 +31,11 @@ impl Strangers {
             warn!(
                 key_id = %id,
                 key_id_hash = id.sha256_label(),
-                "data was met whose key is not configured: add the id to decrypt-key-ids"
+                "kube-apiserver sent data of a key that is not configured: add its id to \
+                 decrypt-key-ids, or the key to the key container"
             );
             if met.ids.len() == SAID {
-                warn!("more key ids that are not configured are not said until the next reload");
+                warn!("no more unknown key ids are logged until the next reload");
             }
         }
     }

@@ -31,7 +31,7 @@ impl<S: Subscriber> Layer<S> for OldApiServer {
         if message.0 && !self.warned.swap(true, Ordering::Relaxed) {
             warn!(
                 "a client sends the path of the socket as :authority, as kube-apiserver before \
-                 1.32 does, and its calls end with PROTOCOL_ERROR; upgrade it to Kubernetes 1.32 \
+                 1.32 does, and its calls fail with PROTOCOL_ERROR; upgrade it to Kubernetes 1.32 \
                  or later (for another gRPC client, set the authority to localhost)"
             );
         }

@@ -160,7 +160,7 @@ fn write_all(
         if dropped > known && room {
             warn!(
                 dropped = dropped - known,
-                "lines of this log were dropped: standard error was not read fast enough"
+                "log lines were dropped: standard error was not read fast enough"
             );
             known = dropped;
         }

@@ -53,12 +53,17 @@ impl Collector for Source {
 
 impl Source {
     fn build(&self, out: &mut DescriptorEncoder<'_>) -> Written {
-        let mut info = family(out, "build", "The program that runs.", MetricType::Info)?;
+        let mut info = family(
+            out,
+            "build",
+            "Version of the running program.",
+            MetricType::Info,
+        )?;
         info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         let help = "Whether a usable write key is held, so that Status is ok.";
         let ready = self.keyring.status().is_ok();
         gauge(out, "ready", help, i64::from(ready))?;
-        let help = "How the pages are protected that hold keys: the weakest of them.";
+        let help = "How the pages that hold keys are protected: the least protected ones.";
         let memory = self.keyring.protection();
         let mut info = family(out, "key_memory", help, MetricType::Info)?;
         info.encode_info(&[("protection", memory.as_str())])?;
@@ -86,7 +91,7 @@ impl Source {
         for (hash, _, slot) in &keys {
             labelled(&mut written, &key(hash), i64::from(slot.key().is_some()))?;
         }
-        let help = "Time since Barbican last gave out the key; missing if it never did.";
+        let help = "Time since Barbican last confirmed the key; absent if it never did.";
         let mut written = seconds(out, "key_confirmed_age", help)?;
         for (hash, _, slot) in &keys {
             if let Some(at) = slot.confirmed() {
@@ -94,7 +99,7 @@ impl Source {
                 labelled_seconds(&mut written, &key(hash), age)?;
             }
         }
-        let help = "When the key is wiped unless it is confirmed; missing without max-cache-age.";
+        let help = "When the key is wiped unless it is confirmed; absent without max-cache-age.";
         let mut written = seconds(out, "key_expiry_timestamp", help)?;
         if let Some(age) = self.keyring.report().max_cache_age {
             for (hash, _, slot) in &keys {
@@ -105,7 +110,8 @@ impl Source {
                 }
             }
         }
-        let help = "What keeps the key from being loaded or confirmed: 1 for what does.";
+        let help = "The problem that prevents the key from being loaded or confirmed: 1 for that \
+                    problem.";
         let mut written = family(out, "key_problem", help, MetricType::Gauge)?;
         for (hash, _, slot) in &keys {
             for problem in PROBLEMS {
@@ -122,7 +128,7 @@ impl Source {
 
     fn calls(&self, out: &mut DescriptorEncoder<'_>) -> Written {
         let instruments = &self.instruments;
-        let help = "Calls of the socket that have ended.";
+        let help = "Completed calls on the socket.";
         let mut written = family(out, "requests", help, MetricType::Counter)?;
         for method in Method::ALL {
             let kms = !matches!(method, Method::Describe | Method::Other);
@@ -134,13 +140,13 @@ impl Source {
                 }
             }
         }
-        let help = "Time from the head of a request to the head of its answer.";
+        let help = "Time from the headers of a request to the headers of its answer.";
         let mut written = durations(out, "request_duration", help)?;
         for method in Method::ALL {
             let reading = instruments.calls(*method).latency.read();
             histogram(&mut written, &[("method", method.as_str())], &reading)?;
         }
-        let help = "Calls of the socket under way.";
+        let help = "Calls on the socket in progress.";
         let mut written = family(out, "requests_in_flight", help, MetricType::Gauge)?;
         for method in Method::ALL {
             let count = instruments.calls(*method).in_flight();
@@ -154,7 +160,7 @@ impl Source {
     }
 
     fn operations(&self, out: &mut DescriptorEncoder<'_>) -> Written {
-        let help = "Seeds wrapped and unwrapped, by the form in which they are stored.";
+        let help = "Seeds wrapped and unwrapped, by stored format.";
         let mut written = family(out, "key_operations", help, MetricType::Counter)?;
         for operation in Operation::ALL {
             for format in Format::ALL {
@@ -178,7 +184,7 @@ impl Source {
     }
 
     fn upstream(&self, out: &mut DescriptorEncoder<'_>) -> Written {
-        let help = "Requests to Keystone and Barbican that have ended.";
+        let help = "Completed requests to Keystone and Barbican.";
         let mut written = family(out, "openstack_requests", help, MetricType::Counter)?;
         for request in Upstream::ALL {
             let requests = self.instruments.requests(*request);
@@ -206,66 +212,67 @@ impl Source {
             histogram(&mut written, &labels, &reading)?;
         }
         if let Some(end) = self.instruments.token_end() {
-            let help = "When the newest Keystone token ends.";
+            let help = "When the newest Keystone token expires.";
             let mut written = seconds(out, "token_expiry_timestamp", help)?;
             written.encode_gauge(&end)?;
         }
         if let Some(end) = self.instruments.credential_end() {
-            let help = "When the application credential ends; missing while that is not known.";
+            let help = "When the application credential expires; absent while that is not known.";
             let mut written = seconds(out, "credential_expiry_timestamp", help)?;
             written.encode_gauge(&end)?;
         }
         let report = self.keyring.report();
-        let help = "Attempts to download a key that failed since the last that did not.";
+        let help = "Failed attempts to download a key since the last successful one.";
         let failures = whole(report.consecutive_failures);
         gauge(out, "consecutive_failures", help, failures)?;
-        let help = "When Barbican last gave out a key; missing if it never did.";
+        let help = "When Barbican last returned a key; absent if it never did.";
         timestamp(out, "last_contact_timestamp", help, report.last_contact)?;
-        let help = "When a key is downloaded next, as planned when the last attempt ended.";
+        let help = "When the next download of a key is planned.";
         timestamp(out, "next_fetch_timestamp", help, report.next_fetch)
     }
 
     fn configuration(&self, out: &mut DescriptorEncoder<'_>) -> Written {
         let report = self.keyring.report();
-        let help = "Changes of the configuration files, by what came of them; one that fails at \
-                    first and is applied later is both.";
+        let help = "Changes of the configuration files, by outcome; a change that fails first and \
+                    is applied later counts as both.";
         let mut written = family(out, "config_reloads", help, MetricType::Counter)?;
         for (outcome, count) in report.reloads.by_outcome() {
             count_of(&mut written, &[("outcome", outcome.as_str())], count)?;
         }
         let last = report.last_reload.as_ref();
         let good = last.is_none_or(|last| last.outcome.is_good());
-        let help = "Whether the files say what is in force.";
+        let help = "Whether the files contain the configuration in use.";
         gauge(out, "config_last_reload_successful", help, i64::from(good))?;
-        let help = "When the files were last found to say what is in force.";
+        let help = "When the files were last found to contain the configuration in use.";
         let good = Some(report.files_good);
         timestamp(out, "config_last_success_timestamp", help, good)?;
         let help = "How often each key is confirmed with Barbican, at least.";
         let interval = report.revalidate_interval.as_secs_f64();
         seconds(out, "revalidate_interval", help)?.encode_gauge(&interval)?;
-        let help = "The configuration in force: a hash of all settings but secrets.";
+        let help = "The configuration in use: a hash of all settings except secrets.";
         let mut info = family(out, "config", help, MetricType::Info)?;
         info.encode_info(&[("hash", report.configuration.as_str())])
     }
 
     fn lines(&self, out: &mut DescriptorEncoder<'_>) -> Written {
         let instruments = &self.instruments;
-        let help = "Lines of the audit log, by whether it took them.";
+        let help = "Lines of the audit log, by whether they were written.";
         let counters = (&instruments.audited, &instruments.unaudited);
         lines_of(out, "audit_lines", help, counters)?;
-        let help = "Lines of the log, by whether standard error took them.";
+        let help = "Lines of the log, by whether they were written.";
         let counters = (&instruments.logged, &instruments.unlogged);
         lines_of(out, "log_lines", help, counters)
     }
 }
 
-const PROBLEMS: [KeyProblem; 9] = [
+const PROBLEMS: [KeyProblem; 10] = [
     KeyProblem::Pending,
     KeyProblem::Unavailable,
     KeyProblem::Login,
     KeyProblem::Denied,
     KeyProblem::NotFound,
     KeyProblem::NotAKey,
+    KeyProblem::Foreign,
     KeyProblem::Altered,
     KeyProblem::Crashed,
     KeyProblem::Unconfirmed,

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::{Exposition, Metrics};
@@ -52,16 +53,16 @@ pub async fn serve(address: SocketAddr, metrics: Metrics) -> Infallible {
         tokio::select! {
             accepted = accept(&listener, &room) => match accepted {
                 Ok((stream, permit)) => {
-                    if let Some(failures) = accepting.on_success(ACCEPT_QUIET_PERIOD, Instant::now()) {
+                    if let Some(failures) = accepting.on_success(ACCEPT_QUIET_PERIOD, Instant::now().into_std()) {
                         info!(%address, failures, "connections for metrics are accepted again");
                     }
                     connections.spawn(connection(stream, Arc::clone(&metrics), permit));
                 }
                 Err(error) => {
-                    if let Some(failures) = accepting.on_failure(error.kind(), Instant::now()) {
+                    if let Some(failures) = accepting.on_failure(error.kind(), Instant::now().into_std()) {
                         warn!(
                             %address, failures,
-                            "cannot accept a connection for metrics, trying again: {error}"
+                            "cannot accept a connection for metrics, retrying: {error}"
                         );
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -80,19 +81,19 @@ async fn bind(address: SocketAddr) -> TcpListener {
             Ok(listener) => {
                 let address = listener.local_addr().unwrap_or(address);
                 let failures = binding
-                    .on_success(Duration::ZERO, Instant::now())
+                    .on_success(Duration::ZERO, Instant::now().into_std())
                     .unwrap_or(0);
                 info!(%address, failures, "serving metrics");
                 return listener;
             }
-            Err(error) => match binding.on_failure(error.kind(), Instant::now()) {
-                None => debug!(%address, "still no address for metrics: {error}"),
+            Err(error) => match binding.on_failure(error.kind(), Instant::now().into_std()) {
+                None => debug!(%address, "still cannot listen for metrics: {error}"),
                 Some(failures) => {
                     let hint = hint(error.kind());
                     let retry_seconds = BIND_PAUSE.as_secs();
                     error!(
                         %address, failures, retry_seconds,
-                        "no metrics, the key service is not affected: {error}; {hint}"
+                        "no metrics; Encrypt and Decrypt are not affected: {error}; {hint}"
                     );
                 }
             },
@@ -104,14 +105,15 @@ async fn bind(address: SocketAddr) -> TcpListener {
 fn hint(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::AddrInUse => {
-            "another process has this port (`ss -ltnp` shows which): end it, or give another \
+            "another process uses this port (`ss -ltnp` shows which): stop it, or use another \
              --metrics-address"
         }
         ErrorKind::AddrNotAvailable => {
-            "this host has no such address: --metrics-address wants one of its own, or 127.0.0.1"
+            "this host has no such address: --metrics-address must be an address of this host, or \
+             127.0.0.1"
         }
-        ErrorKind::PermissionDenied => "ports below 1024 need privileges: take a higher one",
-        _ => "give another --metrics-address",
+        ErrorKind::PermissionDenied => "ports below 1024 need privileges: use a higher one",
+        _ => "use another --metrics-address",
     }
 }
 

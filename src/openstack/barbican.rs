@@ -11,7 +11,6 @@ use http::{Method, StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
 use super::catalog::Endpoint;
 use super::error::{Error, Problem, RequestError, RequestLine};
@@ -20,7 +19,7 @@ use super::excerpt::printable_url;
 use super::http::{Call, ExpectedBody, Http};
 use super::json::optional;
 use super::keystone::{Session, clean};
-use super::retry::{Attempts, Timing};
+use super::retry::{Attempts, Budget, Timing};
 use crate::instruments::Upstream;
 use crate::key_id::KeyId;
 use crate::secret::{Kek, KekLengthError, KekWriter};
@@ -51,6 +50,8 @@ pub struct Metadata {
     pub expiration: Option<Timestamp>,
     /// The payload's content type, under `default`.
     pub content_types: BTreeMap<String, String>,
+    /// The id of the user who has created it.
+    pub creator_id: Option<String>,
 }
 
 /// What has become of an order, whose id people take for that of the secret.
@@ -67,16 +68,16 @@ pub(super) async fn payload(
     session: &Session,
     endpoint: &Endpoint,
     id: KeyId,
-    deadline: Instant,
+    budget: Budget,
 ) -> Result<Kek, Error> {
     let url = secret_url(endpoint, id, "/payload")?;
-    let call = get(&url, session, Upstream::Payload);
-    let mut attempts = Attempts::new(timing, deadline);
+    let call = get(&url, endpoint, session, Upstream::Payload);
+    let mut attempts = Attempts::new(timing, budget);
     loop {
         // A new writer for every try: half a key is no beginning of a key.
         let mut writer = KekWriter::new();
         let mut keep = |chunk: &[u8]| writer.push(chunk);
-        match http.exchange(&call, deadline, &mut keep).await {
+        match http.exchange(&call, budget, &mut keep).await {
             Ok(_) => return Ok(writer.finish()?),
             Err(RequestError {
                 problem: Problem::TooLong { cap },
@@ -106,13 +107,13 @@ pub(super) async fn order(
     session: &Session,
     endpoint: &Endpoint,
     id: KeyId,
-    deadline: Instant,
+    budget: Budget,
 ) -> Option<Order> {
     let url = url(endpoint, "orders", id.secret_uuid(), "").ok()?;
-    let call = get(&url, session, Upstream::Metadata);
+    let call = get(&url, endpoint, session, Upstream::Metadata);
     let mut body = Vec::new();
     let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
-    http.exchange(&call, deadline, &mut keep).await.ok()?;
+    http.exchange(&call, budget, &mut keep).await.ok()?;
     let reply: OrderReply = serde_json::from_slice(&body).ok()?;
     // Other servers answer 200 to anything.
     reply.order_ref?;
@@ -130,11 +131,11 @@ pub(super) async fn metadata(
     session: &Session,
     endpoint: &Endpoint,
     id: KeyId,
-    deadline: Instant,
+    budget: Budget,
 ) -> Result<Metadata, Error> {
     let url = secret_url(endpoint, id, "")?;
-    let call = get(&url, session, Upstream::Metadata);
-    let reply: Reply = description(http, timing, endpoint, &call, deadline).await?;
+    let call = get(&url, endpoint, session, Upstream::Metadata);
+    let reply: Reply = description(http, timing, endpoint, &call, budget).await?;
     Ok(reply.into())
 }
 
@@ -144,13 +145,13 @@ pub(super) async fn description<T: DeserializeOwned>(
     timing: &Timing,
     endpoint: &Endpoint,
     call: &Call<'_>,
-    deadline: Instant,
+    budget: Budget,
 ) -> Result<T, Error> {
-    let mut attempts = Attempts::new(timing, deadline);
+    let mut attempts = Attempts::new(timing, budget);
     loop {
         let mut body = Vec::new();
         let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
-        match http.exchange(call, deadline, &mut keep).await {
+        match http.exchange(call, budget, &mut keep).await {
             Ok(_) => {
                 return serde_json::from_slice(&body)
                     .map_err(|error| unavailable(call.url, Problem::Reply(error.into())));
@@ -163,7 +164,12 @@ pub(super) async fn description<T: DeserializeOwned>(
     }
 }
 
-pub(super) fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> Call<'a> {
+pub(super) fn get<'a>(
+    url: &'a Uri,
+    endpoint: &'a Endpoint,
+    session: &'a Session,
+    counted: Upstream,
+) -> Call<'a> {
     let (wanted, cap) = match counted {
         Upstream::Payload => (ExpectedBody::Bytes, PAYLOAD_BYTES),
         Upstream::Metadata | Upstream::Container | Upstream::Login | Upstream::Credential => {
@@ -174,6 +180,7 @@ pub(super) fn get<'a>(url: &'a Uri, session: &'a Session, counted: Upstream) -> 
         counted,
         method: Method::GET,
         url,
+        probe: endpoint.url(),
         token: Some(&session.token),
         body: Bytes::new(),
         wanted,
@@ -284,6 +291,8 @@ struct Reply {
     expiration: Option<String>,
     #[serde(default, deserialize_with = "optional")]
     content_types: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "optional")]
+    creator_id: Option<String>,
 }
 
 impl From<Reply> for Metadata {
@@ -296,6 +305,7 @@ impl From<Reply> for Metadata {
             algorithm: clean(reply.algorithm.as_ref()),
             bit_length: reply.bit_length,
             mode: clean(reply.mode.as_ref()),
+            creator_id: clean(reply.creator_id.as_ref()),
             expiration: reply.expiration.as_deref().and_then(utc),
             content_types: content_types
                 .iter()

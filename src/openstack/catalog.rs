@@ -198,8 +198,8 @@ pub enum EndpointError {
     NoCatalog,
     /// The catalog has no Barbican.
     #[error(
-        "the service catalog has no service of type {SERVICE_TYPE}; it has: {0}; is Barbican \
-         installed, and visible to this project?"
+        "the service catalog has no service of type {SERVICE_TYPE}; it has: {0}; check that \
+         Barbican is installed and visible to this project"
     )]
     NoService(Listed),
     /// Barbican is there, but not with this interface in this region.

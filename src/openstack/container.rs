@@ -5,7 +5,6 @@
 
 use serde::Deserialize;
 use serde::de::MapAccess;
-use tokio::time::Instant;
 
 use super::barbican::{DESCRIPTION_BYTES, description, get, url};
 use super::catalog::Endpoint;
@@ -13,7 +12,7 @@ use super::error::{Error, Problem, RequestError};
 use super::http::Http;
 use super::json::{self, FromJson, optional};
 use super::keystone::{Session, clean};
-use super::retry::Timing;
+use super::retry::{Budget, Timing};
 use crate::instruments::Upstream;
 use crate::key_id::ContainerId;
 use crate::keyring::{ListError, Listing, Reference};
@@ -107,6 +106,9 @@ impl From<ContainerError> for ListError {
                     again_in,
                     cause: error.into(),
                 },
+                Error::Unavailable(request) if request.problem.is_silence() => {
+                    Self::Unanswered(Error::Unavailable(request).into())
+                }
                 _ => Self::Unavailable {
                     retry_after: error.retry_after(),
                     cause: error.into(),
@@ -128,11 +130,11 @@ pub(super) async fn read(
     session: &Session,
     endpoint: &Endpoint,
     id: ContainerId,
-    deadline: Instant,
+    budget: Budget,
 ) -> Result<Container, Error> {
     let url = url(endpoint, "containers", id, "")?;
-    let call = get(&url, session, Upstream::Container);
-    let reply: Reply = description(http, timing, endpoint, &call, deadline).await?;
+    let call = get(&url, endpoint, session, Upstream::Container);
+    let reply: Reply = description(http, timing, endpoint, &call, budget).await?;
     Ok(reply.into())
 }
 

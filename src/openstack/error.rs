@@ -26,7 +26,7 @@ pub enum Error {
     Unavailable(RequestError),
     /// Keystone refuses the credentials: fix them. It is not asked again before
     /// some time has passed, because repeated failures can lock the account.
-    #[error("{refusal}; {LOGIN_HINT}; Keystone is asked again in {} s", .again_in.as_secs())]
+    #[error("{refusal}; {LOGIN_HINT}; the next login is in {} s", .again_in.as_secs())]
     Login {
         /// Keystone's last answer.
         refusal: Arc<RequestError>,
@@ -50,7 +50,7 @@ pub enum Error {
     #[error(transparent)]
     NotAKey(#[from] KekLengthError),
     /// Barbican cannot give out the payload as bytes, which is what a key is.
-    #[error("{0}; the secret's payload is of another content type than application/octet-stream")]
+    #[error("{0}; the content type of the secret's payload is not application/octet-stream")]
     NotBytes(RequestError),
 }
 
@@ -59,31 +59,42 @@ impl Error {
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable(RequestError {
-                problem: Problem::Status { retry_after, .. },
+                problem:
+                    Problem::Status {
+                        status,
+                        retry_after,
+                        ..
+                    },
                 ..
-            }) => *retry_after,
+            }) => {
+                let asked = *status == StatusCode::TOO_MANY_REQUESTS;
+                retry_after.or(asked.then_some(THROTTLED))
+            }
             _ => None,
         }
     }
 }
 
+/// How long a server is left alone that has enough of us and names no time.
+const THROTTLED: Duration = Duration::from_secs(5);
+
 const LOGIN_HINT: &str = "check the user, its password and the domains of user and project, or the \
      application credential and its secret, or the token, and whether it has expired";
 
-const NOT_FOUND_HINT: &str = "the secret was deleted, has expired, has no payload, or is in another \
-     region: `openstack secret list` shows what there is";
+const NOT_FOUND_HINT: &str = "the secret was deleted, has expired, has no payload, or is in \
+                              another region: `openstack secret list` shows the existing secrets";
 
 fn denied_hint(refusal: &RequestError) -> &'static str {
     match refusal.problem.status() {
         Some(StatusCode::FORBIDDEN) => {
-            "the user needs the role `member` in the secret's project (`creator` or `observer` where \
+            "the user needs the role `member` in the secret's project (`creator` or `observer` if \
              Barbican uses its legacy policies), or a read ACL on the secret: `openstack acl user \
              add --user USER_ID SECRET_HREF`"
         }
         _ => {
-            "for a fresh token this means that the access rules of the application credential do \
-             not allow GET of this path for the service `key-manager`, or that Barbican cannot ask \
-             Keystone about tokens"
+            "for a new token this means that the access rules of the application credential do not \
+             allow GET of this path for the service `key-manager`, or that Barbican cannot \
+             validate tokens with Keystone"
         }
     }
 }
@@ -91,6 +102,9 @@ fn denied_hint(refusal: &RequestError) -> &'static str {
 impl From<Error> for FetchError {
     fn from(error: Error) -> Self {
         match error {
+            Error::Unavailable(request) if request.problem.is_silence() => {
+                Self::Unanswered(Error::Unavailable(request).into())
+            }
             // Neither is cured by asking again soon, but the login itself works,
             // and a catalog is corrected without notice.
             Error::Unavailable(_) | Error::Endpoint(_) => Self::Unavailable {

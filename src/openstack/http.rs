@@ -28,7 +28,8 @@ use tower_service::Service;
 use super::connect::{Connector, Peer, find, innermost};
 use super::error::{Problem, RequestError, RequestLine};
 use super::excerpt::{Redactor, Speaker, is_keystones, printable_url, speaker};
-use super::retry::{Timing, retry_after};
+use super::hedge::hedged;
+use super::retry::{Budget, Timing, retry_after};
 use super::tls;
 use crate::instruments::{Instruments, Outcome, Upstream};
 use crate::secret::Token;
@@ -52,6 +53,8 @@ pub(super) struct Call<'a> {
     pub(super) counted: Upstream,
     pub(super) method: Method,
     pub(super) url: &'a Uri,
+    /// Of the same server: any answer to a GET of it shows that there is one.
+    pub(super) probe: &'a Uri,
     pub(super) token: Option<&'a Token>,
     /// Sent as JSON; empty for none.
     pub(super) body: Bytes,
@@ -93,7 +96,7 @@ pub(super) struct Http {
     client: Client<Connector, Full<Bytes>>,
     connector: Connector,
     redactor: Redactor,
-    request: Duration,
+    timing: Timing,
     instruments: Arc<Instruments>,
 }
 
@@ -107,7 +110,7 @@ impl Http {
     pub(super) fn new(
         connector: Connector,
         redactor: Redactor,
-        timing: &Timing,
+        timing: Timing,
         instruments: Arc<Instruments>,
     ) -> Self {
         let client = Client::builder(TokioExecutor::new())
@@ -124,7 +127,7 @@ impl Http {
             client,
             connector,
             redactor,
-            request: timing.request,
+            timing,
             instruments,
         }
     }
@@ -138,12 +141,13 @@ impl Http {
     pub(super) async fn exchange(
         &self,
         call: &Call<'_>,
-        deadline: Instant,
+        budget: Budget,
         sink: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Parts, RequestError> {
         let start = Instant::now();
-        let limit = self.request.min(deadline.saturating_duration_since(start));
-        let done = tokio::time::timeout(limit, self.run(call, sink)).await;
+        let left = budget.deadline.saturating_duration_since(start);
+        let limit = self.timing.request.min(left);
+        let done = tokio::time::timeout(limit, self.run(call, budget.urgent, sink)).await;
         let done = done.unwrap_or(Err(Problem::Timeout { limit }));
         let asked = asked(call);
         let elapsed = start.elapsed();
@@ -190,14 +194,14 @@ impl Http {
     async fn run(
         &self,
         call: &Call<'_>,
+        urgent: bool,
         sink: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Parts, Problem> {
-        let request = self.request(call)?;
-        let response = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| sending_problem(&error, call.url.scheme()))?;
+        let response = if urgent {
+            hedged(self.timing.silence, || self.send(call), || self.probe(call)).await?
+        } else {
+            self.send(call).await?
+        };
         let (parts, body) = response.into_parts();
         if !call.success.contains(&parts.status) {
             return Err(self.refused(call, Response::from_parts(parts, body)).await);
@@ -210,6 +214,35 @@ impl Http {
                 Unread::Broken(error) => sending_problem(&error, None),
             })?;
         Ok(parts)
+    }
+
+    /// Up to the head of the answer.
+    async fn send(&self, call: &Call<'_>) -> Result<Response<Incoming>, Problem> {
+        let request = self.request(call)?;
+        let response = self.client.request(request).await;
+        response.map_err(|error| sending_problem(&error, call.url.scheme()))
+    }
+
+    /// Whether the server of `call` answers at all.
+    async fn probe(&self, call: &Call<'_>) -> bool {
+        let probe = Call {
+            counted: call.counted,
+            method: Method::GET,
+            url: call.probe,
+            probe: call.probe,
+            token: None,
+            body: Bytes::new(),
+            wanted: ExpectedBody::Json,
+            success: &[],
+            cap: 0,
+        };
+        let answered = self.send(&probe).await;
+        let asked = asked(&probe);
+        match &answered {
+            Ok(answer) => tracing::debug!(%asked, status = answer.status().as_u16(), "probe"),
+            Err(problem) => tracing::debug!(%asked, %problem, "probe failed"),
+        }
+        answered.is_ok_and(|answer| !is_gateways(answer.status()))
     }
 
     fn request(&self, call: &Call<'_>) -> Result<Request<Full<Bytes>>, Problem> {
@@ -268,7 +301,7 @@ impl Http {
             retry_after: parts
                 .headers
                 .get(RETRY_AFTER)
-                .and_then(|value| retry_after(value, jiff::Timestamp::now())),
+                .and_then(|value| retry_after(value, self.timing.date())),
         }
     }
 
@@ -300,6 +333,14 @@ fn asks_for_a_token(parts: &Parts) -> bool {
     })
 }
 
+/// Whether somebody answers in the place of a server that is away.
+fn is_gateways(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
 enum Unread {
     TooLong,
     Broken(hyper::Error),
@@ -328,7 +369,7 @@ async fn read(
 
 fn sensitive(text: &str) -> Result<HeaderValue, Problem> {
     let mut value = HeaderValue::from_str(text)
-        .map_err(|_| Problem::Broken("the token is not fit for a header".to_owned()))?;
+        .map_err(|_| Problem::Broken("the token cannot be sent in a header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -12,13 +12,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, Uri};
-use tokio::time::Instant;
 
 use super::credential::CredentialEnd;
 use super::error::{Problem, RequestError, RequestLine};
 use super::excerpt::printable_url;
 use super::http::{Call, ExpectedBody, Http, shared_body};
-use super::retry::{Attempts, Timing};
+use super::retry::{Attempts, Budget, Timing};
 use crate::config::Cloud;
 use crate::instruments::Upstream;
 use crate::secret::LockedBytes;
@@ -38,7 +37,10 @@ const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 /// Where and as whom to log in.
 #[derive(Debug)]
 pub(super) struct Keystone {
+    /// Of logins.
     url: Uri,
+    /// As configured.
+    base: Uri,
     body: Arc<LoginBody>,
 }
 
@@ -105,6 +107,7 @@ impl Keystone {
             .ok()?;
         Some(Self {
             url,
+            base: cloud.keystone.clone(),
             body: Arc::new(LoginBody(body::login(&cloud.identity, &cloud.scope))),
         })
     }
@@ -119,9 +122,9 @@ impl Keystone {
         &self,
         http: &Http,
         session: &Session,
-        deadline: Instant,
+        budget: Budget,
     ) -> CredentialEnd {
-        let end = self.end_of_credential(http, session, deadline).await;
+        let end = self.end_of_credential(http, session, budget).await;
         end.unwrap_or_default()
     }
 
@@ -129,13 +132,14 @@ impl Keystone {
         &self,
         http: &Http,
         session: &Session,
-        deadline: Instant,
+        budget: Budget,
     ) -> Option<CredentialEnd> {
         let url = self.credential_url(session.account())?;
         let call = Call {
             counted: Upstream::Credential,
             method: Method::GET,
             url: &url,
+            probe: &self.base,
             token: Some(&session.token),
             body: Bytes::new(),
             wanted: ExpectedBody::Json,
@@ -144,7 +148,7 @@ impl Keystone {
         };
         let mut body = Vec::new();
         let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
-        http.exchange(&call, deadline, &mut keep).await.ok()?;
+        http.exchange(&call, budget, &mut keep).await.ok()?;
         let reply: serde_json::Value = serde_json::from_slice(&body).ok()?;
         match reply.pointer("/application_credential/expires_at")? {
             serde_json::Value::Null => Some(CredentialEnd::Never),
@@ -190,27 +194,29 @@ impl Keystone {
         &self,
         http: &Http,
         timing: &Timing,
-        deadline: Instant,
+        budget: Budget,
     ) -> Result<Session, RequestError> {
         let call = Call {
             counted: Upstream::Login,
             method: Method::POST,
             url: &self.url,
+            probe: &self.base,
             token: None,
             body: shared_body(&self.body),
             wanted: ExpectedBody::Json,
             success: &[StatusCode::CREATED, StatusCode::ACCEPTED],
             cap: REPLY_BYTES,
         };
-        let mut attempts = Attempts::new(timing, deadline);
+        let mut attempts = Attempts::new(timing, budget);
         loop {
             let mut body = Vec::new();
             let mut keep = |chunk: &[u8]| body.extend_from_slice(chunk);
-            match http.exchange(&call, deadline, &mut keep).await {
+            match http.exchange(&call, budget, &mut keep).await {
                 Ok(parts) => {
                     let token = parts.headers.get(SUBJECT_TOKEN);
                     let token = token.and_then(|value| value.to_str().ok());
-                    return Session::from_reply(token, &body).map_err(|error| RequestError {
+                    let date = timing.clock.wall();
+                    return Session::from_reply(token, &body, date).map_err(|error| RequestError {
                         asked: RequestLine {
                             method: Method::POST,
                             url: printable_url(&self.url),

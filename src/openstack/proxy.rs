@@ -23,7 +23,7 @@ use crate::secret::LockedBytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     /// Not a URL or `HOST:PORT`.
-    #[error("{0} is not a proxy's URL: write http://HOST:PORT, or unset it")]
+    #[error("{0} is not the URL of a proxy: write http://HOST:PORT, or unset it")]
     Malformed(&'static str),
     /// A kind of proxy that is not supported, such as SOCKS.
     #[error("{0} names a proxy that is neither http nor https: use an HTTP proxy, or unset it")]

@@ -3,7 +3,7 @@
 //! Used by `keystone` and `barbican` around single requests. Invariant: nothing
 //! here waits past the deadline of the whole operation.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use super::error::{Problem, RequestError};
 use crate::chance::Chance;
+use crate::keyring::Clock;
 
-/// Every duration and count of the client; tests shorten them.
+/// Every duration and count of the client, and its date and chance; tests replace them.
+/// What passes between two moments is measured by the runtime.
 #[derive(Clone, Debug)]
 pub struct Timing {
     /// For a connection: name resolution, proxy and TLS handshake included.
@@ -27,6 +29,9 @@ pub struct Timing {
     pub pause: Duration,
     /// The longest pause that we choose ourselves.
     pub pause_max: Duration,
+    /// How long an answer may be missing in an urgent operation before another connection
+    /// is tried beside; see `hedge`.
+    pub silence: Duration,
     /// How long an unused connection stays open; see `http`.
     pub idle: Duration,
     /// How long Keystone is left alone after it refused a login; twice as long
@@ -37,12 +42,22 @@ pub struct Timing {
     /// How old a token must be before Barbican's refusal of it leads to a login,
     /// where a new one has been refused before.
     pub distrust: Duration,
+    /// Says the date, by which servers say when something ends.
+    pub clock: Clock,
     /// Spreads the pauses.
     pub chance: Chance,
 }
 
+/// With the date and the chance of the system.
 impl Default for Timing {
     fn default() -> Self {
+        Self::new(Clock::system(), Chance::from_system())
+    }
+}
+
+impl Timing {
+    /// What suits a real cloud.
+    pub fn new(clock: Clock, chance: Chance) -> Self {
         Self {
             connect: Duration::from_secs(5),
             request: Duration::from_secs(10),
@@ -50,36 +65,69 @@ impl Default for Timing {
             tries: 3,
             pause: Duration::from_millis(300),
             pause_max: Duration::from_secs(4),
+            silence: Duration::from_secs(1),
             idle: Duration::from_secs(3),
             // Keystone can lock a user after a handful of wrong passwords
             // (`lockout_failure_attempts`), often for half an hour.
             refused: Duration::from_secs(30),
             refused_max: Duration::from_secs(600),
             distrust: Duration::from_secs(30),
-            chance: Chance::from_system(),
+            clock,
+            chance,
         }
     }
-}
 
-impl Timing {
+    /// The date.
+    pub(super) fn date(&self) -> Timestamp {
+        timestamp(self.clock.wall())
+    }
+
     /// How long to leave Keystone alone after the `refusals`th refusal in a row.
     pub(super) fn refused_for(&self, refusals: u32) -> Duration {
         doubled(self.refused, refusals.saturating_sub(1), self.refused_max)
     }
 }
 
+/// What an operation may spend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    /// When it ends.
+    pub(super) deadline: Instant,
+    /// Calls fail meanwhile, and the caller comes again every second: a request is sent
+    /// once, and does not stay with a silent connection.
+    pub(super) urgent: bool,
+}
+
+impl Budget {
+    /// Until `deadline`, with every retry.
+    pub(super) fn until(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            urgent: false,
+        }
+    }
+
+    /// The same, ending at `deadline` at the latest.
+    pub(super) fn within(self, deadline: Instant) -> Self {
+        Self {
+            deadline: self.deadline.min(deadline),
+            ..self
+        }
+    }
+}
+
 /// The tries of one request.
 pub(super) struct Attempts<'a> {
     timing: &'a Timing,
-    deadline: Instant,
+    budget: Budget,
     made: u32,
 }
 
 impl<'a> Attempts<'a> {
-    pub(super) fn new(timing: &'a Timing, deadline: Instant) -> Self {
+    pub(super) fn new(timing: &'a Timing, budget: Budget) -> Self {
         Self {
             timing,
-            deadline,
+            budget,
             made: 0,
         }
     }
@@ -92,17 +140,27 @@ impl<'a> Attempts<'a> {
             return Err(error);
         };
         // Compared as durations: a server may ask for more time than there is.
-        if pause >= self.deadline.saturating_duration_since(Instant::now()) {
+        if pause
+            >= self
+                .budget
+                .deadline
+                .saturating_duration_since(Instant::now())
+        {
             return Err(error);
         }
         let pause_seconds = pause.as_secs_f64();
-        tracing::debug!(pause_seconds, "{error}; trying again");
+        tracing::debug!(pause_seconds, "{error}; retrying");
         tokio::time::sleep(pause).await;
         Ok(())
     }
 
     fn pause(&self, problem: &Problem) -> Option<Duration> {
-        if self.made >= self.timing.tries || !problem.is_passing() {
+        let tries = if self.budget.urgent {
+            1
+        } else {
+            self.timing.tries
+        };
+        if self.made >= tries || !problem.is_passing() {
             return None;
         }
         let timing = self.timing;
@@ -118,6 +176,11 @@ impl<'a> Attempts<'a> {
             _ => Some(own),
         }
     }
+}
+
+/// A date that is out of all bounds is 1970, where a machine without a clock begins.
+pub(super) fn timestamp(date: SystemTime) -> Timestamp {
+    Timestamp::try_from(date).unwrap_or_default()
 }
 
 /// `Retry-After` in either form: seconds, or an HTTP date.
@@ -178,7 +241,7 @@ mod tests {
             ..Timing::default()
         };
         let start = Instant::now();
-        let mut attempts = Attempts::new(&timing, start + timing.operation);
+        let mut attempts = Attempts::new(&timing, Budget::until(start + timing.operation));
         let mut waited = Vec::new();
         while attempts.pause_after(error(503, None)).await.is_ok() {
             waited.push(start.elapsed().as_millis());
@@ -196,7 +259,7 @@ mod tests {
     async fn a_server_that_names_a_time_is_left_alone_for_that_long() {
         let timing = Timing::default();
         let start = Instant::now();
-        let mut attempts = Attempts::new(&timing, start + timing.operation);
+        let mut attempts = Attempts::new(&timing, Budget::until(start + timing.operation));
         attempts
             .pause_after(error(429, Some(seconds(7))))
             .await
@@ -208,7 +271,7 @@ mod tests {
     async fn nothing_waits_past_the_deadline() {
         let timing = Timing::default();
         let start = Instant::now();
-        let mut attempts = Attempts::new(&timing, start + timing.operation);
+        let mut attempts = Attempts::new(&timing, Budget::until(start + timing.operation));
         assert!(
             attempts
                 .pause_after(error(429, Some(seconds(3600))))
@@ -219,15 +282,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_urgent_operation_leaves_the_next_try_to_its_caller() {
+        let timing = Timing::default();
+        let budget = Budget {
+            urgent: true,
+            ..Budget::until(Instant::now() + timing.operation)
+        };
+        let mut attempts = Attempts::new(&timing, budget);
+        assert!(attempts.pause_after(error(503, None)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_will_not_pass_is_not_tried_again() {
         let timing = Timing::default();
         for status in [300, 302, 400, 401, 403, 404, 406, 501] {
-            let mut attempts = Attempts::new(&timing, Instant::now() + timing.operation);
+            let mut attempts =
+                Attempts::new(&timing, Budget::until(Instant::now() + timing.operation));
             let end = attempts.pause_after(error(status, None)).await;
             assert!(end.is_err(), "{status}");
         }
         for status in [408, 429, 500, 502, 503, 504] {
-            let mut attempts = Attempts::new(&timing, Instant::now() + timing.operation);
+            let mut attempts =
+                Attempts::new(&timing, Budget::until(Instant::now() + timing.operation));
             let end = attempts.pause_after(error(status, None)).await;
             assert!(end.is_ok(), "{status}");
         }
@@ -259,7 +335,7 @@ mod tests {
         #[test]
         fn any_retry_after_is_read_without_panic(bytes: Vec<u8>) {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
-                let _ = retry_after(&value, Timestamp::now());
+                let _ = retry_after(&value, Timestamp::UNIX_EPOCH);
             }
         }
     }

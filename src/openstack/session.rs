@@ -18,7 +18,7 @@ use super::error::{Error, Problem, RequestError, RequestLine};
 use super::excerpt::printable_url;
 use super::http::Http;
 use super::keystone::{Keystone, Session};
-use super::retry::Timing;
+use super::retry::{Budget, Timing};
 use crate::key_id::{ContainerId, KeyId};
 
 /// How long Keystone may take to say when the credential ends: the key matters more.
@@ -86,9 +86,9 @@ impl Sessions {
         &self,
         http: &Http,
         stale: Option<&Arc<Session>>,
-        deadline: Instant,
+        budget: Budget,
     ) -> Result<Arc<Session>, Error> {
-        match self.renewed(http, stale, deadline).await {
+        match self.renewed(http, stale, budget).await {
             Ok(session) => Ok(session),
             // A login that fails before the old token has ended harms nobody.
             Err(error) => self.unended(stale).ok_or(error),
@@ -127,12 +127,12 @@ impl Sessions {
         &self,
         http: &Http,
         stale: Option<&Arc<Session>>,
-        deadline: Instant,
+        budget: Budget,
     ) -> Result<Arc<Session>, Error> {
         if let Some(session) = self.held(stale)? {
             return Ok(session);
         }
-        let waiting = tokio::time::timeout_at(deadline, self.turnstile.acquire()).await;
+        let waiting = tokio::time::timeout_at(budget.deadline, self.turnstile.acquire()).await;
         let Ok(_permit) = waiting else {
             return Err(Error::Unavailable(RequestError {
                 asked: RequestLine {
@@ -148,24 +148,24 @@ impl Sessions {
         if let Some(session) = self.held(stale)? {
             return Ok(session);
         }
-        let deadline = match self.unended(stale) {
+        let budget = match self.unended(stale) {
             // Leave time for the request that this is about.
-            Some(_) => deadline.min(Instant::now() + self.timing.connect),
-            None => deadline,
+            Some(_) => budget.within(Instant::now() + self.timing.connect),
+            None => budget,
         };
-        let result = self.keystone.login(http, &self.timing, deadline).await;
+        let result = self.keystone.login(http, &self.timing, budget).await;
         let session = self.note(result)?;
         if let Some(end) = session.account().expires_at {
             http.instruments().token_until(end.as_second());
         }
         let asks = self.state().ending.is_untold() && Keystone::may_ask_for_end(session.account());
         let told = if asks {
-            let limit = deadline.min(Instant::now() + CREDENTIAL_TIME);
+            let limit = budget.within(Instant::now() + CREDENTIAL_TIME);
             self.keystone.credential_end(http, &session, limit).await
         } else {
             CredentialEnd::Unknown
         };
-        let now = Timestamp::now();
+        let now = self.timing.date();
         let (end, due) = {
             let ending = &mut self.state().ending;
             ending.note(session.account(), told);
@@ -176,8 +176,8 @@ impl Sessions {
         if let (true, Some(end)) = (due, end) {
             warn!(
                 credential_end = %end,
-                "the application credential ends in {}: make a new one and write it into the \
-                 cloud-config before; it is taken over without a restart",
+                "the application credential expires in {}: create a new one and write it to the \
+                 cloud-config before that; it is used without a restart",
                 credential::span(end, now)
             );
         }

@@ -25,7 +25,7 @@ mod chain;
 mod verifier;
 mod words;
 
-use verifier::{Refusal, Unverified, Verifier};
+use verifier::{Authorities, Refusal, Verifier};
 
 /// Why the TLS settings cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -68,7 +68,10 @@ impl fmt::Display for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CaFile(count) => write!(f, "{count} of ca-file"),
-            Self::Host => f.write_str("those of the host's store, or bundled where it has none"),
+            Self::Host => f.write_str(
+                "those of the host's store, or the bundled ones if it has \
+                                       none",
+            ),
             Self::Unverified => f.write_str("none: certificates are not verified"),
         }
     }
@@ -92,7 +95,7 @@ pub fn authority_warnings(tls: &Tls, now: SystemTime) -> Vec<String> {
         };
         Some(format!(
             "certificate number {} of ca-file ({}) {when}: put its successor into ca-file; until \
-             then, servers that it vouches for are accepted all the same",
+             then, its servers are still accepted",
             at + 1,
             certificate.subject(),
         ))
@@ -174,16 +177,24 @@ impl Settings {
     }
 
     fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-        let (own, roots) = match &self.roots {
-            None => return Ok(Arc::new(Unverified(Arc::clone(&self.provider)))),
-            Some(Roots::Only(own, roots)) => (own.clone(), Arc::clone(roots)),
-            Some(Roots::Host) => (Vec::new(), Arc::new(of_host())),
+        let provider = Arc::clone(&self.provider);
+        let authorities = self.roots.as_ref().map(|roots| self.authorities(roots));
+        Ok(Arc::new(Verifier {
+            provider,
+            authorities: authorities.transpose()?,
+        }))
+    }
+
+    fn authorities(&self, roots: &Roots) -> Result<Authorities, TlsError> {
+        let (own, roots) = match roots {
+            Roots::Only(own, roots) => (own.clone(), Arc::clone(roots)),
+            Roots::Host => (Vec::new(), Arc::new(of_host())),
         };
         let provider = Arc::clone(&self.provider);
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider)
             .build()
             .map_err(|error| TlsError::Setup(error.to_string()))?;
-        Ok(Arc::new(Verifier { inner, own, roots }))
+        Ok(Authorities { inner, own, roots })
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn apply() {
 
 fn report(what: &'static str, outcome: rustix::io::Result<()>) {
     match outcome {
-        Ok(()) => debug!(what, "core dumps are off"),
-        Err(error) => warn!(what, "a core dump could still be made: {error}"),
+        Ok(()) => debug!(what, "core dumps are disabled"),
+        Err(error) => warn!(what, "core dumps could not be disabled: {error}"),
     }
 }

@@ -72,8 +72,8 @@ async fn report_to_watchdog(is_alive: impl AsyncFn(Duration) -> bool) -> Infalli
         } else {
             warn!(
                 watchdog_seconds = limit.as_secs_f32(),
-                "the socket gives no answer: systemd is not told that the process is alive, and \
-                 will restart it"
+                "the socket does not answer: systemd is no longer told that the process is alive, \
+                 and will restart it"
             );
         }
     }
@@ -81,6 +81,6 @@ async fn report_to_watchdog(is_alive: impl AsyncFn(Duration) -> bool) -> Infalli
 
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!("systemd cannot be told: {error}");
+        debug!("systemd cannot be notified: {error}");
     }
 }

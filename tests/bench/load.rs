@@ -7,6 +7,7 @@
 //! ```
 #![expect(
     clippy::print_stdout,
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::panic,
     reason = "a benchmark prints its result and fails by a panic"

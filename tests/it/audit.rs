@@ -200,7 +200,11 @@ async fn a_disk_that_has_room_again_is_written_to_and_no_line_is_glued_to_half_o
     sidecar
         .until("room again", async |sidecar| {
             client.round_trip().await;
-            Some(()).filter(|()| sidecar.errors().contains("the audit log is written again"))
+            Some(()).filter(|()| {
+                sidecar
+                    .errors()
+                    .contains("the audit log can be written again")
+            })
         })
         .await;
     // The next time is said as well.
@@ -239,7 +243,9 @@ async fn a_call_whose_client_leaves_is_one_line_too() {
     assert_eq!(lines[0]["uid"], "test-encrypt");
     assert_eq!(lines[0]["outcome"], "cancelled");
     assert_eq!(lines[0]["reason"], Value::Null);
-    let event = sidecar.logged("cancelled: the client has gone").await;
+    let event = sidecar
+        .logged("cancelled: the client has disconnected")
+        .await;
     assert_eq!(event["call"], "encrypt");
     assert_eq!(event["uid"], "test-encrypt");
     assert_eq!(sidecar.stop().await.code, 0);

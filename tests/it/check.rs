@@ -104,10 +104,10 @@ async fn every_key_of_the_ring_is_read() {
 async fn credentials_that_can_do_more_are_warned_about() {
     let cloud = openstack::plain();
     for (config, warning) in [
-        (cloud.config("password"), "all that the user may"),
+        (cloud.config("password"), "everything that the user may"),
         (
             cloud.config("application_credential"),
-            "all that its roles allow",
+            "everything that its roles allow",
         ),
     ] {
         let steps = steps(&config, 0).await;

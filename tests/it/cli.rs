@@ -55,7 +55,7 @@ async fn wrong_arguments_are_answered_with_a_hint() {
                 "--socket-mode",
                 "0800",
             ],
-            "0660 with the group",
+            "0660 for owner and group",
         ),
         (
             &[
@@ -67,7 +67,7 @@ async fn wrong_arguments_are_answered_with_a_hint() {
                 "--socket-group",
                 "no-such-group",
             ],
-            "write its number",
+            "give its number",
         ),
         (
             &[
@@ -297,7 +297,10 @@ async fn probes_of_an_unavailable_sidecar_say_alive_and_not_ready() {
         .await;
     let live = place.probe(&[]).await;
     assert_eq!(live.code, 0, "{live:?}");
-    assert!(live.output.starts_with("alive, not ready: "), "{live:?}");
+    assert!(
+        live.output.starts_with("alive, but not ready: "),
+        "{live:?}"
+    );
     for depth in ["--ready", "--deep"] {
         let said = place.probe(&[depth]).await;
         assert_eq!((said.code, said.output.as_str()), (1, ""), "{said:?}");

@@ -257,7 +257,7 @@ async fn no_fault_takes_a_held_key_away() {
         let client = sidecar.ready().await;
         let wrapped = client.round_trip().await;
         proxy.inject(fault);
-        let event = sidecar.logged("the one that is held stays in use").await;
+        let event = sidecar.logged("the held key stays in use").await;
         assert_eq!(event["level"], level, "{region}: {event}");
         assert_eq!(client.decrypt(&wrapped).await.expect(region), SEED);
         client.status().await.expect(region);

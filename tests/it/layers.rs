@@ -155,6 +155,27 @@ fn the_core_knows_no_transport() {
     }
 }
 
+/// `clippy.toml` keeps the system's clocks and dice out; this is what it cannot see.
+#[test]
+fn time_and_chance_are_arguments_of_what_simulations_run() {
+    for (module, source::Source { text, .. }) in sources() {
+        let core = module.starts_with("keyring");
+        if !core && !module.starts_with("openstack") && !module.starts_with("config::watch") {
+            continue;
+        }
+        let text: Vec<&str> = code(&text).collect();
+        let text = text.join("\n");
+        let excused = text.contains("clippy::disallowed_methods");
+        assert_eq!(excused, module == "keyring::clock", "{module}");
+        // The age of a key goes on while the machine, and the runtime, are suspended.
+        assert!(!core || !text.contains("tokio::time::Instant"), "{module}");
+        for choice in text.split("select! {").skip(1) {
+            let first = choice.trim_start().lines().next();
+            assert_eq!(first, Some("biased;"), "{module}");
+        }
+    }
+}
+
 #[test]
 fn only_the_memory_module_is_unsafe() {
     for (module, source::Source { text, .. }) in sources() {

@@ -55,9 +55,9 @@ async fn a_login_that_keystone_refuses_is_answered_by_its_cause() {
     let locked = user(cloud, &["user-lock"], Value::Null).await;
     fails(&locked, "login", "401", "locked after wrong passwords").await;
     let expired = user(cloud, &["password-expire"], Value::Null).await;
-    fails(&expired, "login", "expired", "make a new password").await;
+    fails(&expired, "login", "expired", "create a new password").await;
     let disabled = user(cloud, &[], json!({"enabled": false})).await;
-    fails(&disabled, "login", "401", "of a user that is disabled").await;
+    fails(&disabled, "login", "401", "for a user that is disabled").await;
     let options = json!({"options": {"multi_factor_auth_enabled": true,
         "multi_factor_auth_rules": [["password", "totp"]]}});
     let two = user(cloud, &[], options).await;
@@ -163,7 +163,10 @@ async fn the_setting_takes_the_place_of_a_catalog_without_barbican() {
     );
     let steps = steps(&(config + &own), 0).await;
     let catalog = text(step(&steps, "catalog"), "found");
-    assert!(catalog.contains("is not used: none that fits"), "{catalog}");
+    assert!(
+        catalog.contains("is not used: no matching endpoint"),
+        "{catalog}"
+    );
 }
 
 #[tokio::test]

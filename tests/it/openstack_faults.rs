@@ -45,19 +45,42 @@ async fn a_storm_ends_after_a_few_tries() {
     for status in [429, 500, 502, 503, 504] {
         let server = payloads(move |_| Reply::status(status).body("overloaded")).await;
         let error = client(&server.base())
-            .fetch(key_id())
+            .key(key_id())
             .await
             .expect_err("down");
-        let FetchError::Unavailable { cause, .. } = error else {
-            panic!("unavailable, not {error}");
-        };
-        let text = cause.to_string();
+        let text = error.to_string();
+        match (status, FetchError::from(error)) {
+            (429, FetchError::Unavailable { retry_after, .. }) => {
+                assert!(retry_after.is_some(), "it has enough of us");
+            }
+            (500.., FetchError::Unanswered(_)) => {}
+            (_, other) => panic!("{status}: {other:?}"),
+        }
         assert!(
             text.contains(&status.to_string()) && text.contains("overloaded"),
             "{text}"
         );
         assert_eq!(reads(&server), 3, "{status}");
     }
+}
+
+#[tokio::test]
+async fn a_fetch_in_an_outage_sends_one_request_and_after_it_all_again() {
+    let server = payloads(|n| match n {
+        // Down at first, well once, and then busy for a moment.
+        0 | 1 | 3 => Reply::status(503),
+        _ => key(),
+    })
+    .await;
+    let client = client(&server.base());
+    for reads_so_far in 1..=2 {
+        let error = client.fetch(key_id()).await.expect_err("down");
+        assert!(matches!(error, FetchError::Unanswered(_)), "{error:?}");
+        assert_eq!(reads(&server), reads_so_far, "the caller comes again");
+    }
+    client.fetch(key_id()).await.expect("a key");
+    client.fetch(key_id()).await.expect("a key, after a 503");
+    assert_eq!(reads(&server), 5);
 }
 
 #[tokio::test]
@@ -126,7 +149,7 @@ async fn silence_is_given_up() {
         };
         let client = OpenStack::new(&cloud(&server.base()), timing).expect("valid");
         let text = unavailable(&client).await;
-        assert!(text.contains("no whole answer within 0.5 s"), "{text}");
+        assert!(text.contains("no complete answer within 0.5 s"), "{text}");
         assert_eq!(reads(&server), 1, "not tried again");
     }
 }

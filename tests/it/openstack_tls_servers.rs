@@ -175,7 +175,7 @@ async fn a_signature_with_sha_1_is_named() {
     openssl.issue("leaf", RSA, "root", "server -sha1");
     let server = openssl.serve("leaf", "-cipher ALL:@SECLEVEL=0");
     let message = "the server's certificate is signed with SHA-1, which is not accepted";
-    let step = "have that certificate issued again, signed with SHA-256 or better";
+    let step = "issue that certificate again, signed with SHA-256 or better";
     let root = openssl.der("root");
     server.assert_refused(vec![root], message, step).await;
     // In ca-file itself, nobody has to vouch for it.
@@ -187,8 +187,8 @@ async fn a_short_rsa_key_is_named_with_its_length() {
     let openssl = OpenSsl::new();
     openssl.self_signed("root", RSA, "ca");
     openssl.issue("leaf", SHORT_RSA, "root", "server -sha256");
-    let step = "have a new key made there, RSA of 2048 bits or more or ECDSA on P-256, and \
-                certificates issued again with it";
+    let step = "create a new key there, RSA of 2048 bits or more or ECDSA on P-256, and issue the \
+                certificates again with it";
     let message = "the RSA key of the server's certificate has 1024 bits; fewer than 2048 are \
                    not accepted";
     for version in ["-tls1_2", "-tls1_3"] {
@@ -216,10 +216,9 @@ async fn another_authority_of_the_same_name_is_told_from_a_weak_one() {
     let before = openssl.der("root");
     openssl.self_signed("root", EC, "ca");
     openssl.issue("leaf", EC, "root", "server -sha256");
-    let message = "the server's certificate is not signed by a trusted authority: its issuer \
-                   CN=root has the name of a trusted one, but another key";
-    let step = "put the authority's present certificate into ca-file: the one there was replaced \
-                by another of the same name, or is of another cloud";
+    let message = "the server's certificate is not signed by a trusted authority: its issuer CN=root has the name of a trusted authority, but another key";
+    let step = "put the authority's current certificate into ca-file: the one there was replaced \
+                by another of the same name, or belongs to another cloud";
     let server = openssl.serve("leaf", "");
     server.assert_refused(vec![before], message, step).await;
 }
@@ -232,8 +231,8 @@ async fn a_missing_intermediate_certificate_is_named() {
     openssl.issue("second", EC, "first", "ca -sha256");
     openssl.issue("leaf", EC, "second", "server -sha256");
     let step = "if that issuer is the cloud's authority, put its certificate into ca-file; if it \
-                is an intermediate one, have the server send its certificate too: `openssl \
-                s_client -connect HOST:PORT -showcerts` shows what it sends";
+                is an intermediate authority, configure the server to send its certificate too: \
+                `openssl s_client -connect HOST:PORT -showcerts` shows what it sends";
     for (options, missing) in [("", "second"), ("-cert_chain second.pem", "first")] {
         let message = format!(
             "the server's certificate is not signed by a trusted authority: the certificate of \
@@ -260,8 +259,8 @@ async fn old_versions_and_ciphers_are_refused_with_those_that_would_do() {
     openssl.self_signed("root", RSA, "ca");
     openssl.issue("leaf", RSA, "root", "server -sha256");
     openssl.issue("p521", P521, "root", "server -sha256");
-    let step = "have TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3, switched on at the server, and a \
-                key of RSA, or of ECDSA on P-256 or P-384, used there";
+    let step = "enable TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM, on the server, and use an RSA \
+                key, or an ECDSA key on P-256 or P-384";
     for (name, options, alert) in [
         ("p521", "", "handshake failure"),
         (
@@ -294,19 +293,17 @@ async fn old_versions_and_ciphers_are_refused_with_those_that_would_do() {
 async fn dates_and_names_are_said_as_such() {
     let openssl = OpenSsl::new();
     let authority = Authority::new("cloud CA");
-    let dates = "have the certificate renewed; if its dates are right, set this machine's clock";
+    let dates = "renew the certificate; if its dates are right, set this machine's clock";
     for (params, begin, end, step) in [
         (
             expired(),
-            "the server's certificate is not valid now (it ended at 2021-01-01T00:00:00Z, and \
-             it is 2",
+            "the server's certificate is not valid now (it expired at 2021-01-01T00:00:00Z, and it is now 2",
             "Z): renew it, or set the clock",
             dates,
         ),
         (
             future(),
-            "the server's certificate is not valid now (it begins at 3000-01-01T00:00:00Z, and \
-             it is 2",
+            "the server's certificate is not valid now (it begins at 3000-01-01T00:00:00Z, and it is now 2",
             "Z): renew it, or set the clock",
             dates,
         ),
@@ -315,8 +312,8 @@ async fn dates_and_names_are_said_as_such() {
             "the server's certificate is for another name (it is for keystone.example): the \
              URL's host must be among the certificate's subject alternative names",
             "",
-            "use one of the certificate's names in the URL, or have a certificate issued for the \
-             host of the URL",
+            "use one of the certificate's names in the URL, or issue a certificate for the host of \
+             the URL",
         ),
     ] {
         let pair = authority.issue(&params);
@@ -336,8 +333,9 @@ async fn a_certificate_of_version_1_serves_not_even_from_the_ca_file() {
     openssl.request("old", EC);
     openssl.run("x509 -req -in old.csr -signkey old.key -sha256 -days 3650 -out old.pem");
     let server = openssl.serve("old", "");
-    let message = "the server's certificate is refused: it is not of X.509 version 3";
-    let step = "have a certificate issued to which that does not apply";
+    let message = "the server's certificate is not accepted: it is not an X.509 version 3 \
+                   certificate";
+    let step = "issue a certificate without this problem";
     let old = openssl.der("old");
     server
         .assert_refused(vec![old.clone()], message, step)
@@ -355,7 +353,7 @@ async fn a_client_certificate_that_is_demanded_and_not_given_is_named() {
     openssl.issue("leaf", EC, "root", "server -sha256");
     let step = "set cert-file and key-file to a certificate that the server's authority has issued";
     let server = openssl.serve("leaf", "-tls1_3 -Verify 1");
-    let message = "the server ended the TLS handshake: certificate required; it wants another \
+    let message = "the server ended the TLS handshake: certificate required; it expects another \
                    client certificate: check cert-file and key-file";
     let root = openssl.der("root");
     server.assert_refused(vec![root], message, step).await;
@@ -384,8 +382,7 @@ async fn an_expired_authority_of_ca_file_is_warned_about() {
     let cloud = server.cloud(vec![sound(), authority.der(), young.der()]);
     // 2024, with which the clock has nothing to do.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_704_067_200);
-    let rest = "put its successor into ca-file; until then, servers that it vouches for are \
-                accepted all the same";
+    let rest = "put its successor into ca-file; until then, its servers are still accepted";
     let warnings = [
         format!(
             "certificate number 2 of ca-file (CN=old CA) ended at 2021-01-01T00:00:00Z: {rest}"

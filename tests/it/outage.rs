@@ -60,7 +60,7 @@ async fn calls_with_a_held_key_are_served_through_every_outage() {
                 cloud.ctl(&[outage, server]).await;
             }
             // Until a revalidation has failed, and so has been noticed.
-            let noticed = "the one that is held stays in use";
+            let noticed = "the held key stays in use";
             let event = sidecar.logged_times(noticed, number).await;
             assert_eq!(event["level"], "WARN", "{event}");
             cloud.heal().await;

@@ -128,7 +128,7 @@ async fn data_without_a_tag_is_refused_when_policy_says_so() {
     let (place, stored) = legacy("require-authentication = true\n").await;
     let mut sidecar = place.start();
     let client = sidecar.ready().await;
-    let text = "the data carries no authentication tag and require-authentication is set";
+    let text = "the data has no authentication tag, and require-authentication is set";
     let answer = (Code::InvalidArgument, text.to_owned());
     for (legacy, _) in stored {
         assert_eq!(refusal(client.send(legacy).await), answer);

@@ -172,7 +172,7 @@ async fn a_path_without_a_file_name_is_refused() {
     let place = place();
     for path in ["/", "..", "/tmp/.."] {
         let said = run_serve(&place, Path::new(path), &[]).await;
-        assert_refused(&said, "this is no file name");
+        assert_refused(&said, "this is not a file name");
     }
 }
 
@@ -528,10 +528,10 @@ async fn a_socket_whose_directory_is_deleted_is_made_again_in_the_next_one() {
         .await;
     std::fs::remove_dir_all(&directory).expect("removed");
     sidecar
-        .logged("the socket's file was deleted and cannot be made again")
+        .logged("the socket's file was deleted and cannot be created again")
         .await;
     std::fs::create_dir(&directory).expect("a directory");
-    sidecar.logged("it has been made again").await;
+    sidecar.logged("it has been created again").await;
     Client::open(&socket).await.expect("it listens");
 }
 
@@ -559,7 +559,7 @@ async fn a_url_is_a_path_and_a_name_without_a_file_is_refused() {
     sidecar.client().await;
     assert!(is_socket(&place.socket()));
     for (path, expected) in [
-        ("@kms", "begins with `@` has no file and so no owner"),
+        ("@kms", "begins with `@` is an abstract socket"),
         ("unix://run/kms.sock", "has three slashes"),
     ] {
         let said = run_serve(&place, Path::new(path), &[]).await;

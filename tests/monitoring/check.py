@@ -49,16 +49,23 @@ def scraped():
         cloud = Cloud(Path(place) / "openstack")
         try:
             config = Path(cloud.state["cloud_configs"]["application_credential_narrow"])
+            keys = cloud.state["secret_ids"]
+            later = "2099-01-01T00:00:00Z"
+            container = cloud.ctl(
+                "container-create", "--reference", "2026-01-01T00:00:00Z=" + keys[0],
+                "--reference", f"{later}={keys[1]}")["id"]
             # One that ends, and may ask when.
             made = cloud.ctl("appcred-create", "--expires-in", "5000000", "--access-rules", json.dumps([
+                {"service": "key-manager", "method": "GET", "path": "/v1/containers/" + container},
                 {"service": "key-manager", "method": "GET", "path": "/v1/secrets/*/payload"},
                 {"service": "identity", "method": "GET",
                  "path": "/v3/users/*/application_credentials/*"}]))
-            # With a limit, so that every family has samples.
-            sidecar = Sidecar(place, re.sub(
+            # With a limit and a container, so that every family has samples.
+            text = re.sub(
                 r"(?m)^(application-credential-(id|secret) *= *).*$",
                 lambda found: found[1] + json.dumps(made[found[2]]), config.read_text())
-                + "max-cache-age = 1h\n")
+            text = re.sub(r"(?m)^key-id *=.*$", "key-container = " + json.dumps(container), text)
+            sidecar = Sidecar(place, text + "max-cache-age = 1h\n")
             try:
                 until("it is ready", lambda: sidecar.value("ready") == 1)
                 if not sidecar.probe():
@@ -177,10 +184,12 @@ def check_runbook(rules, known):
 
     def words(entry):
         return set(re.findall(r"^\| `([\w-]+)`", entries.get(entry, ""), re.M))
-    problems = known.get("barbican_kms_key_problem", {}).get("problem", set())
-    if words("BarbicanKmsNotReady") != problems:
-        odd = words("BarbicanKmsNotReady") ^ problems
-        problems.append(f"README.md: BarbicanKmsNotReady has not every problem: {sorted(odd)}")
+    for entry, metric in (("BarbicanKmsNotReady", "key_problem"),
+                          ("BarbicanKmsContainerNotFollowed", "container_problem")):
+        shown = known.get("barbican_kms_" + metric, {}).get("problem", set())
+        if words(entry) != shown:
+            odd = sorted(words(entry) ^ shown)
+            problems.append(f"README.md: {entry} has not every problem: {odd}")
     refusals = next(rule["expr"] for rule in alerts if rule["alert"] == "BarbicanKmsDecryptRefused")
     refusals = set(re.search(r'reason=~"([^"]*)"', refusals)[1].split("|"))
     if words("BarbicanKmsDecryptRefused") != refusals:

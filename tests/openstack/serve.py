@@ -134,7 +134,27 @@ def set_up(server, template):
     in_child("bootstrap", server.bootstrap)
 
 
+def wait_for_the_database():
+    """Let transactions on SQLite wait for each other.
+
+    One that reads first and then writes is refused at once ("database is locked") when
+    another one wrote in between, and Keystone answers 500 to a good password. Who takes
+    the lock for writing when a transaction begins waits for it instead.
+    """
+    import sqlalchemy
+
+    @sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
+    def busy_timeout(connection, _record):
+        connection.execute("PRAGMA busy_timeout = 60000")
+
+    @sqlalchemy.event.listens_for(
+        sqlalchemy.engine.Engine, "before_cursor_execute", retval=True)
+    def immediately(_connection, _cursor, statement, parameters, *_):
+        return ("BEGIN IMMEDIATE" if statement == "BEGIN" else statement), parameters
+
+
 def serve(server, args):
+    wait_for_the_database()
     # Load first, listen afterwards: an open port means a ready server.
     from cheroot.wsgi import Server
     http = Server(("127.0.0.1", args.port), server.application(),

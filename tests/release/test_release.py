@@ -18,8 +18,6 @@ TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 VERSION = tomllib.loads((TOP / "Cargo.toml").read_text())["package"]["version"]
 ARCHES = os.environ.get("RELEASE_ARCHES", "amd64").split()
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "barbican-kms"
-# As installed, or as tests/release/arm64 has unpacked it.
-EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which(CACHE / "qemu/usr/bin/qemu-aarch64-static")
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
 
 
@@ -114,7 +112,7 @@ class Refusals(unittest.TestCase):
 
 class Dependencies(unittest.TestCase):
     def test_the_table_tells_of_every_direct_dependency_and_of_no_other(self):
-        section = (TOP / "scripts/README.md").read_text().partition("## What the program is made of")[2]
+        section = (TOP / "scripts/README.md").read_text().partition("## Dependencies of the program")[2]
         rows = re.findall(r"(?m)^\| ([a-z][^|]*) \|", section)
         told = {name for row in rows for name in row.split(", ")} - {"crate"}
         self.assertEqual(told, set(tomllib.loads((TOP / "Cargo.toml").read_text())["dependencies"]))
@@ -250,12 +248,13 @@ class Release(unittest.TestCase):
         self.assertEqual({f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in self.release.iterdir()},
                          {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in again.iterdir()})
 
-    @unittest.skipUnless(EMULATOR and "arm64" in ARCHES, "no qemu-aarch64-static, or arm64 is not of this release")
+    @unittest.skipUnless("arm64" in ARCHES, "arm64 is not of this release")
     def test_the_program_for_arm64_serves_under_emulation(self):
         place = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
         with tarfile.open(self.release / f"barbican-kms-{VERSION}-aarch64.tar.gz") as packed:
             packed.extractall(place, filter="data")
-        program = [EMULATOR, place / f"barbican-kms-{VERSION}-aarch64/bin/barbican-kms"]
+        emulator = run(TOP / "scripts/releasing/emulator", "arm64").stdout.split()
+        program = [*emulator, place / f"barbican-kms-{VERSION}-aarch64/bin/barbican-kms"]
         config, socket, log = place / "cloud.conf", place / "kms.sock", place / "log"
         # Nothing listens there: it waits for the cloud, and says so.
         config.write_text(

@@ -81,11 +81,11 @@ class OpenStack(unittest.TestCase):
         def client(command):
             return json.loads(run("bash", "-euc", command.strip() + " -f json", env=user).stdout)
 
-        order, credential = re.split(r"(?m)^(?=openstack application)", guide("Before: key, credential, files"))
+        order, credential = re.split(r"(?m)^(?=openstack application)", guide("Before you begin: key, credential, files"))
         href = client(order)["Order href"]
         key = client(f"openstack secret order get {href}")["Secret href"].rpartition("/")[2]
         made = client(credential.replace("KEY-ID", key))
-        text = guide("Before: key, credential, files", language="ini")
+        text = guide("Before you begin: key, credential, files", language="ini")
         for name, value in (("auth-url", state["auth_url"]), ("application-credential-id", made["ID"]),
                             ("application-credential-secret", made["Secret"]), ("ca-file", state["ca_file"]), ("key-id", key)):
             text, n = re.subn(rf"(?m)^{name} = .*", f'{name} = "{value}"', text)
@@ -94,7 +94,7 @@ class OpenStack(unittest.TestCase):
         said = run(os.environ["BARBICAN_KMS_BIN"], "check", "--cloud-config", directory / "cloud.conf").stdout
         # The credential reads this payload, and nothing else.
         self.assertIn(f"{key}: an AES key of 256 bits", said)
-        self.assertIn("not readable with this credential, which is as recommended", said)
+        self.assertIn("not readable with this credential, as recommended", said)
 
 
 if __name__ == "__main__":

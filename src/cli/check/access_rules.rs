@@ -5,7 +5,8 @@
 
 use http::Uri;
 
-use crate::key_id::KeyId;
+use crate::config::Container;
+use crate::key_id::{ContainerId, KeyId};
 use crate::openstack::{AccessRule, Fit};
 
 /// The type of the service, which a rule must name.
@@ -22,10 +23,12 @@ const NAMES_FOR_IT: [&str; 6] = [
 ];
 
 /// Why Barbican answers 401 although a rule fits.
-pub(super) const SERVICE_TYPE: &str = "an access rule allows this request, and Barbican refuses the token all the same: its \
-     [keystone_authtoken] service_type is not set to key-manager, without which it refuses every \
-     credential that has access rules; tell the cloud's operator, or use an application \
-     credential without access rules until then";
+pub(super) const SERVICE_TYPE: &str = "an access rule allows this request, but Barbican refuses \
+                                       the token: service_type in [keystone_authtoken] of its \
+                                       configuration is not key-manager, and without that it \
+                                       refuses every credential with access rules; tell the \
+                                       cloud's operator, or use an application credential without \
+                                       access rules until then";
 
 /// Where Barbican's rules are to be for.
 #[derive(Clone, Debug)]
@@ -39,6 +42,20 @@ impl Base {
 
     fn payload(&self, id: KeyId) -> String {
         format!("{}/secrets/{}/payload", self.0, id.secret_uuid())
+    }
+
+    /// The payload of any key: a rotation brings others.
+    fn payloads(&self) -> String {
+        format!("{}/secrets/*/payload", self.0)
+    }
+
+    fn container(&self, id: ContainerId) -> String {
+        format!("{}/containers/{id}", self.0)
+    }
+
+    /// The record of any key, which says who has created it.
+    fn records(&self) -> String {
+        format!("{}/secrets/*", self.0)
     }
 
     fn prefix(&self) -> &str {
@@ -55,31 +72,49 @@ impl Base {
 
     /// The rule that is needed, as `--access-rules` takes it.
     pub(super) fn needed(&self, id: KeyId) -> String {
+        as_rule(&self.payload(id))
+    }
+
+    /// What is needed where a container lists the keys, in words for a sentence.
+    pub(super) fn recommended_with_container(&self, container: &Container) -> String {
         format!(
-            "{{\"service\":\"{SERVICE}\",\"method\":\"GET\",\"path\":\"{}\"}}",
-            self.payload(id)
+            "an application credential of a user with the role `reader` and read ACLs on the \
+             container and on each key, with the access rules {} for the service {SERVICE}",
+            self.paths(container)
+                .iter()
+                .map(|path| format!("GET {path}"))
+                .collect::<Vec<_>>()
+                .join(" and ")
         )
     }
+
+    /// What a sidecar asks for that follows this container.
+    fn paths(&self, container: &Container) -> Vec<String> {
+        let records = container.owner.as_ref().map(|_| self.records());
+        let paths = [self.container(container.id), self.payloads()];
+        paths.into_iter().chain(records).collect()
+    }
+}
+
+/// As `--access-rules` takes it.
+fn as_rule(path: &str) -> String {
+    format!("{{\"service\":\"{SERVICE}\",\"method\":\"GET\",\"path\":\"{path}\"}}")
 }
 
 /// Why the end of the credential is not known, and how it would be.
 pub(super) fn unknown_end(user: Option<&str>) -> String {
     format!(
-        "this credential may not ask Keystone when it ends, so that this is known only when a \
-         token would outlive it, an hour before or so; with the access rule \
-         {{\"service\":\"identity\",\"method\":\"GET\",\
-         \"path\":\"/v3/users/{}/application_credentials/*\"}} beside the others it is known, and \
-         warned about 30 days before",
+        "this credential may not ask Keystone when it expires, so that the date is known only \
+         about an hour before; with the access rule \
+         {{\"service\":\"identity\",\"method\":\"GET\",\"path\":\"/v3/users/{}/application_credentials/*\"}} \
+         in addition, the date is known, and the sidecar warns 30 days before",
         user.unwrap_or("USER-ID")
     )
 }
 
 /// Whether one of the rules allows the payload of `id`.
 pub(super) fn allows(rules: &[AccessRule], base: &Base, id: KeyId) -> bool {
-    let path = base.payload(id);
-    rules
-        .iter()
-        .any(|rule| rule.allows(SERVICE, "GET", &path) == Fit::Yes)
+    allows_path(rules, &base.payload(id))
 }
 
 /// What Barbican's 401 for the payload of `id` means, and what to do.
@@ -88,8 +123,8 @@ pub(super) fn refused(rules: &[AccessRule], base: &Base, id: KeyId) -> String {
         return SERVICE_TYPE.to_owned();
     }
     format!(
-        "make an application credential with the access rule {}: none of those of this one allows \
-         this request, and a credential cannot be changed",
+        "create an application credential with the access rule {}: no rule of this one allows this \
+         request, and a credential cannot be changed",
         base.needed(id)
     )
 }
@@ -111,8 +146,91 @@ pub(super) fn doubts(rules: &[AccessRule], base: &Base, ids: &[KeyId]) -> Vec<St
     warnings
 }
 
+/// What Barbican's 401 for a container means, and what to do.
+pub(super) fn container_refused(rules: &[AccessRule], base: &Base, id: ContainerId) -> String {
+    let path = base.container(id);
+    if allows_path(rules, &path) {
+        return SERVICE_TYPE.to_owned();
+    }
+    format!(
+        "make an application credential with the access rules {} and {}: none of those of this one \
+         allows to read the container, and a credential cannot be changed",
+        as_rule(&path),
+        as_rule(&base.payloads())
+    )
+}
+
+/// The same as [`doubts`] where a container lists the keys: rules that are missing, that a
+/// rotation would outgrow, and that allow more than is needed.
+pub(super) fn doubts_with_container(
+    rules: &[AccessRule],
+    base: &Base,
+    container: &Container,
+) -> Vec<String> {
+    let path = base.container(container.id);
+    let mut warnings = Vec::new();
+    if !allows_path(rules, &path) {
+        let needed = as_rule(&path);
+        warnings.push(format!(
+            "no access rule allows the container; the rule that is needed is {needed}"
+        ));
+    }
+    // Any key: the next rotation brings one that nobody knows yet.
+    let any = base.payloads().replace('*', ANY_KEY);
+    if !allows_path(rules, &any) {
+        let needed = as_rule(&base.payloads());
+        warnings.push(format!(
+            "no access rule allows the payload of a key that a rotation brings; the rule that is \
+             needed is {needed}"
+        ));
+    }
+    let record = base.records().replace('*', ANY_KEY);
+    let with_owner = container.owner.is_some();
+    if with_owner && !allows_path(rules, &record) {
+        let needed = as_rule(&base.records());
+        warnings.push(format!(
+            "no access rule allows to see who has created a key, which key-container-owner needs; \
+             the rule that is needed is {needed}"
+        ));
+    }
+    for rule in rules {
+        let exactly = |path: &str| {
+            rule.service == SERVICE && rule.method == "GET" && rule.path.trim() == path
+        };
+        let for_container = rule.service == SERVICE && rule.is_for(&path) == Fit::Yes;
+        let for_record =
+            with_owner && rule.is_for(&record) == Fit::Yes && !rule.path.contains("**");
+        if exactly(&path) || (for_record && rule.method == "GET") {
+            continue;
+        }
+        if for_container {
+            let (shown, needed) = (shown(rule), as_rule(&path));
+            warnings.push(format!(
+                "an access rule allows more than reading this container: {shown}; {needed} is enough"
+            ));
+        } else {
+            let any: Option<KeyId> = ANY_KEY.parse().ok();
+            let ids: Vec<KeyId> = any.into_iter().collect();
+            warnings.extend(doubt(rule, base, &ids));
+        }
+    }
+    warnings
+}
+
+/// An id that no key has.
+const ANY_KEY: &str = "00000000-0000-0000-0000-000000000000";
+
+fn allows_path(rules: &[AccessRule], path: &str) -> bool {
+    let mut rules = rules.iter();
+    rules.any(|rule| rule.allows(SERVICE, "GET", path) == Fit::Yes)
+}
+
+fn shown(rule: &AccessRule) -> String {
+    format!("{} {} {}", rule.service, rule.method, rule.path)
+}
+
 fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
-    let shown = format!("{} {} {}", rule.service, rule.method, rule.path);
+    let shown = shown(rule);
     let nothing = |why: String| Some(format!("the access rule {shown} allows no payload: {why}"));
     let more = || {
         Some(format!(
@@ -132,7 +250,7 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
         .iter()
         .any(|one| rule.path.contains(one))
     {
-        return nothing("put the key's id in the place of KEY-ID".to_owned());
+        return nothing("replace KEY-ID with the key's id".to_owned());
     }
     match rule.reaches(&format!("{}/", base.0)) {
         Fit::Yes => {}
@@ -147,7 +265,7 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
         }
         Fit::Unclear => {
             return nothing(
-                "it has characters that a path does not have; wildcards are *, ** and {name}"
+                "it has characters that are not allowed in a path; wildcards are *, ** and {name}"
                     .to_owned(),
             );
         }
@@ -163,7 +281,7 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
             let end = "the path of a payload ends in /payload, and * stands for one part of a path";
             nothing(end.to_owned())
         }
-        "get" | "Get" => nothing("the method is to be GET, in capital letters".to_owned()),
+        "get" | "Get" => nothing("the method must be GET, in capital letters".to_owned()),
         _ => more(),
     }
 }
@@ -281,6 +399,39 @@ mod tests {
         let own = "/v3/users/*/application_credentials/*";
         let said = said(&[rule("identity", "GET", own)], "http://b/v1");
         assert!(!said.contains("more than reading"), "{said}");
+    }
+
+    #[test]
+    fn with_a_container_two_rules_are_as_they_should_be_and_others_are_named() {
+        let id = "7c2d3f1e-0000-4148-b0ad-e9cd1ec223a8";
+        let path = format!("/v1/containers/{id}");
+        let mut container = Container {
+            id: ContainerId::from_reference(id).expect("a UUID"),
+            owner: None,
+        };
+        let get = |path: &str| rule("key-manager", "GET", path);
+        let payloads = get("/v1/secrets/*/payload");
+        let said = |rules: &[AccessRule], container: &Container| {
+            doubts_with_container(rules, &base("http://b/v1"), container)
+        };
+        let good = [get(&path), payloads.clone()];
+        assert_eq!(said(&good, &container), Vec::<String>::new());
+        let one = [get(&path), get(&format!("/v1/secrets/{ID}/payload"))];
+        assert!(said(&one, &container)[0].contains("that a rotation brings"));
+        let missing = said(std::slice::from_ref(&payloads), &container);
+        assert!(missing[0].contains(&path), "{missing:?}");
+        let wide = [get("/v1/containers/*"), payloads.clone()];
+        let wide = said(&wide, &container);
+        assert!(
+            wide[0].contains("is enough") && wide[0].contains(id),
+            "{wide:?}"
+        );
+        let all = [get("/v1/**")];
+        assert_eq!(said(&all, &container).len(), 1);
+        container.owner = Some("uid".to_owned());
+        assert!(said(&good, &container)[0].contains("key-container-owner"));
+        let with_records = [&good[..], &[get("/v1/secrets/*")]].concat();
+        assert_eq!(said(&with_records, &container), Vec::<String>::new());
     }
 
     #[test]

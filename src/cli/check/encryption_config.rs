@@ -13,10 +13,10 @@ mod keys;
 mod kms;
 mod resources;
 mod schema;
-mod shown;
 mod values;
 
 use super::findings::Findings;
+use super::quoted;
 use kms::Names;
 use resources::Masks;
 
@@ -57,7 +57,7 @@ pub(super) fn judge(file: &[u8]) -> Reading {
     advice::give(&configuration, findings);
     let mut covered = configuration.entries.iter().flat_map(|entry| {
         let names = entry.resources.iter().flatten();
-        names.map(|name| shown::shown(name))
+        names.map(|name| quoted::name(name))
     });
     reading.summary = match covered.next() {
         Some(first) => covered.fold(first, |text, name| text + " " + &name),

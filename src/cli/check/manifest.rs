@@ -15,7 +15,6 @@ mod names;
 mod pod;
 mod probes;
 mod quantity;
-mod quoted;
 mod references;
 mod relations;
 mod server;
@@ -53,7 +52,7 @@ pub(super) fn judge(manifest: &Value, beside: Beside<'_>) -> Findings {
     let mut findings = Findings::default();
     let fix = "name kube-apiserver's manifest with --manifest";
     if text(manifest, "kind") != Some("Pod") {
-        findings.error("this is no Pod", fix);
+        findings.error("this is not a Pod", fix);
         return findings;
     }
     let none = Value::Null;

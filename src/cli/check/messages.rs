@@ -56,7 +56,8 @@ pub(super) fn too_powerful(
         (Some(credential), _) => {
             if credential.access_rules.is_none() {
                 warnings.push(format!(
-                    "this application credential may do all that its roles allow; use {recommended}"
+                    "this application credential may do everything that its roles allow; use \
+                     {recommended}"
                 ));
             }
             if credential.restricted == Some(false) {
@@ -65,19 +66,33 @@ pub(super) fn too_powerful(
         }
         (None, Identity::Token(_)) => {
             warnings.push(format!(
-                "a token ends and cannot be renewed; use {recommended}"
+                "a token expires and cannot be renewed; use {recommended}"
             ));
         }
         (None, _) => warnings.push(format!(
-            "this login may do all that the user may; use {recommended}"
+            "this login may do everything that the user may do; use {recommended}"
         )),
     }
     if let Some(role) = account.roles.iter().find(|role| *role == "admin") {
         warnings.push(format!(
-            "the role {role} is far more than reading a key needs"
+            "the role {role} allows far more than is needed to read a key"
         ));
     }
     warnings
+}
+
+/// With an access rule for any payload, the roles decide which secrets can be read.
+pub(super) fn reads_all(account: &Account) -> Option<String> {
+    let wide = ["member", "creator", "observer", "admin"];
+    let role = account
+        .roles
+        .iter()
+        .find(|role| wide.contains(&role.as_str()))?;
+    Some(format!(
+        "with the role {role} it can read every secret of the project that is not private; a user \
+         with the role `reader` alone reads only the container and the keys on which it has a read \
+         ACL (`openstack acl user add --user USER_ID HREF`)"
+    ))
 }
 
 /// What to do about a credential that ends before long.
@@ -85,8 +100,8 @@ pub(super) fn ends_soon(end: Timestamp, now: Timestamp) -> Option<String> {
     let soon = jiff::SignedDuration::try_from(SOON).ok()?;
     (end.duration_since(now) < soon).then(|| {
         format!(
-            "it ends in {}, and from then on a restarted sidecar cannot load its keys: make a new \
-             one and write it into the cloud-config before; it is taken over without a restart",
+            "it ends in {}, and after that, a restarted sidecar cannot load its keys: create a new \
+             one and write it to the cloud-config before; it is used without a restart",
             span(end, now)
         )
     })
@@ -123,7 +138,7 @@ pub(super) fn doubts(metadata: &Metadata, now: Timestamp) -> Vec<String> {
     }
     if metadata.secret_type.as_deref() == Some("passphrase") {
         warnings.push(
-            "it is of type passphrase: what people make up can be guessed, a key is random; create \
+            "it is of type passphrase: a passphrase can be guessed, a random key cannot; create \
              one with `openstack secret order create`"
                 .to_owned(),
         );
@@ -138,8 +153,8 @@ pub(super) fn doubts(metadata: &Metadata, now: Timestamp) -> Vec<String> {
         let soon = jiff::SignedDuration::try_from(EXPIRES_SOON).is_ok_and(|soon| left < soon);
         let urgency = if soon { "soon, " } else { "" };
         warnings.push(format!(
-            "it expires {urgency}at {end}; from then on a restarted sidecar cannot load it, and \
-             what it has wrapped cannot be read. Rotate to a key without expiration before"
+            "it expires {urgency}at {end}; after that, a restarted sidecar cannot load it, and the \
+             data that it has wrapped cannot be read. Rotate to a key without expiration before"
         ));
     }
     if let Some(status) = &metadata.status
@@ -158,17 +173,17 @@ pub(super) fn place(endpoint: &Endpoint, catalog: Option<&Endpoint>) -> String {
     let instead = match catalog {
         Some(other) if other.url() == endpoint.url() => "the same".to_owned(),
         Some(other) => other.to_string(),
-        None => "none that fits".to_owned(),
+        None => "no matching endpoint".to_owned(),
     };
     format!(
-        "key-manager at {endpoint}, by key-manager-endpoint; the catalog's is not used: {instead}"
+        "key-manager at {endpoint}, from key-manager-endpoint; not used from the catalog: {instead}"
     )
 }
 
 /// Nothing of it is shown.
 pub(super) fn printable_key() -> String {
-    "all its bytes are printable characters, which a random key's are not: it is a password, or hex \
-     or base64 text of fewer bytes, and can be guessed sooner; create a key with `openstack secret \
+    "all its bytes are printable characters, unlike those of a random key: it is a password, or \
+     hex or base64 text of fewer bytes, and easier to guess; create a key with `openstack secret \
      order create` and rotate to it"
         .to_owned()
 }
@@ -178,12 +193,12 @@ pub(super) fn of_order(id: KeyId, order: &Order) -> String {
     let uuid = id.secret_uuid();
     match order.secret {
         Some(secret) => format!(
-            "{uuid} is an order's id; the secret's is {}: write that into [KeyManager] in its place",
+            "{uuid} is an order's id; the secret's is {}: write that into [KeyManager] instead",
             secret.secret_uuid()
         ),
         None => format!(
-            "{uuid} is the id of an order that has made no secret: see `openstack secret order get \
-             ORDER_HREF`, and write the secret's id into [KeyManager] in its place"
+            "{uuid} is the id of an order that has created no secret: see `openstack secret order \
+             get ORDER_HREF`, and write the secret's id into [KeyManager] instead"
         ),
     }
 }

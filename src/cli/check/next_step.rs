@@ -32,18 +32,18 @@ pub(super) fn next_step(error: &Error, endpoint: Option<&Endpoint>) -> String {
                  secret: `openstack acl user add --user USER_ID SECRET_HREF`"
             }
             _ => {
-                "make an application credential with an access rule for this path; if there is \
+                "create an application credential with an access rule for this path; if there is \
                  one, Barbican's operator must set service_type = key-manager in \
                  [keystone_authtoken]"
             }
         }
         .to_owned(),
-        Error::NotFound(_) => "look at it with `openstack secret get SECRET_HREF`; if it is there \
-             as another user, or in another region, correct the credentials or region in [Global], \
-             else key-id"
+        Error::NotFound(_) => "run `openstack secret get SECRET_HREF`; if another user can read \
+                               it, or it is in another region, correct the credentials or region \
+                               in [Global], otherwise key-id"
             .to_owned(),
         Error::NotAKey(_) | Error::NotBytes(_) => {
-            "correct key-id in [KeyManager]: it names a secret that is no key".to_owned()
+            "correct key-id in [KeyManager]: it names a secret that is not a key".to_owned()
         }
     }
 }
@@ -66,29 +66,33 @@ fn of_request(error: &RequestError, endpoint: Option<&Endpoint>) -> String {
         }
         Problem::Connect(_) | Problem::ConnectTimeout { .. } => format!(
             "check that {} is right and that its port can be reached from this host (routes, \
-             firewalls; HTTPS_PROXY where there is a proxy)",
+             firewalls; HTTPS_PROXY if there is a proxy)",
             error.asked.url
         ),
         Problem::Proxy { .. } => {
-            "correct HTTPS_PROXY, or have the proxy let this host through, or \
-             name the server in NO_PROXY"
+            "correct HTTPS_PROXY, or allow this host in the proxy, or add the server to NO_PROXY"
                 .to_owned()
         }
         Problem::Tls(problem) => problem.next_step().to_owned(),
-        Problem::Timeout { .. } => format!("{server} is too slow: see its load and its log"),
+        Problem::Timeout { .. } => format!("{server} is too slow: check its load and its log"),
         Problem::Broken(_) => format!("check scheme and port of {url}"),
         Problem::Status { status, .. } if status.is_server_error() => {
-            format!("{server} reports an internal error: its operator finds the cause in its log")
+            format!(
+                "{server} reports an internal error: its operator can find the cause in its log"
+            )
         }
         Problem::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => {
-            format!("wait; if it goes on, have {server}'s operator raise the rate limit")
+            format!("wait; if it continues, ask {server}'s operator to raise the rate limit")
         }
         Problem::Status { .. } => {
-            format!("correct {url}; if it is right, {server}'s operator finds the cause in its log")
+            format!(
+                "correct {url}; if it is right, {server}'s operator can find the cause in its \
+                     log"
+            )
         }
         Problem::NotKeystone { .. } => {
-            "correct auth-url in [Global], which must lead to Keystone's root or end in /v3; if it \
-             is right, see the log of the load balancer in front of Keystone"
+            "correct auth-url in [Global], which must be Keystone's root or end in /v3; if it is \
+             right, see the log of the load balancer in front of Keystone"
                 .to_owned()
         }
         Problem::NotBarbican { .. } => format!(
@@ -101,8 +105,7 @@ fn of_request(error: &RequestError, endpoint: Option<&Endpoint>) -> String {
         | Problem::TooLong { .. }
         | Problem::Content { .. }
         | Problem::Reply(_) => format!(
-            "find out who answers there (`curl -i {}`): a proxy or a login page does, or {url} is \
-             wrong",
+            "find out what answers there (`curl -i {}`): a proxy or a login page, or {url} is wrong",
             error.asked.url
         ),
     }
@@ -115,7 +118,7 @@ fn of_redirect(location: Option<&Excerpt>, endpoint: Option<&Endpoint>) -> Strin
         (None, Some(location)) => {
             // Of the URL that leads there, the login's own path is no part.
             let base = location.strip_suffix("/auth/tokens").unwrap_or(&location);
-            format!("write the URL that it leads to into auth-url in [Global]: {base}")
+            format!("write the target of the redirect into auth-url in [Global]: {base}")
         }
         (Some(_), location) => {
             let base = location.as_deref().and_then(|location| {
@@ -131,7 +134,7 @@ fn of_redirect(location: Option<&Excerpt>, endpoint: Option<&Endpoint>) -> Strin
 fn endpoint_set(endpoint: Option<&Endpoint>, new: Option<&str>) -> String {
     let url = new.map_or_else(
         || "Barbican's root, or end in /v1".to_owned(),
-        |new| format!("{new}, where the redirect leads"),
+        |new| format!("{new}, the target of the redirect"),
     );
     if endpoint.is_some_and(Endpoint::is_of_setting) {
         return format!("correct key-manager-endpoint in [KeyManager]: it must be {url}");
@@ -149,7 +152,7 @@ fn endpoint_set(endpoint: Option<&Endpoint>, new: Option<&str>) -> String {
     };
     let old = endpoint.map_or_else(String::new, |endpoint| format!(" in place of {endpoint}"));
     format!(
-        "have the cloud's operator run `{command}`{old}{whose}, or set key-manager-endpoint in \
+        "ask the cloud's operator to run `{command}`{old}{whose}, or set key-manager-endpoint in \
          [KeyManager]; the URL must be {url}"
     )
 }
@@ -165,14 +168,15 @@ fn of_login(refusal: &RequestError) -> &'static str {
         // A credential or a trust, by its id.
         CREDENTIALS
     } else if says.contains("locked") {
-        "the account is locked: wait until Keystone unlocks it (lockout_duration), or have it \
-         unlocked; the credentials need not be wrong now"
+        "the account is locked: wait until Keystone unlocks it (lockout_duration), or ask the \
+         administrator to unlock it; the credentials may be correct"
     } else if says.contains("disabled") {
         "the account is disabled: `openstack user set --enable USER`"
     } else if says.contains("expired") {
-        "make a new password or application credential, and write it into [Global]"
+        "create a new password or application credential, and write it into [Global]"
     } else if says.contains("required_auth_methods") || says.contains("receipt") {
-        "the user needs a second factor, which nobody can give here: use an application credential"
+        "the user needs a second factor, which the sidecar cannot provide: use an application \
+         credential"
     } else if *status == StatusCode::NOT_FOUND {
         "correct auth-url in [Global]: it must be Keystone's root or end in /v3"
     } else {
@@ -186,26 +190,28 @@ fn of_catalog(error: &EndpointError) -> &'static str {
             "set tenant-id or tenant-name in [Global], or use an application credential"
         }
         EndpointError::NoService(_) => {
-            "have the cloud's operator add Barbican to the catalog (`openstack service create \
+            "ask the cloud's operator to add Barbican to the catalog (`openstack service create \
              --name barbican key-manager`, `openstack endpoint create`), or set \
              key-manager-endpoint in [KeyManager]"
         }
         EndpointError::NoEndpoint { .. } => {
-            "correct region or os-endpoint-type in [Global]: the endpoints that there are stand \
-             beside; or set key-manager-endpoint in [KeyManager]"
+            "correct region or os-endpoint-type in [Global]: the message lists the existing \
+             endpoints; or set key-manager-endpoint in [KeyManager]"
         }
         EndpointError::Url(_) => {
-            "have the cloud's operator run `openstack endpoint set --url URL ID` (`openstack endpoint \
-             list --service key-manager` shows the ID), or set key-manager-endpoint in [KeyManager]"
+            "ask the cloud's operator to run `openstack endpoint set --url URL ID` (`openstack \
+             endpoint list --service key-manager` shows the ID), or set key-manager-endpoint in \
+             [KeyManager]"
         }
     }
 }
 
 /// Keystone does not tell these apart, lest it tells a stranger.
-const CREDENTIALS: &str = "correct the credentials in [Global]: `openstack token issue` with the same ones must work; \
-     Keystone says the same of a wrong name, domain or password, of a user that is disabled, or \
-     locked after wrong passwords, of a disabled project, and of one in which the user has no \
-     role";
+const CREDENTIALS: &str = "correct the credentials in [Global]: `openstack token issue` with the \
+                           same ones must work; Keystone gives the same answer for a wrong name, \
+                           domain or password, for a user that is disabled or locked after wrong \
+                           passwords, and for a project that is disabled or in which the user has \
+                           no role";
 
 #[cfg(test)]
 mod tests;

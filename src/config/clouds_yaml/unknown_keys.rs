@@ -39,16 +39,15 @@ pub(super) fn message(name: &str, below_auth: bool) -> Option<Message> {
 
 const UNKNOWN: &str = "there is no such key, it is ignored";
 const NOT_BELOW_AUTH: &str = "it is ignored here; write it below `auth:`";
-const BELOW_AUTH: &str = "it is ignored here; write it beside `auth:`, not below it";
+const BELOW_AUTH: &str = "it is ignored here; write it at the level of `auth:`, not below it";
 const INSECURE: &str = "it is ignored, certificates are verified; give the cloud's CA with \
-     `cacert: \
-     FILE`, or switch verification off with `verify: false`";
+                        `cacert: FILE`, or disable verification with `verify: false`";
 const SYSTEM_SCOPE: &str = "it is ignored: keys belong to projects; set project_id, or \
      project_name with its domain";
 /// About a value of `auth_type` that [`is_supported`] does not know.
 pub(super) const AUTH_TYPE: &str = "this kind of login is not supported, and the setting is \
-     ignored: the settings below `auth:` are read as those of a password, an application \
-     credential or a token";
+                                    ignored: the settings below `auth:` are read as a password, an \
+                                    application credential or a token";
 
 /// Whether the settings below `auth` can be for this kind of login.
 pub(super) fn is_supported(auth_type: &str) -> bool {

@@ -298,7 +298,7 @@ const NUL: &str = "illegal character NUL; the file must be plain text";
 const NOT_UTF8: &str = "illegal UTF-8 encoding; save the file as UTF-8";
 const STRING_NOT_TERMINATED: &str =
     "string not terminated; end it with `\"` on the same line, write a line break as `\\n`";
-const UNKNOWN_ESCAPE: &str = "unknown escape sequence; within quotes write `\\\\`, `\\\"`, `\\n` or \
-     `\\t`, in the name of a subsection the first two only";
+const UNKNOWN_ESCAPE: &str = "unknown escape sequence; within quotes write `\\\\`, `\\\"`, `\\n` \
+                              or `\\t`, in the name of a subsection only the first two";
 const LONE_BACKSLASH: &str = "unquoted '\\' must be followed by new line or double quote; put the \
      value into double quotes and write `\\\\` for each backslash";

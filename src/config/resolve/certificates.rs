@@ -58,8 +58,8 @@ const NO_CERTIFICATE: &str = "there is no certificate in it; it must contain at 
      from `-----BEGIN CERTIFICATE-----` to `-----END CERTIFICATE-----`";
 const NO_KEY: &str = "there is no private key in it; it must contain a block `-----BEGIN PRIVATE \
      KEY-----` (or RSA or EC PRIVATE KEY)";
-const ENCRYPTED_KEY: &str = "the private key in it has a passphrase, which the sidecar cannot ask \
-     for; remove it with `openssl pkey -in FILE -out NEW`";
+const ENCRYPTED_KEY: &str = "the private key in it has a passphrase, which the sidecar cannot \
+                             enter; remove it with `openssl pkey -in FILE -out NEW`";
 
 /// Which of the two files of a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

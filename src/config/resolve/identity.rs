@@ -270,13 +270,14 @@ const NO_CREDENTIALS: &str = "[Global] has no credentials; set \
      user-domain-name";
 const NO_USER: &str = "a password needs a user; set username or user-id in [Global]";
 const NO_USER_DOMAIN: &str = "a username needs its domain; set user-domain-name or user-domain-id \
-     in [Global] (domain-name and domain-id are used for the user only with tenant-id, \
-     tenant-name or an application credential)";
+                              in [Global] (domain-name and domain-id apply to the user only with \
+                              tenant-id, tenant-name or an application credential)";
 const USER_DOMAIN_TWICE: &str = "the user's domain is given by id and by name; keep one of \
-     user-domain-id and user-domain-name (domain-id and domain-name are used in their place)";
-const USER_ID_WITH_DOMAIN: &str = "a user-id takes no domain; remove user-domain-id and \
-     user-domain-name, and write tenant-domain-id or tenant-domain-name in place of domain-id or \
-     domain-name";
+                                 user-domain-id and user-domain-name (domain-id and domain-name \
+                                 are used instead of them)";
+const USER_ID_WITH_DOMAIN: &str = "a user-id needs no domain; remove user-domain-id and \
+                                   user-domain-name, and write tenant-domain-id or \
+                                   tenant-domain-name instead of domain-id or domain-name";
 const NO_PROJECT_DOMAIN: &str = "a tenant-name needs its domain; set tenant-domain-name or \
      tenant-domain-id in [Global], or domain-name for user and project";
 const TOKEN_UNSCOPED: &str =
@@ -284,9 +285,9 @@ const TOKEN_UNSCOPED: &str =
 const TOKEN_AND_CREDENTIAL: &str =
     "a token and an application credential are both set; remove one of them";
 const TRUST_AND_TOKEN: &str =
-    "a trust takes no token; remove it, or set trustee-id and trustee-password";
+    "a trust cannot be used with a token; remove it, or set trustee-id and trustee-password";
 const TRUST_AND_CREDENTIAL: &str =
-    "a trust takes a password, no application credential; remove one of them";
+    "a trust needs a password, not an application credential; remove one of them";
 const NO_CREDENTIAL_SECRET: &str =
     "the application credential needs application-credential-secret in [Global]";
 const NO_CREDENTIAL_NAME: &str = "the secret needs its application credential; set \
@@ -297,6 +298,6 @@ const NO_CREDENTIAL_USER: &str = "an application credential's name needs its own
 const CREDENTIAL_WINS: &str =
     "has no effect: the application credential is used; remove one of the two";
 const TOKEN_WINS: &str = "has no effect: `token` is used; remove one of the two";
-const TRUST_WINS: &str = "has no effect: a trust takes a password, not an application credential; \
-     remove one of the two";
+const TRUST_WINS: &str = "has no effect: a trust needs a password, not an application credential; \
+                          remove one of the two";
 const WITHOUT_TRUST: &str = "has no effect: it is used only together with `trust-id`";

@@ -58,13 +58,13 @@ fn check_cache_age(
     if age <= interval {
         return Err(setting.diagnostic(format!(
             "it must be longer than revalidate-interval ({interval_text}), otherwise keys are \
-             wiped before they are confirmed; write at least twice as much, {twice}, or 0 for no \
-             limit"
+             wiped before they are confirmed; write at least twice the interval, {twice}, or 0 for \
+             no limit"
         )));
     }
     if age < interval * 2 {
         warnings.push(setting.diagnostic(format!(
-            "one confirmation that fails can wipe a good key, since revalidate-interval is \
+            "a single failed confirmation can wipe a good key, because revalidate-interval is \
              {interval_text}; write {twice} or more, or 0 for no limit"
         )));
     }
@@ -104,7 +104,7 @@ fn write_key(raw: &mut Raw) -> Result<KeyId, Diagnostic> {
         return Ok(id);
     };
     if id.with_suffix(None) != Ok(id) {
-        return Err(suffix.diagnostic("key-id has a suffix already; remove one of the two"));
+        return Err(suffix.diagnostic("key-id already has a suffix; remove one of the two"));
     }
     id.with_suffix(Some(&suffix.text))
         .map_err(|error| suffix.diagnostic(error.to_string()))

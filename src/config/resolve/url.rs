@@ -80,8 +80,8 @@ const SCHEME: &str = "it must begin with https:// (or http://)";
 const USER: &str = "it must not contain a user or password; use username and password";
 const QUERY: &str = "it must end with the path, without `?` or `#`";
 const NOT_AN_ENDPOINT: &str = "it is not a URL like https://barbican.example.com:9311";
-const ENDPOINT_USER: &str = "it must not contain a user or password: Barbican takes the token";
-const VERSION_2: &str = "Keystone's API v2.0 no longer exists; write /v3 in its place";
+const ENDPOINT_USER: &str = "it must not contain a user or password: Barbican uses the token";
+const VERSION_2: &str = "Keystone's API v2.0 no longer exists; write /v3 instead";
 
 /// Percent-encodes everything that a URL must not contain: bytes beyond ASCII, spaces,
 /// and what Go's `URL.EscapedPath` encodes too. Percent signs are taken for part of an

@@ -47,35 +47,35 @@ fn another_type_is_refused_with_how_to_write_it() {
     for (text, expected) in [
         (
             "[Global]\ntenant-id = 12345",
-            "2:13: [Global] tenant-id: it must be a string and is a number; write it in double \
+            "2:13: [Global] tenant-id: it must be a string, but is a number; write it in double \
              quotes",
         ),
         (
             "[Global]\nuse-clouds = \"true\"",
-            "2:14: [Global] use-clouds: it must be true or false and is a string; write true or \
+            "2:14: [Global] use-clouds: it must be true or false, but is a string; write true or \
              false \
              without quotes",
         ),
         (
             "[Global]\ntls-insecure = 1",
-            "2:16: [Global] tls-insecure: it must be true or false and is a number; write true or \
+            "2:16: [Global] tls-insecure: it must be true or false, but is a number; write true or \
              false without quotes",
         ),
         (
             "[KeyManager]\nrevalidate-interval = 300",
-            "2:23: [KeyManager] revalidate-interval: it must be a string and is a number; write \
+            "2:23: [KeyManager] revalidate-interval: it must be a string, but is a number; write \
              it in \
              double quotes",
         ),
         (
             "[KeyManager]\ndecrypt-key-ids = \"a,b\"",
-            "2:19: [KeyManager] decrypt-key-ids: it must be an array of strings and is a string; \
+            "2:19: [KeyManager] decrypt-key-ids: it must be an array of strings, but is a string; \
              write \
              decrypt-key-ids = [\"UUID\", \"UUID\"]",
         ),
         (
             "[KeyManager]\ndecrypt-key-ids = [\"a\", 1]",
-            "2:25: [KeyManager] decrypt-key-ids: it must be an array of strings and is a number; \
+            "2:25: [KeyManager] decrypt-key-ids: it must be an array of strings, but is a number; \
              write decrypt-key-ids = [\"UUID\", \"UUID\"]",
         ),
         (

@@ -76,7 +76,7 @@ impl Directories {
         match outcome {
             Ok(()) if self.impaired => {
                 self.impaired = false;
-                info!("changes of the configuration are seen at once again");
+                info!("changes of the configuration are detected at once again");
             }
             Ok(()) => {}
             Err(error) if self.impaired => {
@@ -85,8 +85,8 @@ impl Directories {
             Err(error) => {
                 self.impaired = true;
                 warn!(
-                    "changes of the configuration are not seen at once, only by a check every \
-                     {} s: {}{}",
+                    "changes of the configuration are not detected at once, but only by a check \
+                     every {} s: {}{}",
                     self.slow_check.as_secs(),
                     ErrorChain(&error),
                     hint(&error)

@@ -25,7 +25,7 @@ pub(super) fn warn_about_single_files(watched: &[PathBuf]) {
     for file in watched.iter().filter(|file| is_mount_point(&mounts, file)) {
         warn!(
             file = %redact::path(file),
-            "this file is mounted by itself, so its replacement will not be seen before a \
+            "this file is mounted by itself, so a replacement will not be detected before a \
              restart; mount its directory instead (no subPath)"
         );
     }
@@ -41,8 +41,8 @@ pub(super) fn warn_about_removed_directories(watched: &[PathBuf]) {
     {
         warn!(
             directory = %redact::path(directory),
-            "this directory has been deleted on the host, and one made anew there is not seen \
-             before a restart: restart the pod, and change files inside of the directory"
+            "this directory has been deleted on the host, and a new one there will not be detected \
+             before a restart: restart the pod, and change only the files inside the directory"
         );
     }
 }

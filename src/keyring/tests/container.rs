@@ -316,7 +316,7 @@ async fn without_a_usable_container_a_cold_start_is_unavailable_and_says_why() {
 async fn a_decrypt_of_an_unknown_key_waits_for_one_reading_that_all_share() {
     let fake = Fake::with_container(&[(1, Some(-10))]);
     let running = Running::start(&fake, following(&[]));
-    seconds(11).await;
+    seconds(1).await;
     // Activated at once on other nodes, without having been staged.
     fake.lists(&[(1, Some(-10)), (2, Some(5))]);
     fake.0.lock().expect("not poisoned").list_delay = Duration::from_secs(1);
@@ -344,11 +344,7 @@ async fn unknown_keys_bring_about_a_reading_every_ten_seconds_at_most() {
         assert!(begin.elapsed() <= MISS_WAIT);
     }
     assert_eq!(fake.fetches(9), []);
-    let readings = fake.0.lock().expect("not poisoned").readings.clone();
-    assert!(readings.len() >= 6, "{}", readings.len());
-    for pair in readings.windows(2) {
-        assert!(pair[1] - pair[0] >= Duration::from_secs(10), "{readings:?}");
-    }
+    assert!((6..=8).contains(&fake.readings()), "{}", fake.readings());
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,7 +33,7 @@ pub enum Problem {
     #[error("cannot connect: {0}")]
     Connect(String),
     /// The proxy does not let us through.
-    #[error("the proxy {proxy} does not open a connection: {reason}")]
+    #[error("the proxy {proxy} refuses the connection: {reason}")]
     Proxy {
         /// Its host and port.
         proxy: String,
@@ -50,7 +50,7 @@ pub enum Problem {
         limit: Duration,
     },
     /// No answer in time.
-    #[error("no whole answer within {:.1} s", .limit.as_secs_f64())]
+    #[error("no complete answer within {:.1} s", .limit.as_secs_f64())]
     Timeout {
         /// How long was waited.
         limit: Duration,
@@ -135,8 +135,8 @@ pub enum Problem {
     },
     /// Success, but of another kind of content than was asked for.
     #[error(
-        "success, but the answer is {content} and not {wanted}: something between here and the \
-         server answers in its place"
+        "success, but the answer is {content} and not {wanted}: something between the sidecar and \
+         the server answers instead"
     )]
     Content {
         /// What came.
@@ -183,11 +183,11 @@ impl Problem {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
     /// Keystone sent no token.
-    #[error("without a usable X-Subject-Token header")]
+    #[error("the answer has no usable X-Subject-Token header")]
     NoToken,
     /// Not the JSON that it should be. The position only: the parser's own words
     /// quote what they found.
-    #[error("the body is not the JSON expected (line {line}, column {column})")]
+    #[error("the body is not the expected JSON (line {line}, column {column})")]
     Json {
         /// From 1.
         line: usize,
@@ -221,7 +221,7 @@ pub enum TlsProblem {
     )]
     SelfSigned,
     /// Too old, or the clock is wrong.
-    #[error("the server's certificate is not valid now ({0}): renew it, or set the clock")]
+    #[error("the server's certificate is not valid at this time ({0}): renew it, or set the clock")]
     Dates(String),
     /// For another host.
     #[error(
@@ -248,11 +248,11 @@ pub enum TlsProblem {
     /// The signature is not of the key that the trusted authority has.
     #[error(
         "the server's certificate is not signed by a trusted authority: its issuer {0} has the \
-         name of a trusted one, but another key"
+         name of a trusted authority, but another key"
     )]
     WrongAuthority(String),
     /// The certificate may be the right one, but whoever shows it cannot sign with it.
-    #[error("the server does not have the private key of the certificate that it shows")]
+    #[error("the server does not have the private key of its certificate")]
     OtherKey,
     /// No version and cipher that both have.
     #[error(
@@ -260,7 +260,7 @@ pub enum TlsProblem {
     )]
     NothingInCommon(String),
     /// Anything else about the certificate.
-    #[error("the server's certificate is refused: {0}")]
+    #[error("the server's certificate is not accepted: {0}")]
     Certificate(String),
     /// The server does not speak TLS.
     #[error("the server does not speak TLS on this port: is the URL http instead of https?")]
@@ -270,7 +270,7 @@ pub enum TlsProblem {
     Alert(String),
     /// The server wants a client certificate.
     #[error(
-        "the server ended the TLS handshake: {0}; it wants another client certificate: check \
+        "the server ended the TLS handshake: {0}; it expects another client certificate: check \
          cert-file and key-file"
     )]
     ClientCertificate(String),
@@ -285,50 +285,70 @@ impl TlsProblem {
         match self {
             Self::UnknownIssuer(_) => {
                 "if that issuer is the cloud's authority, put its certificate into ca-file; if it \
-                 is an intermediate one, have the server send its certificate too: `openssl \
-                 s_client -connect HOST:PORT -showcerts` shows what it sends"
+                 is an intermediate authority, configure the server to send its certificate too: \
+                 `openssl s_client -connect HOST:PORT -showcerts` shows what it sends"
             }
             Self::SelfSigned => "put the server's certificate itself into ca-file",
             Self::Dates(_) => {
-                "have the certificate renewed; if its dates are right, set this machine's clock"
+                "renew the certificate; if its dates are right, set this machine's clock"
             }
             Self::Name(_) => {
-                "use one of the certificate's names in the URL, or have a certificate issued for \
-                 the host of the URL"
+                "use one of the certificate's names in the URL, or issue a certificate for the \
+                 host of the URL"
             }
-            Self::Signature { .. } => {
-                "have that certificate issued again, signed with SHA-256 or better"
-            }
+            Self::Signature { .. } => "issue that certificate again, signed with SHA-256 or better",
             Self::ShortKey { .. } => {
-                "have a new key made there, RSA of 2048 bits or more or ECDSA on P-256, and \
-                 certificates issued again with it"
+                "create a new key there, RSA of 2048 bits or more or ECDSA on P-256, and issue the \
+                 certificates again with it"
             }
             Self::WrongAuthority(_) => {
-                "put the authority's present certificate into ca-file: the one there was replaced \
-                 by another of the same name, or is of another cloud"
+                "put the authority's current certificate into ca-file: the one there was replaced \
+                 by another of the same name, or belongs to another cloud"
             }
             Self::OtherKey => {
-                "have the server's certificate and key configured as a pair; if they are one, \
-                 something on the way pretends to be the server"
+                "configure the server with a certificate and its key; if they match, something on \
+                 the way pretends to be the server"
             }
             Self::NothingInCommon(_) => {
-                "have TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3, switched on at the server, and a \
-                 key of RSA, or of ECDSA on P-256 or P-384, used there"
+                "enable TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM, on the server, and use an RSA \
+                 key, or an ECDSA key on P-256 or P-384"
             }
-            Self::Certificate(_) => "have a certificate issued to which that does not apply",
+            Self::Certificate(_) => "issue a certificate without this problem",
             Self::NotTls => {
                 "write http instead of https into the URL, or use the port that has TLS"
             }
-            Self::Alert(_) => "see the log of the server, or of what ends TLS in front of it",
+            Self::Alert(_) => {
+                "see the log of the server, or of the proxy that terminates TLS in \
+                               front of it"
+            }
             Self::ClientCertificate(_) => {
                 "set cert-file and key-file to a certificate that the server's authority has issued"
             }
-            Self::Other(_) => "see whether something on the way takes TLS apart, such as a proxy",
+            Self::Other(_) => "check whether something on the way intercepts TLS, such as a proxy",
         }
     }
 }
 
 impl Problem {
+    /// Whether nobody has answered, or something in the place of a server that is away: it
+    /// costs nobody much to ask again soon, and nothing but that is known to help.
+    pub(in crate::openstack) fn is_silence(&self) -> bool {
+        match self {
+            Self::Name { .. }
+            | Self::NameTimeout { .. }
+            | Self::Connect(_)
+            | Self::ConnectTimeout { .. }
+            | Self::Timeout { .. }
+            | Self::Broken(_) => true,
+            Self::Status {
+                status,
+                retry_after: None,
+                ..
+            } => matches!(status.as_u16(), 408 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+
     /// Whether the same request may succeed a moment later.
     pub(in crate::openstack) fn is_passing(&self) -> bool {
         match self {

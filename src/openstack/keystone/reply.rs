@@ -3,7 +3,7 @@
 //! Used by `keystone`. Invariant: no reply panics, and text that is kept to be
 //! shown is printable.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use crate::openstack::catalog::Catalog;
 use crate::openstack::error::ReplyError;
 use crate::openstack::excerpt::Excerpt;
 use crate::openstack::json::{self, FromJson, optional};
+use crate::openstack::retry::timestamp;
 use crate::secret::Token;
 
 /// A lifetime to assume when Keystone does not say one.
@@ -90,16 +91,20 @@ impl Session {
     }
 
     /// Reads Keystone's reply to a login: the value of `X-Subject-Token` and the
-    /// body.
+    /// body. The date counts where Keystone does not say when it made the token.
     ///
     /// # Errors
     /// When there is no token, or the body is not what Keystone sends.
-    pub fn from_reply(token: Option<&str>, body: &[u8]) -> Result<Self, ReplyError> {
+    pub fn from_reply(
+        token: Option<&str>,
+        body: &[u8],
+        date: SystemTime,
+    ) -> Result<Self, ReplyError> {
         let token = token
             .filter(|token| !token.is_empty())
             .ok_or(ReplyError::NoToken)?;
         let Reply { token: details } = serde_json::from_slice(body)?;
-        let lifetime = details.lifetime(Timestamp::now());
+        let lifetime = details.lifetime(timestamp(date));
         let now = Instant::now();
         Ok(Self {
             token: Token::new(token.to_owned()),
@@ -271,6 +276,10 @@ mod tests {
 
     use super::*;
 
+    fn read(token: Option<&str>, body: &[u8]) -> Result<Session, ReplyError> {
+        Session::from_reply(token, body, SystemTime::UNIX_EPOCH)
+    }
+
     #[test]
     fn a_reply_says_who_we_are_and_what_we_may() {
         let reply = json!({"token": {
@@ -284,8 +293,7 @@ mod tests {
             "application_credential": {"name": "ac", "restricted": true, "access_rules": [
                 {"service": "key-manager", "method": "GET", "path": "/v1/secrets/x/payload"}]},
         }});
-        let session =
-            Session::from_reply(Some("tok"), reply.to_string().as_bytes()).expect("a session");
+        let session = read(Some("tok"), reply.to_string().as_bytes()).expect("a session");
         let account = session.account();
         assert_eq!(account.user.as_deref(), Some("kms"));
         assert_eq!(account.user_domain.as_deref(), Some("Default"));
@@ -335,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_reply_without_token_or_sense_is_refused() {
-        let read = |token, body: &str| Session::from_reply(token, body.as_bytes()).err();
+        let read = |token, body: &str| read(token, body.as_bytes()).err();
         assert_eq!(read(None, "{\"token\": {}}"), Some(ReplyError::NoToken));
         assert_eq!(read(Some(""), "{\"token\": {}}"), Some(ReplyError::NoToken));
         assert!(matches!(
@@ -383,14 +391,14 @@ mod tests {
         #[test]
         fn any_json_is_a_reply_or_is_refused(token in any_json()) {
             let body = json!({"token": token}).to_string();
-            if let Ok(session) = Session::from_reply(Some("t"), body.as_bytes()) {
+            if let Ok(session) = read(Some("t"), body.as_bytes()) {
                 prop_assert!(session.renew_at <= session.ends_at);
             }
         }
 
         #[test]
         fn any_bytes_are_a_reply_or_are_refused(body: Vec<u8>) {
-            let _ = Session::from_reply(Some("t"), &body);
+            let _ = read(Some("t"), &body);
         }
     }
 }

@@ -194,7 +194,7 @@ fn name(der: &[u8]) -> String {
     }
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     if parts.is_empty() {
-        return "(an issuer without CN and O)".to_owned();
+        return "(an issuer without CN or O)".to_owned();
     }
     parts.join(", ")
 }

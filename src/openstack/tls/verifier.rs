@@ -17,6 +17,14 @@ use rustls::{
 use super::chain;
 use crate::openstack::error::TlsProblem;
 
+/// Verifies servers, and their signatures of the handshake in any case, as Go does.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    pub(super) provider: Arc<CryptoProvider>,
+    /// `None` accepts every certificate, as `tls-insecure = true` asks for.
+    pub(super) authorities: Option<Authorities>,
+}
+
 /// webpki's verifier, except that a server may use a certificate of `ca-file`
 /// itself.
 ///
@@ -25,11 +33,11 @@ use crate::openstack::error::TlsProblem;
 /// without that of its authority. Go accepts whatever stands in `ca-file`, and looks
 /// at no issuer then; webpki lets no authority be a server, and wants an issuer.
 #[derive(Debug)]
-pub(super) struct Verifier {
+pub(super) struct Authorities {
     pub(super) inner: Arc<WebPkiServerVerifier>,
     /// The certificates of `ca-file`.
     pub(super) own: Vec<CertificateDer<'static>>,
-    /// Whoever is trusted.
+    /// All that are trusted.
     pub(super) roots: Arc<RootCertStore>,
 }
 
@@ -47,8 +55,8 @@ impl Refusal {
     }
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
+impl Authorities {
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -80,6 +88,24 @@ impl ServerCertVerifier for Verifier {
             verified => verified,
         }
     }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match &self.authorities {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(authorities) => {
+                authorities.verify(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+        }
+    }
 
     fn verify_tls12_signature(
         &self,
@@ -87,8 +113,9 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verified = self.inner.verify_tls12_signature(message, cert, dss);
-        verified.map_err(|error| of_handshake(error, cert))
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+            .map_err(|error| of_handshake(error, cert))
     }
 
     fn verify_tls13_signature(
@@ -97,12 +124,14 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verified = self.inner.verify_tls13_signature(message, cert, dss);
-        verified.map_err(|error| of_handshake(error, cert))
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+            .map_err(|error| of_handshake(error, cert))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 
@@ -134,48 +163,4 @@ fn is_authority_as_server(error: &Error) -> bool {
         Error::InvalidCertificate(CertificateError::Other(other))
             if other.0.to_string() == "CaUsedAsEndEntity"
     )
-}
-
-/// Accepts every certificate, as `tls-insecure = true` asks for. The handshake's
-/// signature is still checked, as Go does.
-#[derive(Debug)]
-pub(super) struct Unverified(pub(super) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-            .map_err(|error| of_handshake(error, cert))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-            .map_err(|error| of_handshake(error, cert))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -74,17 +74,19 @@ pub(super) fn problem(error: &Error) -> TlsProblem {
             TlsProblem::NothingInCommon("its version or cipher is an old one".to_owned())
         }
         Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. } => TlsProblem::Other(
-            "the server does not keep to the protocol; something on the way may alter it".into(),
+            "the server violates the protocol; something on the way may alter the data".into(),
         ),
         Error::NoCertificatesPresented => {
-            TlsProblem::Certificate("the server has shown none".to_owned())
+            TlsProblem::Certificate("the server has sent none".to_owned())
         }
-        Error::DecryptError => TlsProblem::Other("what came cannot be decrypted".to_owned()),
+        Error::DecryptError => {
+            TlsProblem::Other("the received data cannot be decrypted".to_owned())
+        }
         Error::FailedToGetCurrentTime => {
             TlsProblem::Other("this machine's clock cannot be read".to_owned())
         }
         Error::FailedToGetRandomBytes => {
-            TlsProblem::Other("the system gives no random numbers".to_owned())
+            TlsProblem::Other("the system provides no random numbers".to_owned())
         }
         _ => TlsProblem::Other("the handshake cannot be completed".to_owned()),
     }
@@ -96,7 +98,7 @@ pub(super) fn certificate(error: &Error) -> String {
         return "it is not a certificate that can be used".to_owned();
     };
     match error {
-        CertificateError::BadEncoding => "it is damaged, or no X.509 certificate".to_owned(),
+        CertificateError::BadEncoding => "it is damaged, or not an X.509 certificate".to_owned(),
         // Where the chain can be read, `chain` has more to say.
         CertificateError::UnknownIssuer => "it is not signed by a trusted authority".to_owned(),
         CertificateError::BadSignature
@@ -106,25 +108,26 @@ pub(super) fn certificate(error: &Error) -> String {
         }
         CertificateError::Revoked => "it was revoked".to_owned(),
         CertificateError::UnhandledCriticalExtension => {
-            "it has a critical extension that is not known here".to_owned()
+            "it has an unknown critical extension".to_owned()
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "it is not meant for servers: its extended key usage lacks serverAuth".to_owned()
         }
         CertificateError::Other(other) => match other.0.to_string().as_str() {
-            "CaUsedAsEndEntity" => "it is marked as an authority (CA:TRUE) and serves all the \
-                                    same: give it as ca-file, or issue one for the server"
+            "CaUsedAsEndEntity" => "it is marked as an authority (CA:TRUE), but is used by a \
+                                    server: set it as ca-file, or issue a certificate for the \
+                                    server"
                 .to_owned(),
             "EndEntityUsedAsCa" => {
                 "one of its issuers is not marked as an authority (CA:TRUE)".to_owned()
             }
-            "UnsupportedCertVersion" => "it is not of X.509 version 3".to_owned(),
+            "UnsupportedCertVersion" => "it is not an X.509 version 3 certificate".to_owned(),
             "PathLenConstraintViolated" | "NameConstraintViolation" => {
                 "it is beyond what its authority may issue".to_owned()
             }
-            _ => "it is not one that the TLS library takes".to_owned(),
+            _ => "the TLS library does not accept it".to_owned(),
         },
-        _ => "it is not one that the TLS library takes".to_owned(),
+        _ => "the TLS library does not accept it".to_owned(),
     }
 }
 
@@ -133,8 +136,8 @@ pub(super) fn pair(error: &Error) -> String {
     match error {
         Error::InconsistentKeys(_) => "the key is not that of the certificate".to_owned(),
         Error::InvalidCertificate(_) => format!("cert-file: {}", certificate(error)),
-        _ => "the key is of a kind that is not known here: RSA of 2048 bits or more, ECDSA on \
-              P-256 or P-384, and Ed25519 are"
+        _ => "the kind of the key is not supported: supported are RSA of 2048 bits or more, ECDSA \
+              on P-256 or P-384, and Ed25519"
             .to_owned(),
     }
 }
@@ -143,20 +146,20 @@ fn dates(error: &CertificateError) -> String {
     match error {
         CertificateError::ExpiredContext { time, not_after } => {
             format!(
-                "it ended at {}, and it is {}",
+                "it expired at {}, and it is now {}",
                 date(*not_after),
                 date(*time)
             )
         }
         CertificateError::NotValidYetContext { time, not_before } => {
             format!(
-                "it begins at {}, and it is {}",
+                "it begins at {}, and it is now {}",
                 date(*not_before),
                 date(*time)
             )
         }
-        CertificateError::NotValidYet => "its time has not begun".to_owned(),
-        _ => "its time is over".to_owned(),
+        CertificateError::NotValidYet => "it is not valid yet".to_owned(),
+        _ => "it has expired".to_owned(),
     }
 }
 

@@ -84,7 +84,7 @@ fn cloud_without_use_clouds_decides_who_logs_in_and_nothing_else() {
     assert_eq!(loaded.live.cloud.region, None);
     let warnings = directory.warnings(&text);
     let alone = "cloud.conf:6:7: [Global] cloud: only the credentials are taken from clouds.yaml; \
-                 add `use-clouds = true` to take the rest from there too, or remove it";
+                 add `use-clouds = true` to take the other settings from there too, or remove it";
     assert!(warnings.iter().any(|text| text == alone), "{warnings:?}");
     assert_eq!(warnings.len(), 4, "{warnings:?}");
 
@@ -92,7 +92,7 @@ fn cloud_without_use_clouds_decides_who_logs_in_and_nothing_else() {
     let refusal = directory.refusal(&text.replace("cloud=one", "cloud=two"));
     assert_eq!(
         refusal,
-        "cloud.conf:6:7: [Global] cloud: there is no cloud of this name in clouds.yaml; there is \
+        "cloud.conf:6:7: [Global] cloud: there is no cloud of this name in clouds.yaml; available: \
          one"
     );
     std::fs::remove_file(directory.path().join("clouds.yaml")).expect("removed");
@@ -131,8 +131,7 @@ fn os_cloud_chooses_an_entry_and_overrules_nothing() {
     let error = load_in("cloud.conf", &environment("two")).expect_err("no such cloud");
     assert_eq!(
         directory.relative(&error.to_string()),
-        "cloud.conf:2:12: use-clouds with OS_CLOUD: there is no cloud of this name in clouds.yaml; \
-         there is one"
+        "cloud.conf:2:12: use-clouds with OS_CLOUD: there is no cloud of this name in clouds.yaml; available: one"
     );
 }
 
@@ -185,7 +184,8 @@ fn keys_of_the_chosen_cloud_that_nobody_reads_are_warned_about() {
     for (field, expected) in [
         (
             "verify: false",
-            "clouds.one.auth.verify: it is ignored here; write it beside `auth:`, not below it",
+            "clouds.one.auth.verify: it is ignored here; write it at the level of `auth:`, not \
+             below it",
         ),
         (
             "system_scope: all",
@@ -346,7 +346,7 @@ fn marks_of_word_processors_are_warned_about() {
     assert_eq!(
         directory.refusal("[Global]\nuser\u{a0}id=x\n"),
         "cloud.conf:2:5: illegal character U+00A0, a no-break space or another invisible \
-         character; write a plain blank; names consist of letters, digits and `-`, begin with a \
+         character; write a plain space; names consist of letters, digits and `-`, begin with a \
          letter, and are followed by `=`"
     );
     directory.write("cloud.toml", "[Global]\nuser-id = \u{201c}u\u{201d}\n");

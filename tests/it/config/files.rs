@@ -170,7 +170,7 @@ fn the_cloud_is_the_named_one_or_the_only_one() {
     );
     assert_eq!(
         directory.refusal(&use_clouds("cloud=c")),
-        "cloud.conf:3:7: [Global] cloud: there is no cloud of this name in clouds.yaml; there is \
+        "cloud.conf:3:7: [Global] cloud: there is no cloud of this name in clouds.yaml; available: \
          a, b"
     );
 }
@@ -233,8 +233,7 @@ fn a_profile_without_its_file_is_refused() {
     directory.write("clouds-public.yaml", "public-clouds: {other: {}}\n");
     assert_eq!(
         directory.refusal(&use_clouds("")),
-        "clouds.yaml:3:14: clouds.one.profile: there is no cloud of this name in \
-         clouds-public.yaml; there is other"
+        "clouds.yaml:3:14: clouds.one.profile: there is no cloud of this name in clouds-public.yaml; available: other"
     );
 }
 

@@ -62,7 +62,7 @@ fn a_domain_alone_is_the_scope_and_not_the_users_domain() {
     assert_eq!(
         refusal("username=u\npassword=p\ndomain-name=D"),
         "cloud.conf:3:10: [Global] username: a username needs its domain; set user-domain-name or \
-         user-domain-id in [Global] (domain-name and domain-id are used for the user only with \
+         user-domain-id in [Global] (domain-name and domain-id apply to the user only with \
          tenant-id, tenant-name or an application credential)"
     );
 }

@@ -263,8 +263,7 @@ fn settings_of_the_ring_that_cannot_be_are_refused() {
             "max-cache-age=4m",
             "cloud.conf:9:15: [KeyManager] max-cache-age: it must be longer than \
              revalidate-interval (5m), otherwise keys are wiped before they are confirmed; write \
-             at \
-             least twice as much, 10m, or 0 for no limit",
+             at least twice the interval, 10m, or 0 for no limit",
         ),
         (
             "max-cache-age=5m",

@@ -60,7 +60,7 @@ impl Good {
             .rfind(|line| line.contains("configuration not reloaded"));
         let event = event.expect("it is in the log");
         assert!(
-            event.contains("ERROR") && event.contains("the one in force stays"),
+            event.contains("ERROR") && event.contains("the old one stays in use"),
             "{event}"
         );
         assert!(

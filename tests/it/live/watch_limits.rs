@@ -60,14 +60,14 @@ fn raise(scene: &Scene, limit: &str) {
 
 async fn goes_on_without(limit: &str, hint: &str) {
     let mut scene = start(limit, "0", "1").await;
-    let warning = scene.sidecar.logged("not seen at once").await;
+    let warning = scene.sidecar.logged("not detected at once").await;
     let message = warning.get("message").and_then(Value::as_str);
     assert!(message.is_some_and(|text| text.contains(hint)), "{warning}");
     scene.change("by the slow check", replace).await;
     scene.change("by the slow check again", write).await;
-    assert_eq!(scene.count_of("not seen at once"), 1, "said once");
+    assert_eq!(scene.count_of("not detected at once"), 1, "said once");
     raise(&scene, limit);
-    scene.sidecar.logged("seen at once again").await;
+    scene.sidecar.logged("detected at once again").await;
     scene.change("at once", replace).await;
 }
 

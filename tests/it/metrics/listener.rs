@@ -104,7 +104,7 @@ async fn a_port_that_is_taken_stops_metrics_only_and_is_taken_over_when_free() {
     let place = Place::new(&cloud_config(&server));
     let mut sidecar = place.start_with(&["--metrics-address", &address]);
     let event = sidecar
-        .logged("no metrics, the key service is not affected")
+        .logged("no metrics; Encrypt and Decrypt are not affected")
         .await;
     assert_eq!(event["level"], "ERROR");
     let message = event["message"].as_str().expect("a text");

@@ -15,8 +15,8 @@ pub(super) fn give(configuration: &Configuration, findings: &mut Findings) {
     let has_kms = providers.any(|provider| provider.kms.is_some());
     if !entries.is_empty() && !has_kms {
         findings.warn(
-            "there is no kms provider in it, so kube-apiserver does not ask the sidecar: add one \
-             as static-pod/encryption-config.yaml has it",
+            "there is no kms provider in it, so kube-apiserver does not use the sidecar: add one \
+             as in static-pod/encryption-config.yaml",
         );
     }
     for entry in entries {
@@ -33,11 +33,11 @@ fn first_provider(entry: &Entry, has_kms: bool, findings: &mut Findings) {
     let path = format!("{}.providers[0]", entry.path);
     match first {
         Some("identity") if later_kms => findings.warn(format!(
-            "{path}: identity comes first, so what is written is NOT encrypted. That is right \
-             only while nodes learn to read; then kms goes first"
+            "{path}: identity comes first, so new data is NOT encrypted. That is right only until \
+             all nodes can read encrypted data; then put kms first"
         )),
         Some(kind) if kind != "kms" && kind != "identity" && has_kms => findings.warn(format!(
-            "{path}: {kind} comes first and wraps what is written; kms only reads"
+            "{path}: {kind} comes first and encrypts new data; kms only reads"
         )),
         _ => {}
     }

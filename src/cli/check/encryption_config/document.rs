@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::cli::check::findings::Findings;
 use crate::config;
 
-const EXAMPLE: &str = "static-pod/encryption-config.yaml is one to compare it with";
+const EXAMPLE: &str = "static-pod/encryption-config.yaml is an example";
 
 /// The value of the file, if it has one.
 pub(super) fn read(file: &[u8], findings: &mut Findings) -> Option<Value> {
@@ -108,8 +108,8 @@ fn json(text: &str, findings: &mut Findings) -> Option<Value> {
         Err(error) => {
             findings.error(
                 format!("not valid JSON: {error}"),
-                "correct it there. What begins with a brace is read as JSON; to write YAML, begin \
-                 with `apiVersion:`",
+                "correct it there. A file that begins with a brace is read as JSON; to write YAML, \
+                 begin with `apiVersion:`",
             );
             None
         }

@@ -11,13 +11,13 @@ pub(super) enum EndpointError {
     Missing,
     #[error("not a URL")]
     NotAUrl,
-    #[error("not of the scheme unix, the only one that is supported")]
+    #[error("its scheme is not unix, the only supported one")]
     Scheme,
     #[error("the path is relative; kube-apiserver would ignore its first part")]
     Relative,
     #[error("the path is that of a directory")]
     Directory,
-    #[error("the path has more than 107 bytes, which no socket may have")]
+    #[error("the path has more than 107 bytes, the limit for a socket")]
     TooLong,
 }
 
@@ -94,7 +94,7 @@ fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
 /// What is unusual about a socket.
 pub(super) fn doubt(socket: &str) -> Option<&'static str> {
     if socket.starts_with('@') {
-        Some("an abstract socket, which every process in the network namespace may open")
+        Some("an abstract socket, which every process in the network namespace can open")
     } else if socket.contains(char::is_whitespace) {
         Some("there is a blank in the path; the sidecar's --socketpath must have it too")
     } else {

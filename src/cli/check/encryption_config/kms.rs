@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::configuration::Kms;
 use super::endpoint;
-use super::shown::quoted;
 use crate::cli::check::findings::Findings;
+use crate::cli::check::quoted;
 use crate::config;
 
 /// The names of the KMS providers so far, of v1 and v2.
@@ -37,12 +37,11 @@ fn version(kms: &Kms, findings: &mut Findings) {
         ),
         Some("v1") => findings.error(
             format!("{path}: {off}, and this sidecar speaks v2 only"),
-            "write `apiVersion: v2`. A provider for v1 data of the Go plugin needs that plugin \
-             beside this one, and kube-apiserver needs --feature-gates=KMSv1=true, until all is \
-             rewritten",
+            "write `apiVersion: v2`. To read v1 data of the Go plugin, run that plugin as well, \
+             and start kube-apiserver with --feature-gates=KMSv1=true, until all data is rewritten",
         ),
         Some(other) => findings.error(
-            format!("{path}: {} is neither v1 nor v2", quoted(other)),
+            format!("{path}: {} is neither v1 nor v2", quoted::value(other)),
             "write `apiVersion: v2`",
         ),
     }
@@ -61,8 +60,8 @@ fn name<'a>(kms: &'a Kms, v1: bool, names: &mut Names<'a>, findings: &mut Findin
     }
     if !v1 && name.contains(':') {
         findings.error(
-            format!("{path}: {} has a colon in it", quoted(name)),
-            "take a name without one",
+            format!("{path}: {} has a colon in it", quoted::value(name)),
+            "choose a name without one",
         );
     }
     let new = names.0.insert(name);
@@ -70,10 +69,10 @@ fn name<'a>(kms: &'a Kms, v1: bool, names: &mut Names<'a>, findings: &mut Findin
         findings.error(
             format!(
                 "{path}: {} is the name of an earlier provider",
-                quoted(name)
+                quoted::value(name)
             ),
-            "put all resources into one entry, or give this provider a name of its own (the \
-             socket may be the same)",
+            "put all resources into one entry, or give this provider another name (the socket may \
+             be the same)",
         );
     }
 }
@@ -85,7 +84,7 @@ fn timeout(kms: &Kms, findings: &mut Findings) {
     let path = format!("{}.timeout", kms.path);
     match config::parse_duration(text) {
         None => findings.error(
-            format!("{path}: {} is no positive duration", quoted(text)),
+            format!("{path}: {} is no positive duration", quoted::value(text)),
             "write a number with a unit, such as `timeout: 3s`",
         ),
         Some(duration) if duration.is_zero() => findings.error(
@@ -116,14 +115,14 @@ fn endpoint(kms: &Kms, findings: &mut Findings) -> Option<String> {
     match endpoint::socket(text) {
         Ok(socket) => {
             if let Some(doubt) = endpoint::doubt(&socket) {
-                findings.warn(format!("{path}: {}: {doubt}", quoted(text)));
+                findings.warn(format!("{path}: {}: {doubt}", quoted::value(text)));
             }
             Some(socket)
         }
         Err(wrong) => {
             let shown = match text {
                 "" => String::new(),
-                text => format!("{}: ", quoted(text)),
+                text => format!("{}: ", quoted::value(text)),
             };
             findings.error(
                 format!("{path}: {shown}{wrong}"),

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::configuration::Entry;
-use super::shown::quoted;
 use crate::cli::check::findings::Findings;
+use crate::cli::check::quoted;
 
 /// A resource and its API group, which is empty for the core group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,13 +60,13 @@ pub(super) fn judge<'a>(entry: &'a Entry, masks: &mut Masks<'a>, findings: &mut 
     if overlaps {
         findings.error(
             format!("{path}: a wildcard overlaps with another resource of the same list"),
-            "remove one of them, or give each an entry of its own, the wildcard last",
+            "remove one of them, or write a separate entry for each, the wildcard last",
         );
     }
     for (number, text) in texts {
         let path = format!("{path}[{number}]");
         if let Some((what, fix)) = name(text) {
-            findings.error(format!("{path}: {}: {what}", quoted(text)), fix);
+            findings.error(format!("{path}: {}: {what}", quoted::value(text)), fix);
             continue;
         }
         let resource = GroupResource::parse(text);
@@ -78,8 +78,8 @@ pub(super) fn judge<'a>(entry: &'a Entry, masks: &mut Masks<'a>, findings: &mut 
             Some(mask) => findings.error(
                 format!(
                     "{path}: {} is masked by the earlier {}",
-                    quoted(text),
-                    quoted(&format!("{}.{}", mask.resource, mask.group)),
+                    quoted::value(text),
+                    quoted::value(&format!("{}.{}", mask.resource, mask.group)),
                 ),
                 "move its entry up, before the wildcard, or remove it",
             ),
@@ -112,7 +112,7 @@ fn name(text: &str) -> Option<(&'static str, &'static str)> {
     let GroupResource { resource, group } = GroupResource::parse(text);
     Some(if text.to_lowercase() != text {
         (
-            "a resource has no capital letters",
+            "a resource name has no capital letters",
             "write the plural of `kubectl api-resources`, such as `secrets`",
         )
     } else if text == "*" {
@@ -130,7 +130,7 @@ fn name(text: &str) -> Option<(&'static str, &'static str)> {
     } else if group == "extensions" {
         (
             "the group `extensions` has been removed",
-            "write the group that the resource has now",
+            "write the current group of the resource",
         )
     } else if group == "*" && resource != "*" {
         ("a resource across groups is refused", "name each group")

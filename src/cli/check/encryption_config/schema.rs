@@ -6,9 +6,9 @@
 use serde_json::{Map, Value};
 
 use super::configuration::{Configuration, Entry, Key, Keys, Kms, Provider};
-use super::shown::quoted;
 use super::values::{Fields, kind_of, whole_number};
 use crate::cli::check::findings::Findings;
+use crate::cli::check::quoted;
 
 const API_VERSION: &str = "apiserver.config.k8s.io/v1";
 
@@ -34,7 +34,7 @@ pub(super) fn decode(file: &Value, findings: &mut Findings) -> Option<Configurat
     match decoder.items("resources", fields.get("resources")) {
         Some([]) => decoder.findings.error(
             "resources: at least one is required",
-            "add them as static-pod/encryption-config.yaml has it",
+            "add them as in static-pod/encryption-config.yaml",
         ),
         items => {
             for (number, item) in items.into_iter().flatten().enumerate() {
@@ -63,7 +63,8 @@ impl Decoder<'_> {
             ("EncryptionConfiguration", API_VERSION) => true,
             ("EncryptionConfig", "v1" | "/v1") => {
                 self.findings.warn(format!(
-                    "kind: EncryptionConfig is outdated, though kube-apiserver still takes it: {right}"
+                    "kind: EncryptionConfig is outdated, though kube-apiserver still accepts it: \
+                     {right}"
                 ));
                 true
             }
@@ -79,7 +80,7 @@ impl Decoder<'_> {
                 self.findings.error(
                     format!(
                         "apiVersion: there is no {kind} of version {}",
-                        quoted(version)
+                        quoted::value(version)
                     ),
                     right,
                 );
@@ -87,7 +88,7 @@ impl Decoder<'_> {
             }
             (kind, _) => {
                 self.findings.error(
-                    format!("kind: {}, not EncryptionConfiguration", quoted(kind)),
+                    format!("kind: {}, not EncryptionConfiguration", quoted::value(kind)),
                     format!("{right}, or name the right file"),
                 );
                 false
@@ -147,7 +148,7 @@ impl Decoder<'_> {
                 "begin each provider with a `-` of its own",
             ),
             None if fields.contains_key("identity") => self.findings.error(
-                format!("{path}: identity without a value is no provider"),
+                format!("{path}: identity without a value is not a provider"),
                 "write `identity: {}`, with the braces",
             ),
             None if self.findings.errors.len() == before => self.findings.error(
@@ -282,11 +283,11 @@ impl Decoder<'_> {
             .filter(|field| !known.contains(&field.as_str()))
         {
             let dot = if path.is_empty() { "" } else { "." };
-            let field = super::shown::shown(field);
+            let field = quoted::name(field);
             let fix = match known {
                 [] => "remove it".to_owned(),
                 known => format!(
-                    "remove it, or correct its name and indentation; what may stand there is {}",
+                    "remove it, or correct its name and indentation; allowed here: {}",
                     known.join(", ")
                 ),
             };

@@ -231,7 +231,7 @@ fn resources_are_named_as_kube_apiserver_wants_them() {
     for (names, found) in [
         (
             "[Secrets]",
-            "[0]: \"Secrets\": a resource has no capital letters",
+            "[0]: \"Secrets\": a resource name has no capital letters",
         ),
         ("['*']", "[0]: \"*\": a star alone"),
         ("[serviceipallocations]", "no REST API"),

@@ -45,7 +45,8 @@ pub(in super::super) fn are_mounted(pod: &Value, given: Option<&Path>, findings:
         content
     };
     let loaded = config::load(&inside, &environment(container), &read);
-    let fix = "put it beside the cloud-config, whose directory is mounted, or mount its directory";
+    let fix = "move it to the directory of the cloud-config, which is mounted, or mount its \
+               directory";
     for path in unmounted.borrow().iter() {
         findings.error(
             format!(

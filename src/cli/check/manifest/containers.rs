@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use super::super::findings::{is_set, list, text};
 use super::here::{Here, keys_and_values, whole};
-use super::quoted;
+use crate::cli::check::quoted;
 
 pub(super) fn pod(spec: &Value, here: &mut Here<'_>) {
     let is = |key: &str| spec.get(key).and_then(Value::as_bool) == Some(true);
     keys_and_values(spec, "nodeSelector", here);
     for key in ["ephemeralContainers", "schedulingGates"] {
         if list(spec, key).next().is_some() {
-            here.error(key, "is not for pods of files", "remove it");
+            here.error(key, "is not allowed in a static pod", "remove it");
         }
     }
     if list(spec, "containers").next().is_none() {
@@ -107,7 +107,7 @@ pub(super) fn container(container: &Value, here: &mut Here<'_>) {
     for name in list(container, "ports").filter_map(|port| text(port, "name")) {
         if !name.is_empty() && !names.insert(name) {
             let what = format!("has two ports called {}", quoted::word(name));
-            here.error("ports", &what, "give each a name of its own");
+            here.error("ports", &what, "give each its own name");
         }
     }
     for key in ["livenessProbe", "startupProbe"] {
@@ -120,7 +120,7 @@ pub(super) fn container(container: &Value, here: &mut Here<'_>) {
     }
     let readiness = container.get("readinessProbe");
     if readiness.is_some_and(|probe| is_set(probe, "terminationGracePeriodSeconds")) {
-        let what = "has terminationGracePeriodSeconds, and kills nobody";
+        let what = "has terminationGracePeriodSeconds, but does not kill the container";
         here.error(
             "readinessProbe",
             what,

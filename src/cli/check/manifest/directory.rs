@@ -49,15 +49,15 @@ pub(in super::super) fn nothing_else_runs(manifest: &Path, pod: &Value, findings
         names = format!("{names} and {} more", others.len() - SHOWN);
     }
     let what = format!(
-        "beside it lies {names}, a kube-apiserver too: the kubelet runs every file of its \
-         directory of manifests whose name does not begin with a dot"
+        "in the same directory is {names}, also a kube-apiserver: the kubelet runs every file in \
+         its manifest directory whose name does not begin with a dot"
     );
     // Elsewhere, manifests may well be collected.
     let is_copy = others.iter().any(|other| other.starts_with(own.as_ref()));
     if is_copy || own.starts_with("kube-apiserver.") {
         findings.error(
             what,
-            "move it out of the directory; a name that begins with a dot will do as well",
+            "move it out of the directory, or give it a name that begins with a dot",
         );
     } else {
         findings.warn(what);
@@ -99,9 +99,9 @@ pub(in super::super) fn kubeadm_has_the_patch(
     let mut kubeadms = KUBEADMS.iter().chain([&PATCHES]);
     if is_kubeadms && kubeadms.any(|name| directory.join(name).exists()) && !has_patch(directory) {
         findings.warn(format!(
-            "kubeadm has written this manifest and will write it again without the sidecar: no \
-             patch in {} has it. Copy static-pod/kubeadm/patches there, and run `kubeadm upgrade` \
-             with --patches",
+            "kubeadm has written this manifest and will write it again without the sidecar, \
+             because no patch in {} adds it. Copy static-pod/kubeadm/patches there, and run \
+             `kubeadm upgrade` with --patches",
             directory.join(PATCHES).display()
         ));
     }

@@ -16,12 +16,12 @@ pub(in super::super) struct Document {
 
 /// Reads a manifest; what is wrong names line and column.
 pub(in super::super) fn read(content: &[u8], findings: &mut Findings) -> Result<Document, Finding> {
-    let fix = "correct the file there; static-pod/kube-apiserver.yaml is one to compare it with";
+    let fix = "correct the file there; static-pod/kube-apiserver.yaml is an example";
     let text = String::from_utf8_lossy(content);
     if text.trim_start().starts_with('{') {
         let pod = serde_json::from_str(&text).map_err(|error| Finding {
             what: format!(
-                "line {}, column {}: this is no JSON, as which the kubelet reads a file that \
+                "line {}, column {}: this is not JSON, but the kubelet reads a file as JSON if it \
                  begins with `{{`",
                 error.line(),
                 error.column()
@@ -39,7 +39,7 @@ pub(in super::super) fn read(content: &[u8], findings: &mut Findings) -> Result<
         }
         Err((at, problem)) => {
             if problem == YamlProblem::DuplicateKey {
-                findings.warn(format!("{at}: {problem}; the kubelet takes the last"));
+                findings.warn(format!("{at}: {problem}; the kubelet uses the last one"));
             }
             config::parse_first_leniently(&text)
         }
@@ -50,7 +50,7 @@ pub(in super::super) fn read(content: &[u8], findings: &mut Findings) -> Result<
     })?;
     if first.more {
         findings.warn(
-            "the file has several documents, of which the kubelet runs the first: keep one, and \
+            "the file has several documents, and the kubelet runs only the first: keep one, and \
              remove the `---` between them",
         );
     }

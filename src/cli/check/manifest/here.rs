@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::findings::Findings;
 use super::names::Form;
-use super::quoted;
+use crate::cli::check::quoted;
 use crate::config::redact;
 
 /// Where rules report to.

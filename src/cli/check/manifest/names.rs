@@ -70,14 +70,17 @@ impl Form {
         match self {
             Self::Given => "it must not be empty",
             Self::Label => {
-                "up to 63 small letters, digits and `-` are expected, no `-` at the ends"
+                "up to 63 lower-case letters, digits and `-` are expected, without `-` at the ends"
             }
-            Self::Subdomain => "small letters, digits, `-` and `.` are expected",
+            Self::Subdomain => "lower-case letters, digits, `-` and `.` are expected",
             Self::Key => "a name such as `app` or `example.com/app` is expected",
             Self::LabelValue => "up to 63 letters, digits, `-`, `_` and `.` are expected",
             Self::Variable => "printable characters other than `=` are expected",
             Self::Header => "letters, digits and `-` are expected",
-            Self::Port => "up to 15 small letters, digits and `-` are expected, and a letter",
+            Self::Port => {
+                "up to 15 lower-case letters, digits and `-` are expected, with at least \
+                           one letter"
+            }
             Self::Address => "an IP address is expected",
             Self::Down => "a path without `..` and without `/` at its beginning is expected",
         }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::super::findings::{Findings, is_set, list, text};
 use super::pod::Container;
-use super::quoted;
 use super::sidecar::{Called, Served, Understand, lacks};
+use crate::cli::check::quoted;
 
 /// What is served on `--metrics-address`.
 const PAGES: [&str; 3] = ["/metrics", "/livez", "/readyz"];
@@ -51,13 +51,13 @@ pub(super) fn they_ask_what_is_answered(
                 EXEC,
             ),
             Some(Fault::AsksForAKey) if name == "startupProbe" => findings.error(
-                "the sidecar's startupProbe asks for a loaded key: without OpenStack \
-                 kube-apiserver is never started, and OpenStack may well need this cluster",
-                "remove the startupProbe: the socket is there within milliseconds",
+                "the sidecar's startupProbe needs a loaded key: without OpenStack, kube-apiserver \
+                 is never started, and OpenStack may run in this cluster",
+                "remove the startupProbe: the sidecar listens within milliseconds",
             ),
             Some(Fault::AsksForAKey) if name == "livenessProbe" => findings.error(
-                "the sidecar's livenessProbe asks for a loaded key: an outage of OpenStack would \
-                 restart it, and a restart loses the key that still works",
+                "the sidecar's livenessProbe needs a loaded key: an outage of OpenStack would \
+                 restart the sidecar, and a restart loses the held key",
                 "probe without --ready and --deep, and by HTTP /livez",
             ),
             Some(Fault::Doubt(doubt)) => findings.warn(format!("the sidecar's {name}: {doubt}")),
@@ -88,7 +88,9 @@ fn fault(
         return address_fault(sidecar, socket, served).map(Fault::Fails);
     }
     is_set(probe, "grpc").then(|| {
-        Fault::Fails("gRPC is served on the unix socket, and the kubelet asks a port".to_owned())
+        Fault::Fails(
+            "gRPC is served on the unix socket, but the kubelet connects to a port".to_owned(),
+        )
     })
 }
 
@@ -119,12 +121,12 @@ fn exec_fault(
         Ok(Called::Status { socketpath }) => (socketpath, 0),
         Ok(Called::Serve(_)) => {
             return Some(Fault::Fails(
-                "it serves, and the socket is taken".to_owned(),
+                "it starts a second server, but the socket is in use".to_owned(),
             ));
         }
         Ok(Called::Other) => {
             return Some(Fault::Doubt(format!(
-                "it does not ask the sidecar anything: {EXEC}"
+                "it does not call the sidecar: {EXEC}"
             )));
         }
     };
@@ -136,7 +138,7 @@ fn exec_fault(
     });
     if !same {
         return Some(Fault::Fails(format!(
-            "it asks at {}, and the sidecar listens on {}",
+            "it calls {}, but the sidecar listens on {}",
             quoted::path(&socket),
             quoted::path(&served.socketpath)
         )));
@@ -145,7 +147,7 @@ fn exec_fault(
     let seconds = seconds.filter(|one| *one > 0).unwrap_or(KUBELET_SECONDS);
     (seconds.saturating_mul(1000) < timeout_ms).then(|| {
         Fault::Doubt(format!(
-            "timeoutSeconds is {seconds}, and the probe itself waits {timeout_ms} ms: write \
+            "timeoutSeconds is {seconds}, but the probe itself waits {timeout_ms} ms: write \
              `timeoutSeconds: 10`"
         ))
     })
@@ -164,7 +166,7 @@ fn http_fault(sidecar: Container<'_>, get: &Value, served: &Served) -> Option<Fa
     let path = path.split('?').next().unwrap_or_default();
     if !PAGES.contains(&path) {
         return Some(Fault::Fails(format!(
-            "{} is not served; there are {}",
+            "{} is not served; available are {}",
             quoted::path(path),
             PAGES.join(", ")
         )));
@@ -181,7 +183,7 @@ fn address_fault(sidecar: Container<'_>, action: &Value, served: &Served) -> Opt
     let port = port_of(sidecar, action.get("port"));
     if port != Some(u64::from(address.port())) {
         return Some(format!(
-            "it asks at port {}, and --metrics-address is {address}",
+            "it calls port {}, but --metrics-address is {address}",
             port.map_or_else(|| "of no known name".to_owned(), |port| port.to_string())
         ));
     }
@@ -197,7 +199,7 @@ fn address_fault(sidecar: Container<'_>, action: &Value, served: &Served) -> Opt
     let served_at = address.ip();
     match (host, asked) {
         (None, _) if served_at.is_loopback() => Some(format!(
-            "without `host` it asks at the pod's address, and --metrics-address is {address}"
+            "without `host` it calls the pod's address, but --metrics-address is {address}"
         )),
         (Some(host), Some(asked))
             if asked.is_loopback()
@@ -205,13 +207,13 @@ fn address_fault(sidecar: Container<'_>, action: &Value, served: &Served) -> Opt
                 && !served_at.is_unspecified() =>
         {
             Some(format!(
-                "{} is the node's, and the pod has a network of its own",
+                "{} is the node's, but the pod has its own network",
                 quoted::name(host)
             ))
         }
         (Some(host), Some(asked)) if asked != served_at && !served_at.is_unspecified() => {
             Some(format!(
-                "it asks at {}, and --metrics-address is {address}",
+                "it calls {}, but --metrics-address is {address}",
                 quoted::name(host)
             ))
         }

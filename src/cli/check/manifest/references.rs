@@ -4,7 +4,7 @@
 
 use super::super::findings::{Findings, is_set, list, text};
 use super::pod::Pod;
-use super::quoted;
+use crate::cli::check::quoted;
 
 /// Fields of a volume that hold something of the API.
 const OF_THE_API: [(&str, &str); 7] = [
@@ -29,11 +29,11 @@ const PROJECTED: [(&str, &str); 5] = [
 pub(super) fn only_what_the_node_has(pod: Pod<'_>, findings: &mut Findings) {
     let mut refer = |place: String, what: &str, fix: &str| {
         findings.error(
-            format!("{place} refers to {what}: the kubelet refuses a static pod that does"),
+            format!("{place} refers to {what}: the kubelet refuses this in a static pod"),
             fix,
         );
     };
-    let directory = "keep the files on the node and mount their directory as hostPath";
+    let directory = "store the files on the node and mount their directory as hostPath";
     for volume in list(pod.spec, "volumes") {
         let place = format!(
             "volume {}",
@@ -91,7 +91,8 @@ pub(super) fn only_what_the_node_has(pod: Pod<'_>, findings: &mut Findings) {
         }
     }
     if list(pod.spec, "imagePullSecrets").next().is_some() {
-        let fix = "load the image on the node, or give the container runtime the credentials";
+        let fix = "load the image on the node, or configure the credentials in the container \
+                   runtime";
         refer("spec.imagePullSecrets".to_owned(), "a Secret", fix);
     }
     if list(pod.spec, "resourceClaims").next().is_some() {

@@ -9,7 +9,8 @@ use super::super::findings::{Findings, is_set, list, text};
 use super::containers;
 use super::here::{Here, keys_and_values};
 use super::names::Form;
-use super::{quantity, quoted};
+use super::quantity;
+use crate::cli::check::quoted;
 
 const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
 
@@ -48,7 +49,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
             here.error("stopSignal", "needs spec.os.name", "remove it");
         }
         "ExecAction" if list(value, "command").next().is_none() => {
-            here.error("command", "is empty", "write one word in each line");
+            here.error("command", "is empty", "write one word per line");
         }
         "EnvVar" => {
             let is_filled = text(value, "value").is_some_and(|text| !text.is_empty());
@@ -95,7 +96,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
         }
         "Toleration" => toleration(value, &mut here),
         "NFSVolumeSource" if text(value, "path").is_some_and(|path| !path.starts_with('/')) => {
-            here.error("path", "does not begin with `/`", "write the whole path");
+            here.error("path", "does not begin with `/`", "write the full path");
         }
         _ => {}
     }
@@ -109,7 +110,7 @@ fn one_of(value: &Value, keys: &[&str], here: &mut Here<'_>) {
         .collect();
     if given.is_empty() {
         let fix = format!("write one of {}", keys.join(", "));
-        here.error("", "says nothing that the kubelet knows", &fix);
+        here.error("", "has no field that the kubelet knows", &fix);
     } else if given.len() > 1 {
         here.error(
             "",
@@ -147,7 +148,7 @@ fn field_of_the_pod(value: &Value, here: &mut Here<'_>) {
     let entry = |of: &str| path.starts_with(&format!("metadata.{of}['")) && path.ends_with("']");
     if !FIELDS.contains(&path) && !entry("labels") && !entry("annotations") {
         let fix = format!("write one of {}", FIELDS.join(", "));
-        here.error("fieldPath", "is none that a variable can be", &fix);
+        here.error("fieldPath", "is not a name that a variable can have", &fix);
     }
     let version = text(value, "apiVersion").unwrap_or_default();
     if !["", "v1"].contains(&version) {
@@ -168,14 +169,17 @@ fn resources(value: &Value, here: &mut Here<'_>) {
             let is_native = RESOURCES.contains(&name.as_str()) || is_huge;
             let is_own = name.contains('/') && Form::Key.fits(name);
             if !is_native && !is_own {
-                let what = format!("has {}, which is nothing to give", quoted::word(name));
+                let what = format!(
+                    "has {}, which is not a resource of a container",
+                    quoted::word(name)
+                );
                 here.error(kind, &what, "write cpu, memory or ephemeral-storage");
             }
             let Some(amount) = amount_of(amount) else {
                 continue;
             };
             if amount < 0.0 || (is_own && amount.fract() != 0.0) {
-                let what = format!("has {} with an amount that nobody has", quoted::word(name));
+                let what = format!("has {} with an impossible amount", quoted::word(name));
                 here.error(kind, &what, "write an amount above zero");
             }
             let limit = of("limits").and_then(|all| all.get(name));

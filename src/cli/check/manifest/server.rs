@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::findings::{Findings, is_set, text};
 use super::flags::{Flags, distance};
 use super::pod::{Container, Place};
-use super::quoted;
+use crate::cli::check::quoted;
 
 /// Where kube-apiserver is told of its EncryptionConfiguration.
 pub(super) const ENCRYPTION: &str = "encryption-provider-config";
@@ -40,24 +40,24 @@ pub(super) fn each_word_is_one_flag(flags: &Flags, findings: &mut Findings) {
     {
         findings.error(
             format!(
-                "one word of kube-apiserver's command holds several: --{}",
+                "one word of kube-apiserver's command contains several flags: --{}",
                 quoted::name(name.split_whitespace().next().unwrap_or_default())
             ),
-            "write `--flag=value`, one in each line",
+            "write `--flag=value`, one per line",
         );
     }
     for word in &flags.stray {
         let kind = if word.starts_with('-') {
             "flags begin with two dashes"
         } else {
-            "kube-apiserver takes flags only"
+            "kube-apiserver accepts only flags"
         };
         findings.error(
             format!(
                 "kube-apiserver refuses the word {} of its command: {kind}",
                 quoted::word(word.split('=').next().unwrap_or_default())
             ),
-            "write `--flag=value`, one in each line",
+            "write `--flag=value`, one per line",
         );
     }
 }
@@ -91,11 +91,11 @@ pub(super) fn encryption_flags_exist(flags: &Flags, findings: &mut Findings) {
 pub(super) fn it_encrypts(flags: &Flags, findings: &mut Findings) {
     match flags.value(ENCRYPTION) {
         None => findings.error(
-            format!("kube-apiserver has no --{ENCRYPTION}: it writes Secrets in clear"),
+            format!("kube-apiserver has no --{ENCRYPTION}: it writes Secrets unencrypted"),
             format!("add --{ENCRYPTION}=/etc/kubernetes/encryption/encryption-config.yaml"),
         ),
         Some("") => findings.error(
-            format!("--{ENCRYPTION} of kube-apiserver is empty: it writes Secrets in clear"),
+            format!("--{ENCRYPTION} of kube-apiserver is empty: it writes Secrets unencrypted"),
             "name the file of the EncryptionConfiguration",
         ),
         Some(_) => match flags.value(RELOAD) {
@@ -118,7 +118,7 @@ pub(super) fn it_encrypts(flags: &Flags, findings: &mut Findings) {
         && before.iter().any(|one| one != last)
     {
         findings.warn(format!(
-            "--{ENCRYPTION} is given {} times: the last one counts, {}",
+            "--{ENCRYPTION} is given {} times: the last value is used, {}",
             values.len(),
             quoted::path(last)
         ));
@@ -147,7 +147,7 @@ pub(super) fn it_reads_what_was_checked(
     let (shown, reads) = (checked.display(), quoted::path(read));
     if Path::new(read).file_name() != checked.file_name() {
         let what =
-            format!("kube-apiserver reads {reads}, and the file that was checked is {shown}");
+            format!("kube-apiserver reads {reads}, but the file that was checked is {shown}");
         let fix = format!(
             "name the file that kube-apiserver reads with --encryption-config, or correct \
              --{ENCRYPTION}"
@@ -161,8 +161,8 @@ pub(super) fn it_reads_what_was_checked(
         && Path::new(&on_node) != checked
     {
         findings.warn(format!(
-            "kube-apiserver reads {} of the node; {shown} was checked, which must say the \
-             same",
+            "kube-apiserver reads {} of the node; {shown} was checked, which must have the same \
+             content",
             quoted::path(&on_node)
         ));
     }
@@ -185,27 +185,31 @@ pub(super) fn file_is_mounted(
         );
     } else if path.contains("$(") {
         findings.error(
-            format!("--{flag} of {who} is {shown}, and no variable of `env` has that name"),
-            "add it to `env`, above those that use it, or write the path itself",
+            format!("--{flag} of {who} is {shown}, but no variable of `env` has that name"),
+            "add it to `env`, before the variables that use it, or write the path itself",
         );
     } else if !path.starts_with('/') {
         findings.error(
-            format!("--{flag} of {who} is {shown}, which is no absolute path"),
-            "write the whole path",
+            format!("--{flag} of {who} is {shown}, which is not an absolute path"),
+            "write the full path",
         );
     } else if let Some((mount, rest)) = container.mount_over(path) {
         let volume = container.pod.volume(mount.volume);
         if rest.is_empty() {
             findings.error(
                 format!(
-                    "{who} mounts the single file {shown}: when it is replaced, the old one stays"
+                    "{who} mounts the single file {shown}: when it is replaced, the container \
+                     still sees the old file"
                 ),
                 "mount its directory",
             );
         } else if volume.is_some_and(|volume| is_set(volume, "emptyDir")) {
             findings.error(
-                format!("--{flag} of {who} is {shown}, which is in an emptyDir: nothing is in it"),
-                "mount the directory of the node that holds it as hostPath",
+                format!(
+                    "--{flag} of {who} is {shown}, which is in an emptyDir and so does not \
+                         exist"
+                ),
+                "mount its directory of the node as hostPath",
             );
         } else if let Some(kind) = volume.and_then(|volume| text(volume.get("hostPath")?, "type"))
             && !["", "Directory", "DirectoryOrCreate"].contains(&kind)
@@ -221,8 +225,8 @@ pub(super) fn file_is_mounted(
         }
     } else {
         findings.error(
-            format!("--{flag} of {who} is {shown}, and nothing is mounted there"),
-            "mount the directory that holds it",
+            format!("--{flag} of {who} is {shown}, but nothing is mounted there"),
+            "mount its directory",
         );
     }
 }

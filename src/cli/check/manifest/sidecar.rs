@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::super::findings::{Findings, list, text};
 use super::flags::Flags;
 use super::pod::{Container, Pod};
-use super::{quantity, quoted};
+use super::quantity;
+use crate::cli::check::quoted;
 
 /// What a command line of ours asks for, as far as a manifest is judged by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +78,7 @@ pub(super) fn find<'a>(pod: Pod<'a>, findings: &mut Findings) -> Option<Containe
     let found = *ours.first()?;
     for other in ours.iter().skip(1) {
         findings.warn(format!(
-            "container {} seems to be a second sidecar: {} is judged here",
+            "container {} seems to be a second sidecar: {} is checked here",
             quoted::name(other.name()),
             quoted::name(found.name())
         ));
@@ -100,13 +101,13 @@ fn is_ours(container: Container<'_>) -> bool {
 pub(super) fn it_outlives_kube_apiserver(sidecar: Container<'_>, findings: &mut Findings) {
     if !sidecar.is_init {
         findings.warn(
-            "the sidecar is a plain container: it ends together with kube-apiserver, which still \
-             needs it while it drains. Make it an init container with `restartPolicy: Always`",
+            "the sidecar is a regular container: it is stopped together with kube-apiserver, which \
+             still needs it while it drains. Make it an init container with `restartPolicy: Always`",
         );
     } else if text(sidecar.value, "restartPolicy") != Some("Always") {
         findings.error(
             "the sidecar is an init container without `restartPolicy: Always`: kube-apiserver \
-             waits for it to end, for ever",
+             waits forever for it to end",
             "add `restartPolicy: Always` to the init container",
         );
     }
@@ -117,7 +118,7 @@ pub(super) fn lacks(program: &str) -> Option<String> {
     let known = PROGRAMS.contains(&program);
     let what = match program.rsplit('/').next().unwrap_or_default() {
         "sh" | "bash" | "ash" | "dash" | "zsh" => "no shell",
-        _ => "nothing but /bin/barbican-kms",
+        _ => "only /bin/barbican-kms",
     };
     (!known).then(|| {
         format!(
@@ -156,7 +157,7 @@ pub(super) fn it_can_be_started(
     if let Some(problem) = lacks(program) {
         findings.error(
             format!("the sidecar does not start: {problem}"),
-            "remove `command`, and give `serve` and its flags as `args`, one word in each line",
+            "remove `command`, and give `serve` and its flags as `args`, one word per line",
         );
         return raw;
     }
@@ -167,7 +168,7 @@ pub(super) fn it_can_be_started(
         Ok(Called::Serve(served)) => served,
         Ok(_) => {
             findings.error(
-                "the sidecar's arguments do not ask it to serve",
+                "the sidecar's arguments do not start `serve`",
                 "begin `args` with `serve`",
             );
             raw
@@ -196,7 +197,7 @@ pub(super) fn its_group_is_a_number(sidecar: Container<'_>, findings: &mut Findi
                 "--socket-group is {}, and the image has no /etc/group",
                 quoted::word(group)
             ),
-            "write the group's number",
+            "give the group's number",
         );
     }
 }
@@ -207,14 +208,14 @@ pub(super) fn its_image_stays(sidecar: Container<'_>, findings: &mut Findings) {
     let (_, tag) = name.split_once(':').unwrap_or((name, "latest"));
     if !image.contains('@') && tag == "latest" {
         findings.warn(format!(
-            "the image {} is whatever is called latest: name a version or a digest, and load \
-             it on the node",
+            "the image {} has the tag latest, which can change: name a version or a digest, and \
+             load it on the node",
             quoted::name(image)
         ));
     }
     if text(sidecar.value, "imagePullPolicy") == Some("Always") {
         findings.warn(
-            "imagePullPolicy is Always: while the registry is out of reach, the sidecar does not \
+            "imagePullPolicy is Always: while the registry cannot be reached, the sidecar does not \
              start. Write IfNotPresent",
         );
     }
@@ -241,12 +242,11 @@ pub(super) fn its_limits_suffice(sidecar: Container<'_>, findings: &mut Findings
     }
     match limits("cpu", sidecar.value).or(limits("cpu", pod)) {
         Some(cpu) if cpu < CPU_NEEDED => findings.error(
-            format!("the sidecar's CPU limit is {cpu}: it answers later than kube-apiserver waits"),
+            format!("the sidecar's CPU limit is {cpu}: it answers too late for kube-apiserver"),
             "remove the CPU limit",
         ),
         Some(cpu) if cpu < CPU_WISE => findings.warn(format!(
-            "the sidecar's CPU limit is {cpu}: a throttled Decrypt is a slow kube-apiserver. \
-             Remove it"
+            "the sidecar's CPU limit is {cpu}: throttling slows down kube-apiserver. Remove it"
         )),
         _ => {}
     }
@@ -258,8 +258,8 @@ pub(super) fn its_metrics_stay_on_the_node(pod: Pod<'_>, served: &Served, findin
         && pod.on_host_network()
     {
         findings.warn(format!(
-            "--metrics-address {address}: the pod uses the host's network, so anybody who reaches \
-             the node can read metrics"
+            "--metrics-address {address}: the pod uses the host network, so anybody who can reach \
+             the node can read the metrics"
         ));
     }
 }
@@ -267,18 +267,20 @@ pub(super) fn its_metrics_stay_on_the_node(pod: Pod<'_>, served: &Served, findin
 pub(super) fn the_network_is_the_nodes(pod: Pod<'_>, findings: &mut Findings) {
     if !pod.on_host_network() {
         findings.warn(
-            "the pod is not on the host's network: it needs a network plugin, which needs the API \
+            "the pod does not use the host network: it needs a network plugin, which needs the API \
              server. Write `hostNetwork: true`",
         );
     } else if text(pod.spec, "dnsPolicy") == Some("ClusterFirstWithHostNet") {
         findings.warn(
-            "dnsPolicy is ClusterFirstWithHostNet: names of OpenStack are asked of the cluster's \
-             DNS, which needs the API server. Remove it",
+            "dnsPolicy is ClusterFirstWithHostNet: the sidecar resolves the names of OpenStack \
+             with the cluster's DNS, which needs the API server. Remove it",
         );
     }
     if text(pod.spec, "restartPolicy").is_some_and(|policy| policy != "Always") {
-        findings
-            .warn("restartPolicy of the pod is not Always: kube-apiserver stays down when it ends");
+        findings.warn(
+            "restartPolicy of the pod is not Always: kube-apiserver is not restarted after \
+                   it exits",
+        );
     }
 }
 
@@ -297,7 +299,7 @@ pub(super) fn its_hooks_can_run(sidecar: Container<'_>, findings: &mut Findings)
         } else if action.get("httpGet").is_some_and(|get| !get.is_null()) {
             findings.error(
                 format!(
-                    "{} of the sidecar asks by HTTP, before anybody may answer",
+                    "{} of the sidecar uses HTTP before anything can answer",
                     quoted::name(hook)
                 ),
                 "remove that hook",

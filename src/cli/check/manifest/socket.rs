@@ -2,8 +2,8 @@
 
 use super::super::findings::{Findings, is_set, text};
 use super::pod::{Container, Place};
-use super::quoted;
 use super::sidecar::Served;
+use crate::cli::check::quoted;
 
 /// Kinds of volumes that are mounted read-only, whatever is asked for.
 const READ_ONLY: [&str; 5] = ["secret", "configMap", "downwardAPI", "projected", "image"];
@@ -24,7 +24,7 @@ pub(super) fn the_sidecar_can_make_it(
                 "--socketpath is {}, and no variable of `env` has that name",
                 quoted::path(path)
             ),
-            "add it to `env`, above those that use it, or write the path itself",
+            "add it to `env`, before the variables that use it, or write the path itself",
         );
         return None;
     }
@@ -52,14 +52,16 @@ fn writable(
     let Some((mount, rest)) = sidecar.mount_over(path) else {
         findings.error(
             format!("{flag} of the sidecar is {shown}, and no volume is mounted there"),
-            "mount its directory: one emptyDir in both containers for the socket, a hostPath for \
-             the log",
+            "mount its directory: for the socket one emptyDir in both containers, for the log a \
+             hostPath",
         );
         return None;
     };
     if rest.is_empty() {
         findings.error(
-            format!("the sidecar mounts the file {shown} itself, which then cannot be made again"),
+            format!(
+                "the sidecar mounts the file {shown} itself, which then cannot be created again"
+            ),
             "mount its directory",
         );
         return None;
@@ -72,7 +74,7 @@ fn writable(
         let why = kind.map_or("readOnly".to_owned(), |kind| format!("of a {kind}"));
         findings.error(
             format!(
-                "the sidecar cannot make {shown}: the mount {} is {why}",
+                "the sidecar cannot create {shown}: the mount {} is {why}",
                 quoted::path(mount.path)
             ),
             "remove readOnly from that mount; the volume must be an emptyDir or a hostPath",
@@ -94,7 +96,7 @@ fn writable(
             if place.path.starts_with("/run/") || place.path.starts_with("/var/run/") {
                 findings.warn(format!(
                     "volume {} is a hostPath of type Directory below /run, which is empty after a \
-                     reboot: the pod is then not started. Write DirectoryOrCreate",
+                     reboot, so that the pod is not started. Write DirectoryOrCreate",
                     quoted::name(mount.volume)
                 ));
             }
@@ -137,13 +139,13 @@ pub(super) fn kube_apiserver_finds_it(
         let shown = quoted::path(path);
         match server.mount_over(path) {
             None => findings.error(
-                format!("kube-apiserver looks for {shown}, and no volume is mounted there"),
+                format!("kube-apiserver looks for {shown}, but no volume is mounted there"),
                 hint,
             ),
             Some((_, rest)) if rest.is_empty() => findings.error(
                 format!(
                     "kube-apiserver mounts the socket {shown} itself: after a restart of the \
-                     sidecar it holds a dead one"
+                     sidecar it no longer works"
                 ),
                 "mount the directory",
             ),
@@ -154,7 +156,7 @@ pub(super) fn kube_apiserver_finds_it(
                      finds at {shown}"
                 );
                 if one_is_found {
-                    findings.warn(format!("{what}: somebody else must serve it"));
+                    findings.warn(format!("{what}: another program must serve it"));
                 } else {
                     findings.error(what, hint);
                 }

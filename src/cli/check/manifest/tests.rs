@@ -34,7 +34,7 @@ fn the_shipped_manifest_is_right() {
 #[test]
 fn each_classic_mistake_is_found_with_its_fix() {
     for (old, new, found) in [
-        ("kind: Pod", "kind: Deployment", "no Pod"),
+        ("kind: Pod", "kind: Deployment", "not a Pod"),
         (
             "  - --encryption-provider-config=",
             "  - --other=",
@@ -55,7 +55,11 @@ fn each_classic_mistake_is_found_with_its_fix() {
             "--socketpath=/run/kms.sock\n    - --cloud",
             "no volume is mounted there",
         ),
-        ("    restartPolicy: Always\n", "", "waits for it to end"),
+        (
+            "    restartPolicy: Always\n",
+            "",
+            "waits forever for it to end",
+        ),
         (
             "mountPath: /etc/kubernetes/barbican-kms\n",
             "mountPath: /etc/kubernetes/barbican-kms/cloud.conf\n",
@@ -89,12 +93,12 @@ fn each_classic_mistake_is_found_with_its_fix() {
         (
             "    livenessProbe:\n      exec:\n        command:\n",
             "    livenessProbe:\n      exec:\n        command: [/bin/barbican-kms, probe, --ready, --socketpath=/run/barbican-kms/kms.sock]\n      other:\n",
-            "livenessProbe asks",
+            "livenessProbe needs",
         ),
         (
             "    livenessProbe:\n      exec:\n        command:\n",
             "    startupProbe:\n      exec:\n        command: [/bin/barbican-kms, probe, --deep, --socketpath=/run/barbican-kms/kms.sock]\n      other:\n",
-            "startupProbe asks",
+            "startupProbe needs",
         ),
     ] {
         let changed = GOOD.replacen(old, new, 1);
@@ -125,7 +129,7 @@ fn what_works_and_could_be_better_is_a_doubt() {
         (
             "    - --cloud-config=",
             "    - --metrics-address=0.0.0.0:9464\n    - --cloud-config=",
-            "can read metrics",
+            "can read the metrics",
         ),
     ] {
         let findings = judged(&GOOD.replacen(old, new, 1));
@@ -148,7 +152,10 @@ fn the_file_that_was_checked_must_be_the_one_that_is_read() {
     assert!(other.errors[0].fix.contains("--encryption-config"));
     let copy = judged(GOOD, "/root/encryption-config.yaml");
     assert_eq!(copy.errors, []);
-    assert!(copy.warnings[0].contains("must say the same"), "{copy:?}");
+    assert!(
+        copy.warnings[0].contains("must have the same content"),
+        "{copy:?}"
+    );
     // What the container calls /etc/kubernetes/encryption lies elsewhere.
     let moved = GOOD.replace("path: /etc/kubernetes/encryption", "path: /srv/encryption");
     assert_ne!(moved, GOOD);

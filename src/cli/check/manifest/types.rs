@@ -68,7 +68,7 @@ impl Walk<'_> {
                         self.value(entries, one, &below(at, key));
                     }
                 }
-                None => self.error(at, "a mapping", "write `key: value` in each line"),
+                None => self.error(at, "a mapping", "write `key: value` on each line"),
             }
         } else if let Some(fields) = self.types.get(kind).cloned() {
             match value.as_object() {
@@ -84,7 +84,7 @@ impl Walk<'_> {
                 None => self.error(
                     at,
                     "a mapping",
-                    "write `field: value` in each line below it",
+                    "write `field: value` on each line below it",
                 ),
             }
         } else {
@@ -120,7 +120,7 @@ impl Walk<'_> {
             "quantity" => (
                 quantity::value(value).is_some(),
                 "an amount",
-                "write a number with a unit that Kubernetes has, such as 64Mi or 250m",
+                "write a number with a unit of Kubernetes, such as 64Mi or 250m",
             ),
             "time" => (
                 value

@@ -2,8 +2,8 @@
 
 use super::super::findings::{Findings, is_set};
 use super::pod::{Container, Place};
-use super::quoted;
 use super::sidecar::Served;
+use crate::cli::check::quoted;
 
 /// The kubelet does not start a root container that must not be root.
 pub(super) fn root_is_allowed(container: Container<'_>, user: i64, findings: &mut Findings) {
@@ -24,7 +24,7 @@ pub(super) fn files_can_be_read(sidecar: Container<'_>, served: &Served, finding
     if user != 0 && !served.cloud_config.is_empty() {
         findings.warn(format!(
             "the sidecar runs as user {user}, group {group}: {} and the files that it names must \
-             be readable for it, as by `chown root:{group}` and `chmod 640`",
+             be readable for it, for example by `chown root:{group}` and `chmod 640`",
             quoted::path(&served.cloud_config)
         ));
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::findings::{Findings, list, text};
 use super::names::is_label;
 use super::pod::Pod;
-use super::quoted;
+use crate::cli::check::quoted;
 
 pub(super) fn the_pod_has_a_name(pod: &Value, findings: &mut Findings) {
     if pod
@@ -34,7 +34,8 @@ pub(super) fn names_are_given_once(pod: Pod<'_>, findings: &mut Findings) {
         if container.image().trim() != container.image() || container.image().is_empty() {
             findings.error(
                 format!("container {} has no image", quoted::name(container.name())),
-                "name kube-apiserver's manifest, which kubeadm makes of it and the patches",
+                "name kube-apiserver's manifest, which kubeadm creates from this file and the \
+                 patches",
             );
         }
     }
@@ -47,10 +48,10 @@ fn once<'a>(what: &str, names: impl Iterator<Item = Option<&'a str>>, findings: 
             None | Some("") => findings.error(format!("a {what} has no name"), "write one"),
             Some(name) if !is_label(name) => findings.error(
                 format!(
-                    "{what} {}: the name must be of small letters, digits and `-`",
+                    "{what} {}: the name must consist of lower-case letters, digits and `-`",
                     quoted::word(name)
                 ),
-                "change it, where it is used too",
+                "change it, also where it is used",
             ),
             Some(name) if !known.insert(name) => findings.error(
                 format!("two {what}s are called {name}: the kubelet refuses the pod"),
@@ -84,14 +85,14 @@ pub(super) fn mounts_have_volumes(pod: Pod<'_>, findings: &mut Findings) {
                         quoted::name(container.name()),
                         quoted::path(path)
                     ),
-                    "give each mount a path of its own",
+                    "give each mount its own path",
                 );
             }
             let below = text(mount, "subPath").unwrap_or_default();
             if below.starts_with('/') || below.split('/').any(|part| part == "..") {
                 findings.error(
                     format!(
-                        "subPath {} of {shown} must lead down from the volume",
+                        "subPath {} of {shown} must be below the volume",
                         quoted::path(below)
                     ),
                     "remove the first `/`, and each `..`",
@@ -108,7 +109,7 @@ pub(super) fn volumes_are_of_one_kind(pod: Pod<'_>, findings: &mut Findings) {
         let kinds = kinds.filter(|(key, value)| *key != "name" && !value.is_null());
         if kinds.count() > 1 {
             findings.error(
-                format!("volume {} is of several kinds", quoted::name(name)),
+                format!("volume {} has several types", quoted::name(name)),
                 "keep one",
             );
         }

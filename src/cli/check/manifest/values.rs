@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::super::findings::{Findings, text};
 use super::here::{below, whole};
 use super::names::Form;
-use super::quoted;
 use super::relations;
+use crate::cli::check::quoted;
 
 const PROFILES: &[&str] = &["RuntimeDefault", "Localhost", "Unconfined"];
 const POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
@@ -248,7 +248,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
                         quoted::word(text),
                         form.expected()
                     ),
-                    "change it, and where it is used too",
+                    "change it, also where it is used",
                 );
             }
         }

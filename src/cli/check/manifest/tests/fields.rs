@@ -176,8 +176,8 @@ fn a_file_is_read_as_the_kubelet_reads_it() {
     let (_, findings) = read(&format!("{GOOD}---\n{GOOD}")).expect("the first counts");
     assert!(findings.warnings[0].contains("the first"), "{findings:?}");
     // Flow style is YAML, and the kubelet does not ask.
-    let problem = read("{kind: Pod}").expect_err("no JSON");
-    assert!(problem.contains("this is no JSON"), "{problem}");
+    let problem = read("{kind: Pod}").expect_err("not JSON");
+    assert!(problem.contains("this is not JSON"), "{problem}");
     let float = |text: &str| text.replacen("2000001000", "2000001000.0", 1);
     assert_eq!(read(&float(GOOD)).expect("read").1.errors, []);
     let (_, findings) = read(&float(&json)).expect("read");

@@ -1,5 +1,5 @@
-//! What of a manifest's texts may stand in a message: people put secrets into the wrong
-//! place of it too.
+//! What of the texts of manifests and encryption configurations may be in a message:
+//! people put secrets into the wrong place of them too.
 
 use std::path::Path;
 
@@ -33,13 +33,25 @@ pub(super) fn name(text: &str) -> String {
     }
 }
 
-/// A word where another one is wanted.
+/// A value that is not the expected one.
 pub(super) fn word(text: &str) -> String {
     let shown = redact::path(Path::new(&format!("/{text}")));
     if text.is_empty() {
         "empty".to_owned()
     } else if shown.is_redacted() {
         redact::name(text).to_string()
+    } else {
+        format!("{text:?}")
+    }
+}
+
+/// A value of any form that is not the expected one, in quotes.
+pub(super) fn value(text: &str) -> String {
+    let shown = redact::value(text);
+    if text.is_empty() {
+        "empty".to_owned()
+    } else if shown.is_redacted() {
+        shown.to_string()
     } else {
         format!("{text:?}")
     }
@@ -77,14 +89,17 @@ mod tests {
         let long = "usr-local-share-ca-certificates";
         assert_eq!(name(long), long);
         assert_eq!(word("Sometimes"), "\"Sometimes\"");
+        assert_eq!(value("PT3S"), "\"PT3S\"");
+        assert_eq!(value("unix:///run/k.sock "), "\"unix:///run/k.sock \"");
         let said = "unexpected argument '--sockets=/run/x.sock' found";
         assert_eq!(sentence(said), said);
         for secret in [
             "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIP\n",
             "8f14e45fceea167a5a36dedd4bea2543",
+            "c2VjcmV0IGlzIHNlY3VyZQ==",
             "jxRl9zqhTzWQ0m1yB7nGk5u2vP8sXcAe",
         ] {
-            for shown in [path(secret), name(secret), word(secret)] {
+            for shown in [path(secret), name(secret), word(secret), value(secret)] {
                 assert!(shown.contains("a text of"), "{shown}");
             }
             let said = sentence(&format!(
