@@ -41,8 +41,8 @@ class Guide(unittest.TestCase):
         made = self.shell(guide(3).replace("CONTAINER-ID", container).strip() + " -f json", "reader")
         credential = json.loads(made)
         config = WORLD.directory / "guide.conf"
-        config.write_text(f'[Global]\nauth-url = "{WORLD.state["auth_url"]}"\napplication-credential-id = "{credential["id"]}"\n'
-                          f'application-credential-secret = "{credential["secret"]}"\n[KeyManager]\nkey-container = "{container}"\n')
+        config.write_text(f'[Global]\nauth-url = "{WORLD.state["auth_url"]}"\napplication-credential-id = "{credential["ID"]}"\n'
+                          f'application-credential-secret = "{credential["Secret"]}"\n[KeyManager]\nkey-container = "{container}"\n')
         socket = WORLD.directory / "guide.sock"
         sidecar = subprocess.Popen([os.environ["BARBICAN_KMS_BIN"], "serve", "--socketpath", socket, "--cloud-config", config],
                                    stderr=subprocess.PIPE, text=True)
@@ -51,7 +51,7 @@ class Guide(unittest.TestCase):
         status = self.ready(socket)
         self.assertEqual((status["ring"]["container_id"], status["ring"]["problem"], status["ring"]["warnings"]), (container, None, []))
         self.assertIsNotNone(status["write_key_id"])
-        token = self.token(credential)
+        token = self.token({"id": credential["ID"], "secret": credential["Secret"]})
         for path, expected in ((f"/v1/secrets/{status['write_key_id']}/payload", 200), (f"/v1/containers/{container}", 200),
                                (f"/v1/secrets/{WORLD.state['secret_id']}/payload", 403), (f"/v1/secrets/{status['write_key_id']}", 401),
                                ("/v1/containers", 401), ("/v1/secrets", 401)):
@@ -82,11 +82,11 @@ class CronJob(unittest.TestCase):
         WORLD.kubectl("create", "namespace", "barbican-kms-rotation")
         WORLD.kubectl("apply", "-f", EXAMPLES / "cronjob.yaml")
         account = "system:serviceaccount:barbican-kms-rotation:rotate-key"
-        for words, expected in ((("create", "pods/exec", "-n", "kube-system"), "yes"), (("create", "pods/exec", "-n", "default"), "no"),
+        for words, expected in ((("create", "pods", "--subresource=exec", "-n", "kube-system"), "yes"), (("create", "pods", "--subresource=exec", "-n", "default"), "no"),
                                 (("get", "secrets", "-n", "kube-system"), "no"), (("list", "secrets", "-A"), "no"),
                                 (("patch", "secrets", "-n", "default"), "no"), (("delete", "pods", "-n", "kube-system"), "no")):
-            said = WORLD.kubectl("auth", "can-i", *words, "--as", account, check=False)
-            self.assertEqual(said.strip(), expected, words)
+            # The rights are known a moment after they were applied.
+            until(f"{words}: {expected}", lambda: WORLD.kubectl("auth", "can-i", *words, "--as", account, check=False).strip() == expected, 20)
         token = WORLD.kubectl("create", "token", "rotate-key", "-n", "barbican-kms-rotation").strip()
         cluster = Plane(WORLD, [stamp(365 * 86400)])
         config = json.loads(WORLD.kubectl("config", "view", "--raw", "-o", "json"))

@@ -370,6 +370,10 @@ class Migrating(Case):
         self.assertIn("no controller has taken it up; writing each object anew instead", said.err)
         self.assertEqual(WORLD.kubectl("get", "storageversionmigrations", "-o", "name"), "")
 
+    def test_a_resource_without_any_object_is_no_failure(self):
+        report = plane().rotate("--json", "--resources", "secrets,leases.coordination.k8s.io,podtemplates").json
+        self.assertEqual(report["migrated"]["podtemplates"], 0)
+
     def test_a_resource_that_is_not_there_is_named(self):
         cluster = plane()
         said = cluster.rotate("--resources", "secrets,widgets.example.com", code=1)
