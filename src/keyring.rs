@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
@@ -95,6 +95,15 @@ struct Shared {
     status_missed: Notify,
 }
 
+impl Shared {
+    /// The snapshot that is in force at this moment, for one answer.
+    fn current(&self) -> Guard<Arc<Snapshot>> {
+        #[cfg(test)]
+        tests::interleaving::pause();
+        self.snapshot.load()
+    }
+}
+
 /// What readers ask of the writer.
 #[derive(Debug)]
 enum Request {
@@ -113,7 +122,7 @@ impl Keyring {
     /// # Errors
     /// What keeps the write key from being held.
     pub fn status(&self) -> Result<KeyId, KeyError> {
-        let snapshot = self.shared.snapshot.load();
+        let snapshot = self.shared.current();
         write_id(&snapshot)
             .and_then(|id| self.held(&snapshot, &id).map(|_| id))
             .inspect_err(|_| self.shared.status_missed.notify_one())
@@ -153,7 +162,7 @@ impl Keyring {
     /// How the keys that are held are protected, the least protected of them counting;
     /// before one is held, how it would be.
     pub fn protection(&self) -> Protection {
-        let snapshot = self.shared.snapshot.load();
+        let snapshot = self.shared.current();
         snapshot.protection().unwrap_or_else(secret::protection)
     }
 
@@ -228,7 +237,7 @@ impl Keyring {
         &self,
         look: impl Fn(&Snapshot) -> Result<T, (Option<KeyId>, KeyError)>,
     ) -> Result<T, KeyError> {
-        let (missing, error) = match look(&self.shared.snapshot.load()) {
+        let (missing, error) = match look(&self.shared.current()) {
             Ok(found) => return Ok(found),
             Err(missing) => missing,
         };
@@ -237,7 +246,7 @@ impl Keyring {
         };
         // Either way the snapshot says what came of it.
         let _ = tokio::time::timeout(MISS_WAIT, self.obtain(first, &look)).await;
-        look(&self.shared.snapshot.load()).map_err(|(_, error)| error)
+        look(&self.shared.current()).map_err(|(_, error)| error)
     }
 
     /// Has what is missing loaded: the list of keys, if need be, and then the key.
@@ -258,7 +267,7 @@ impl Keyring {
             }
             let _ = attempt.await;
             asked.push(wanted);
-            let next = look(&self.shared.snapshot.load()).err();
+            let next = look(&self.shared.current()).err();
             match next.and_then(|(missing, error)| self.wanted(missing, error)) {
                 Some(next) => wanted = next,
                 None => return,

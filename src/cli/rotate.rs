@@ -262,7 +262,7 @@ impl fmt::Display for FilePlan {
              are etcd backups from before step 4: without it they cannot be read.\n",
             self.decrypt_line(None, &next),
         )?;
-        f.write_str(&way_to_a_container(self.old, self.toml))
+        f.write_str(&way_to_a_container(self.old))
     }
 }
 

@@ -141,6 +141,7 @@ impl<S: KeySource> KeySet<S> {
             }
         };
         tokio::select! {
+            biased;
             fetched = self.loader.finished() => Finished::Key(fetched),
             listed = listed => Finished::List(listed),
         }

@@ -80,10 +80,12 @@ where
         let now = clock.now();
         let container = live.ring.container.clone();
         let follower = container.map(|container| Follower::new(container, now));
-        let ring = KeySet::new(Arc::clone(&live), source, all_now(&live, now), follower);
+        let report = Report::new(&live, clock.wall());
+        let schedule = all_now(&live, now);
+        let ring = KeySet::new(live, source, schedule, follower);
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::new(Arc::clone(&ring.slots)),
-            report: ArcSwap::from_pointee(Report::new(&live, clock.wall())),
+            report: ArcSwap::from_pointee(report),
             clock,
             begin: now,
             second: AtomicU64::new(1),

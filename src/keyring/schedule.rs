@@ -33,6 +33,10 @@ const LONGEST_WAIT_MISSING: Duration = Duration::from_secs(60);
 /// The same while the key is held for good: nothing is lost by waiting.
 const LONGEST_WAIT_HELD: Duration = Duration::from_secs(300);
 
+/// Repeated wrong passwords can lock the account: here the wait is the source's own. It
+/// would log in for nobody any sooner, and a wait without end would be a bug.
+const LONGEST_WAIT_LOGIN: Duration = Duration::from_secs(3600);
+
 /// What a server asks for is exceeded by up to this part of it.
 const GRANTED_SPREAD: f64 = 0.25;
 
@@ -45,6 +49,7 @@ pub(super) type Fraction = f64;
 
 /// The plans for a set of keys, or of other things that are read again and again.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(super) struct Schedule<K = KeyId> {
     plans: BTreeMap<K, Plan>,
     /// Since a fetch of a missing key has gone unanswered, and until an answer comes: no
@@ -62,6 +67,7 @@ impl<K> Default for Schedule<K> {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Plan {
     /// `None` while the key is being fetched.
     due: Option<Instant>,
@@ -279,8 +285,7 @@ impl Failure {
     /// How long we wait because we are asked to, and not by our own choice.
     fn granted(self) -> Duration {
         let longest = match self.problem {
-            // Until then the source logs in for nobody.
-            KeyProblem::Login => Duration::MAX,
+            KeyProblem::Login => LONGEST_WAIT_LOGIN,
             _ if self.held && self.wiped_in.is_none() => LONGEST_WAIT_HELD,
             _ => LONGEST_WAIT_MISSING,
         };
@@ -343,6 +348,8 @@ mod steady;
 
 #[cfg(test)]
 mod tests {
+    mod histories;
+
     use super::*;
 
     fn id(last: u8) -> KeyId {

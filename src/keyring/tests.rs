@@ -2,6 +2,7 @@
 
 mod container;
 mod faults;
+pub(super) mod interleaving;
 mod reload;
 mod waiting;
 

@@ -50,8 +50,8 @@ impl Source {
             let help = "When the next key becomes the write key; missing when none is planned.";
             timestamp(out, "next_activation_timestamp", help, Some(at))?;
             let help = "Whether the key that becomes the write key next is held.";
-            let held = i64::from(snapshot.holds(&id));
-            gauge(out, "next_activation_key_held", help, held)?;
+            let is_held = i64::from(snapshot.holds(&id));
+            gauge(out, "next_activation_key_held", help, is_held)?;
         }
         let help = "Whether the key is kept because its secret is gone from Barbican.";
         let mut written = family(out, "key_secret_gone", help, MetricType::Gauge)?;

@@ -150,8 +150,10 @@ async fn a_key_whose_secret_is_deleted_by_accident_is_kept_and_said_to_be() {
     node.until_key("it is missed", &old, gone).await;
     // Many readings later it is there all the same.
     for _ in 0..3 {
+        let again = "reading the configuration again: SIGHUP";
+        let said = node.sidecar.errors().matches(again).count();
         node.sidecar.signal(Signal::HUP);
-        node.sidecar.logged("the files say what is in force").await;
+        node.sidecar.logged_times(again, said + 1).await;
     }
     let shown = key(&node.place.socket(), &old).await.expect("kept");
     assert_eq!(

@@ -13,11 +13,13 @@ use barbican_kms::cli::check::{self, Files, Step};
 use barbican_kms::cli::terminal::Terminal;
 use barbican_kms::key_id::KeyId;
 
-use crate::support::cloud::{KEY_ID, Recorder, cloud_config};
+use crate::support::cloud::{
+    KEY_ID, Recorder, cloud_config, container, container_config, with_container,
+};
 use crate::support::pki::{Authority, acceptor, params};
 use crate::support::read_text;
 use crate::support::server::{Received, Reply, Server};
-use crate::support::sidecar::{BINARY, CommandOutput, Place, barbican_kms, run};
+use crate::support::sidecar::{BINARY, CommandOutput, Place, Sidecar, barbican_kms, run};
 
 const OTHER_KEY: &str = "11111111-2222-4333-8444-555555555555";
 
@@ -63,12 +65,16 @@ fn steady(text: &str, changing: &[(&str, &str)]) -> String {
 
 /// Times and durations become `_`, in JSON as well.
 fn steady_line(line: &str) -> String {
-    const OF_JSON: [&str; 5] = [
+    const OF_JSON: [&str; 9] = [
         "took_ms",
         "at",
         "in_force_since",
         "last_contact",
         "confirmed_seconds_ago",
+        "read_at",
+        "write_key_age_seconds",
+        "last_wrapped_seconds_ago",
+        "last_unwrapped_seconds_ago",
     ];
     if let Some((name, _)) = line.trim_start().split_once("\": ")
         && OF_JSON
@@ -556,6 +562,53 @@ async fn rotate_with_and_without_a_new_key() {
     assert_output("rotate-credential", &run(rotate(&[])).await, &[]);
     let known = run(rotate(&["--new-key-id", &other])).await;
     assert_output("rotate-credential-to", &known, &[]);
+}
+
+#[tokio::test]
+async fn rotate_check_and_status_where_a_container_lists_the_keys() {
+    let reference = |name: &str, id: &str| (name.to_owned(), format!("http://b/v1/secrets/{id}"));
+    let references = [
+        reference("2026-01-01T00:00:00Z", KEY_ID),
+        reference("2099-01-01T00:00:00Z", OTHER_KEY),
+        reference("2026-12-01", OTHER_KEY),
+    ];
+    let server = with_container(container(&references)).await;
+    let place = Place::new(&container_config(&server));
+    let base = server.base();
+    let address = base.trim_start_matches("http://");
+    let directory = place.path("").display().to_string();
+    let changing = [(directory.as_str(), "DIRECTORY/"), (address, "SERVER")];
+    let rotate = |more: &[&str]| {
+        let mut command = place.command("rotate");
+        command
+            .args(["--cloud-config", "config/cloud.conf"])
+            .args(more);
+        command
+    };
+    assert_output("rotate-container", &run(rotate(&[])).await, &[]);
+    let known = run(rotate(&["--new-key-id", OTHER_KEY])).await;
+    assert_output("rotate-container-to", &known, &[]);
+    let mut said = place.check(&[]).await;
+    said.output = without_memory(&said.output);
+    assert_output("check-container", &said, &changing);
+
+    let mut sidecar = place.start();
+    sidecar.ready().await;
+    let both = async |_: &Sidecar| {
+        let said = status(&place, &[]).await;
+        (!said.output.contains("MISSING")).then_some(said)
+    };
+    let mut said = sidecar.until("both keys are held", both).await;
+    said.output = said
+        .output
+        .replace("memfd_secret", "MEMORY")
+        .replace("mlock", "MEMORY");
+    let age = |line: &str| match line.split_once("the write key is ") {
+        Some((before, _)) => format!("{before}the write key is N days old\n"),
+        None => format!("{line}\n"),
+    };
+    said.output = said.output.lines().map(age).collect();
+    assert_output("status-container", &said, &[]);
 }
 
 #[test]

@@ -19,31 +19,41 @@ PREFIX = b"k8s:enc:kms:v2:barbican:"
 
 
 @functools.cache
-def images():
-    """Archives of all that a node runs: the sidecar's image is the one scripts/image makes."""
+def store():
+    """Where images are made; gone at the end."""
     directory = tempfile.mkdtemp(prefix="barbican-kms-images-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    made = Images(directory)
+    atexit.register(made.close)
+    return made
+
+
+def sidecar(name, program=None):
+    """The archive of the image that scripts/image makes, of a program or of a new build."""
+    archive = store().directory / (re.sub(r"\W", "-", name) + ".tar")
+    run(REPO / "scripts/image", "--tag", name, "--archive", archive, *(["--binary", program] if program else []), env=store().env)
+    return archive
+
+
+@functools.cache
+def images():
+    """Archives of all that a node runs; the sidecar's is the last."""
     servers, own = programs()
-    store = Images(directory)
-    atexit.register(store.close)
     listed = run(servers / "kubeadm", "config", "images", "list", "--kubernetes-version", VERSION).stdout.split()
     etcd = next(name for name in listed if "/etcd:" in name)
     archives = [
-        store.pack("localhost/pause:1", own / "pause", "/pause"),
-        store.pack(etcd, servers / "etcd", "/usr/local/bin/etcd"),
-        store.pack(f"registry.k8s.io/kube-apiserver:{VERSION}", servers / "kube-apiserver", "/usr/local/bin/kube-apiserver"),
+        store().pack("localhost/pause:1", own / "pause", "/pause"),
+        store().pack(etcd, servers / "etcd", "/usr/local/bin/etcd"),
+        store().pack(f"registry.k8s.io/kube-apiserver:{VERSION}", servers / "kube-apiserver", "/usr/local/bin/kube-apiserver"),
     ]
     # kubeadm upgrades these too; nothing here needs what they do.
     for idle in ("kube-controller-manager", "kube-scheduler"):
-        archives.append(store.pack(f"registry.k8s.io/{idle}:{VERSION}", own / "pause", f"/usr/local/bin/{idle}"))
+        archives.append(store().pack(f"registry.k8s.io/{idle}:{VERSION}", own / "pause", f"/usr/local/bin/{idle}"))
     if release := os.environ.get("BARBICAN_KMS_RELEASE"):
         # As published: built elsewhere, imported as it is.
         published, = pathlib.Path(release).glob("*-image.tar")
-        return [*archives, pathlib.Path(shutil.copy(published, directory))]
-    sidecar = pathlib.Path(directory) / "sidecar.tar"
-    run(REPO / "scripts/image", "--tag", IMAGE, "--archive", sidecar,
-        *(["--binary", os.environ["BARBICAN_KMS_BIN"]] if os.environ.get("BARBICAN_KMS_BIN") else []), env=store.env)
-    return [*archives, sidecar]
+        return [*archives, pathlib.Path(shutil.copy(published, store().directory))]
+    return [*archives, sidecar(IMAGE, os.environ.get("BARBICAN_KMS_BIN"))]
 
 
 @unittest.skipUnless(os.geteuid() == 0, "a node needs root")

@@ -103,21 +103,20 @@ impl fmt::Display for ContainerPlan {
 }
 
 /// How a rotation comes to need no change of a file.
-pub(super) fn way_to_a_container(old: KeyId, toml: bool) -> String {
+pub(super) fn way_to_a_container(old: KeyId) -> String {
     let (secret, now) = (old.secret_uuid(), "2026-01-01T00:00:00Z");
     let suffix = if old.with_suffix(None) == Ok(old) {
         ""
     } else {
         "\n(Not with the present key: it has a suffix, and keys of a container have none. Rotate first.)"
     };
-    let file = if toml { "TOML" } else { "gcfg" };
     format!(
         "The next rotation can do without a change of any file. Put the keys into a container,\n\
          the write key under a time that has passed, and keep others from adding to it:\n    \
          openstack secret container create --type generic --name k8s-keys \\\n      \
          --secret '{now}=SECRET-HREF'      # of {secret}\n    \
          openstack acl submit --user USER-ID --no-project-access CONTAINER-HREF\n\
-         and replace `key-id` by (in {file} as well)\n    \
+         and in the cloud-config replace `key-id` by\n    \
          key-container = \"CONTAINER-ID\"{suffix}"
     )
 }

@@ -1,12 +1,8 @@
 //! Containers that are of no use: the ring in force stays, and the reason is named.
 
-use serde_json::json;
-
 use super::*;
-use crate::support::cloud::{KEY_ID, Recorder, cloud_config, refused};
+use crate::support::cloud::{Recorder, container, container_config, refused, with_container};
 use crate::support::server::{Reply, Server};
-
-const CONTAINER: &str = "7c2d3f1e-0000-4148-b0ad-e9cd1ec223a8";
 
 #[tokio::test]
 async fn a_container_that_is_emptied_or_deleted_leaves_the_ring_in_force() {
@@ -68,31 +64,9 @@ async fn a_container_of_another_type_is_refused_with_the_reason() {
 
 /// A cloud with this container.
 async fn cloud_of(body: String) -> (Server, Place) {
-    let server = Recorder::default()
-        .start_with(None, move |request| {
-            let asked = request.target.contains("/containers/");
-            asked.then(|| {
-                Reply::status(200)
-                    .header("Content-Type", "application/json")
-                    .body(body.clone())
-            })
-        })
-        .await;
-    let config = cloud_config(&server).replace(
-        &format!("key-id = {KEY_ID}"),
-        &format!("key-container = {CONTAINER}"),
-    );
-    let place = Place::new(&config);
+    let server = with_container(body).await;
+    let place = Place::new(&container_config(&server));
     (server, place)
-}
-
-fn container(references: &[(String, String)]) -> String {
-    let references: Vec<Value> = references
-        .iter()
-        .map(|(name, secret)| json!({"name": name, "secret_ref": secret}))
-        .collect();
-    json!({"type": "generic", "name": "keys", "status": "ACTIVE", "secret_refs": references})
-        .to_string()
 }
 
 fn id(number: usize) -> String {
@@ -208,9 +182,7 @@ async fn only_barbicans_own_word_counts_for_a_container() {
                 asked.then(|| reply.lock().expect("no panic while held").clone())
             })
             .await;
-        let line = format!("key-container = {CONTAINER}");
-        let config = cloud_config(&server).replace(&format!("key-id = {KEY_ID}"), &line);
-        let place = Place::new(&config);
+        let place = Place::new(&container_config(&server));
         let mut sidecar = place.start();
         let client = sidecar.client().await;
         sidecar.unavailable(&client, reason).await;

@@ -162,6 +162,42 @@ fn payload(status: u16, base: &str) -> Reply {
     }
 }
 
+/// The id of the container in [`container_config`].
+pub(crate) const CONTAINER_ID: &str = "7c2d3f1e-0000-4148-b0ad-e9cd1ec223a8";
+
+/// A container of these references: a name and an href each.
+pub(crate) fn container(references: &[(String, String)]) -> String {
+    let references: Vec<serde_json::Value> = references
+        .iter()
+        .map(|(name, secret)| json!({"name": name, "secret_ref": secret}))
+        .collect();
+    let body = json!({"type": "generic", "name": "k8s-keys", "status": "ACTIVE",
+        "secret_refs": references});
+    body.to_string()
+}
+
+/// A cloud whose container is described by `body`.
+pub(crate) async fn with_container(body: String) -> Server {
+    Recorder::default()
+        .start_with(None, move |request| {
+            let asked = request.target.contains("/containers/");
+            asked.then(|| {
+                Reply::status(200)
+                    .header("Content-Type", "application/json")
+                    .body(body.clone())
+            })
+        })
+        .await
+}
+
+/// A file for the recorder whose keys a container lists.
+pub(crate) fn container_config(server: &Server) -> String {
+    cloud_config(server).replace(
+        &format!("key-id = {KEY_ID}"),
+        &format!("key-container = {CONTAINER_ID}"),
+    )
+}
+
 /// As Barbican refuses, and for 401 Keystone's middleware before it.
 pub(crate) fn refused(status: u16) -> Reply {
     if status == 401 {
