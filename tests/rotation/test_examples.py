@@ -55,7 +55,8 @@ class Guide(unittest.TestCase):
         for path, expected in ((f"/v1/secrets/{status['write_key_id']}/payload", 200), (f"/v1/containers/{container}", 200),
                                (f"/v1/secrets/{WORLD.state['secret_id']}/payload", 403), (f"/v1/secrets/{status['write_key_id']}", 401),
                                ("/v1/containers", 401), ("/v1/secrets", 401)):
-            answer = WORLD.barbican.raw("GET", path, token, headers={"Accept": "application/octet-stream" if "payload" in path else "application/json"})
+            accept = "application/octet-stream" if "payload" in path else "application/json"
+            answer = WORLD.barbican.raw("GET", path, token, headers={"Accept": accept})
             self.assertEqual(answer.status, expected, path)
         member = json.loads(WORLD.run(REPO / "scripts/openstack", "ctl", WORLD.directory / "openstack", "user-create"))
         other = json.loads(WORLD.run(REPO / "scripts/openstack", "ctl", WORLD.directory / "openstack", "token",
@@ -86,7 +87,8 @@ class CronJob(unittest.TestCase):
                                 (("get", "secrets", "-n", "kube-system"), "no"), (("list", "secrets", "-A"), "no"),
                                 (("patch", "secrets", "-n", "default"), "no"), (("delete", "pods", "-n", "kube-system"), "no")):
             # The rights are known a moment after they were applied.
-            until(f"{words}: {expected}", lambda: WORLD.kubectl("auth", "can-i", *words, "--as", account, check=False).strip() == expected, 20)
+            can = ("auth", "can-i", *words, "--as", account)
+            until(f"{words}: {expected}", lambda: WORLD.kubectl(*can, check=False).strip() == expected, 20)
         token = WORLD.kubectl("create", "token", "rotate-key", "-n", "barbican-kms-rotation").strip()
         cluster = Plane(WORLD, [stamp(365 * 86400)])
         config = json.loads(WORLD.kubectl("config", "view", "--raw", "-o", "json"))

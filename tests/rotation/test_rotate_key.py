@@ -120,7 +120,7 @@ class Start(Case):
         cluster.node("cp-3", lacks={first: "", second: ""})
         run = cluster.begin()
         for line in run.stderr:
-            if f"cp-3: is loading the key" in line:
+            if "cp-3: is loading the key" in line:
                 break
         cluster.add(first, "staged " + stamp(2 * DAY))
         for line in run.stderr:
@@ -168,16 +168,15 @@ class Start(Case):
         self.assertIn("there is none", cluster.rotate("--container", cluster.id, code=1).err)
         other = plane()
         WORLD.call("PUT", f"/v1/containers/{other.id}/acl", {"read": {"project-access": False, "users": []}})
-        token = WORLD.barbican.call("GET", f"/v1/containers/{other.id}", WORLD.token) # its creator may
-        self.assertEqual(token.status, 200)
+        WORLD.call("GET", f"/v1/containers/{other.id}") # its creator may
         reader = {"OS_USERNAME": WORLD.state["reader"]["username"], "OS_PASSWORD": WORLD.state["reader"]["password"],
                   "PATH": f"{other.tools}:{WORLD.client.parent}:{WORLD.environment['PATH']}"}
         self.assertIn("not readable with your login", other.rotate("--container", other.id, code=1, environment=reader).err)
 
     def test_a_container_of_another_type_is_refused(self):
         cluster = plane()
-        made = WORLD.call("POST", "/v1/containers", {"type": "rsa", "secret_refs": [
-            {"name": "public_key", "secret_ref": WORLD.secret_href(WORLD.key())}, {"name": "private_key", "secret_ref": WORLD.secret_href(WORLD.key())}]}).json()
+        references = [{"name": name, "secret_ref": WORLD.secret_href(WORLD.key())} for name in ("public_key", "private_key")]
+        made = WORLD.call("POST", "/v1/containers", {"type": "rsa", "secret_refs": references}).json()
         self.assertIn("of type rsa", cluster.rotate("--container", made["container_ref"], code=1).err)
 
     def test_an_outage_of_barbican_is_waited_for(self):
