@@ -179,8 +179,8 @@ enum Meaning {
 }
 
 impl Meaning {
-    /// A time is one of RFC 3339 in UTC, written with `T` and `Z`. Anything that begins like
-    /// a date and is no such time is a mistake, and makes nothing a write key.
+    /// A time is one of RFC 3339 in UTC, written with `T` and `Z` in either case. Anything
+    /// that begins like a date and is no such time is a mistake, and makes nothing a write key.
     fn of(name: &str) -> Self {
         if let Some(time) = utc_time(name) {
             return Self::From(time);
@@ -198,9 +198,11 @@ impl Meaning {
 }
 
 /// Reads `YYYY-MM-DDTHH:MM:SS[.fraction]Z`, and nothing that is only like it. A leap
-/// second is none: the clocks that it is compared with have none.
+/// second is none: the clocks that it is compared with have none. The `openstack` command
+/// writes the names of a container in lower case, as RFC 3339 allows.
 fn utc_time(text: &str) -> Option<SystemTime> {
     let shape = b"dddd-dd-ddTdd:dd:dd";
+    let text = text.to_ascii_uppercase();
     let (head, tail) = text.as_bytes().split_at_checked(shape.len())?;
     let fits = head.iter().zip(shape).all(|(byte, shape)| match shape {
         b'd' => byte.is_ascii_digit(),
@@ -270,6 +272,7 @@ mod tests {
     fn a_time_in_utc_makes_a_write_key() {
         for name in [
             "2026-12-01T09:00:00Z",
+            "2026-12-01t09:00:00z",
             "2026-12-01T09:00:00.5Z",
             "2024-02-29T23:59:59.123456789Z",
             "0001-01-01T00:00:00Z",
@@ -286,8 +289,6 @@ mod tests {
             "2026-12-01",
             "2026-12-01T09:00Z",
             "2026-12-01T09:00:00",
-            "2026-12-01T09:00:00z",
-            "2026-12-01t09:00:00Z",
             "2026-12-01 09:00:00Z",
             " 2026-12-01T09:00:00Z",
             "2026-12-01T09:00:00Z ",

@@ -1,7 +1,9 @@
 """The servers that rotate-key works on, and what a test does to them."""
 
+import atexit
 import contextlib
 import datetime
+import functools
 import importlib.machinery
 import importlib.util
 import json
@@ -20,7 +22,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent.parent
 TOOL = REPO / "scripts/rotate-key"
 sys.path.insert(0, str(REPO / "tests/openstack"))
-from rest import Api, login, order_key, password_identity, project_scope  # noqa: E402
+from rest import Api, order_key  # noqa: E402
 
 DAY = 86400
 NODES = ("cp-1", "cp-2", "cp-3")
@@ -30,7 +32,7 @@ KUBECTL = """#!/bin/sh
 case "$1" in
 exec) shift
     while [ "$1" != -n ]; do shift; done
-    exec {python} {sidecar} {directory} "${{3#kube-apiserver-}}" ;;
+    exec {status} ;;
 esac
 exec {kubectl} --kubeconfig {kubeconfig} "$@"
 """
@@ -83,32 +85,37 @@ class World:
         self.ends.callback(self.run, REPO / "scripts/openstack", "down", place)
         self.state = json.loads(self.run(REPO / "scripts/openstack", "up", place))
         state = self.state
-        self.barbican = Api(state["barbican_url"], state)
-        client = os.readlink(f"/proc/{state['barbican_pid']}/cwd") if False else place / "venv/bin/openstack"
+        self.repo_openstack = REPO / "scripts/openstack"
         self.openstack = {
             "OS_AUTH_URL": state["auth_url"], "OS_IDENTITY_API_VERSION": "3", "OS_USERNAME": state["user"]["username"],
             "OS_PASSWORD": state["user"]["password"], "OS_USER_DOMAIN_NAME": state["domain"]["name"],
             "OS_PROJECT_ID": state["project"]["id"], "OS_REGION_NAME": state["region"]}
-        self.client = client
+        self.client = place / "venv/bin/openstack"
         self.tools = self.directory / "tools"
         self.tools.mkdir()
         self.environment = {"HOME": str(self.directory), **self.openstack}
         for words in (["token", "issue"], ["configuration", "show"], ["catalog", "show", "key-manager"]):
-            text = self.run(client, *words, "-f", "json", env={"PATH": os.environ["PATH"], **self.environment})
+            text = self.run(self.client, *words, "-f", "json", env={"PATH": os.environ["PATH"], **self.environment})
             (self.directory / f"openstack-{words[0]}.json").write_text(text)
         self.token = json.loads((self.directory / "openstack-token.json").read_text())["id"]
-        self.program("openstack", OPENSTACK.format(directory=self.directory, openstack=client))
+        self.program("openstack", OPENSTACK.format(directory=self.directory, openstack=self.client))
         self.environment["PATH"] = f"{self.tools}:{os.environ['PATH']}"
 
     def start_kubernetes(self):
-        socket = self.directory / "kms.sock"
-        sidecar = subprocess.Popen([os.environ["BARBICAN_KMS_BIN"], "serve", f"--socketpath={socket}",
-                                    "--cloud-config", self.state["cloud_configs"]["application_credential_narrow"]],
+        """kube-apiserver's own sidecar follows a container, too."""
+        self.socket = self.directory / "kms.sock"
+        first = self.key()
+        self.container = self.container_of((first, stamp(365 * DAY)))
+        plain = pathlib.Path(self.state["cloud_configs"]["application_credential"]).read_text()
+        ring = f"key-container = {self.container}\nrevalidate-interval = 10s"
+        config = self.directory / "cloud.conf"
+        config.write_text(re.sub(r"(?m)^key-id *=.*$", ring, plain))
+        sidecar = subprocess.Popen([os.environ["BARBICAN_KMS_BIN"], "serve", f"--socketpath={self.socket}", "--cloud-config", config],
                                    stderr=(self.directory / "sidecar.log").open("w"))
         self.ends.callback(self.end, sidecar)
-        place = self.directory / "kubernetes"
+        place = self.place = self.directory / "kubernetes"
         self.ends.callback(self.run, os.environ["CLUSTER_PROGRAM"], "down", place)
-        self.run(os.environ["CLUSTER_PROGRAM"], "up", place, "--socket", socket)
+        self.run(os.environ["CLUSTER_PROGRAM"], "up", place, "--socket", self.socket)
         self.kubeconfig = place / "apiserver.kubeconfig"
         self.real_kubectl = pathlib.Path(os.environ["KUBERNETES_SERVERS"]) / "kubectl"
         self.kubectl("create", "namespace", "kube-system", check=False)
@@ -147,8 +154,28 @@ class World:
 
     # Barbican
 
-    def key(self, **more):
-        return order_key(self.barbican, self.token, "kubernetes", **more)["id"]
+    @property
+    def barbican(self):
+        """A connection of its own each time: the server closes one that is idle."""
+        return Api(self.state["barbican_url"], self.state)
+
+    def key(self):
+        return order_key(self.barbican, self.token, "kubernetes")["id"]
+
+    def container_of(self, *references):
+        made = self.call("POST", "/v1/containers", {"type": "generic", "name": "kubernetes"}).json()
+        container = made["container_ref"].rpartition("/")[2]
+        for key, name in references:
+            self.add(container, key, name)
+        return container
+
+    def add(self, container, key, name):
+        self.call("POST", f"/v1/containers/{container}/secrets", {"name": name, "secret_ref": self.secret_href(key)})
+
+    def stored_under(self, secret):
+        """The id of the key under which etcd has a Secret of the namespace default."""
+        said = self.run(os.environ["CLUSTER_PROGRAM"], "stored", self.place, secret)
+        return re.search(r"key id ([0-9a-f-]+)", said)[1]
 
     def secret_href(self, secret):
         return f"{self.state['barbican_url']}/v1/secrets/{secret}"
@@ -157,25 +184,32 @@ class World:
         return self.barbican.call(method, path, self.token, body)
 
 
+@functools.cache
+def shared():
+    """The servers of this run; they end with it."""
+    world = World()
+    atexit.register(world.ends.close)
+    return world
+
+
 class Plane:
     """One control plane of a test: a container of its own, and what its nodes say."""
 
-    def __init__(self, world, *names, nodes=NODES):
+    def __init__(self, world, *names):
         """`names`: for each key the names of its references."""
-        self.world, self.nodes = world, nodes
+        self.world = world
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=world.directory))
         self.keys = [world.key() for _ in names]
-        made = world.call("POST", "/v1/containers", {"type": "generic", "name": "kubernetes"}).json()
-        self.id = made["container_ref"].rpartition("/")[2]
-        for key, references in zip(self.keys, names):
-            for name in references:
-                self.add(key, name)
+        self.id = world.container_of(*((key, name) for key, names in zip(self.keys, names) for name in names))
         self.write("sidecar.json", {"barbican_url": world.state["barbican_url"], "token": world.token, "container_id": self.id})
+        self.use_kubectl(f'{sys.executable} {HERE / "sidecar.py"} {self.directory} "${{3#kube-apiserver-}}"')
+
+    def use_kubectl(self, status):
+        """kubectl, whose exec runs this instead."""
         self.tools = self.directory / "tools"
         self.tools.mkdir()
         kubectl = self.tools / "kubectl"
-        kubectl.write_text(KUBECTL.format(python=sys.executable, sidecar=HERE / "sidecar.py", directory=self.directory,
-                                          kubectl=world.real_kubectl, kubeconfig=world.kubeconfig))
+        kubectl.write_text(KUBECTL.format(status=status, kubectl=self.world.real_kubectl, kubeconfig=self.world.kubeconfig))
         kubectl.chmod(0o755)
 
     def write(self, name, value):
@@ -188,7 +222,7 @@ class Plane:
         self.write(f"{name}.json", differs)
 
     def add(self, key, name):
-        self.world.call("POST", f"/v1/containers/{self.id}/secrets", {"name": name, "secret_ref": self.world.secret_href(key)})
+        self.world.add(self.id, key, name)
 
     def references(self):
         """Key to the names of its references."""
@@ -200,11 +234,11 @@ class Plane:
     def new_keys(self):
         return set(self.references()) - set(self.keys)
 
-    def begin(self, *words, environment=None, fast=True):
-        """Starts rotate-key; ends by `finish`."""
-        more = ["--poll", "0.1", "--quiet", "0.2", "--timeout", "30s", "--controller-timeout", "0"] if fast else []
+    def begin(self, *words, environment=None, more=()):
+        """Starts rotate-key, with little patience."""
+        words = ["--poll", "0.1", "--quiet", "0.2", "--timeout", "5m", "--controller-timeout", "0", *words, *more]
         path = f"{self.tools}:{self.world.environment['PATH']}"
-        return subprocess.Popen([sys.executable, "-B", str(TOOL), *words, *more], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        return subprocess.Popen([sys.executable, "-B", str(TOOL), *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 env={**self.world.environment, "PATH": path, **(environment or {})})
 
     def rotate(self, *words, code=0, **more):
@@ -225,6 +259,16 @@ class Plane:
                 return True
         process.communicate()
         return False
+
+
+class RealPlane(Plane):
+    """The control plane whose sidecar is real; its one sidecar answers for all three pods."""
+
+    def __init__(self, world):
+        self.world, self.id = world, world.container
+        self.directory = pathlib.Path(tempfile.mkdtemp(dir=world.directory))
+        self.keys = list(self.references())
+        self.use_kubectl(f"{os.environ['BARBICAN_KMS_BIN']} status --json --socketpath {world.socket}")
 
 
 class Said:

@@ -42,8 +42,14 @@ class Guide(unittest.TestCase):
             options = self.options(tool)
             for line in re.findall(rf"scripts/{tool}\b([^|\n`#]*)", TEXT):
                 self.assertLessEqual(set(re.findall(r"--[\w-]+", line)), options, line)
-        lone = set(re.findall(r"`(--[\w-]+)`", TEXT)) - {"--patches"}
+        lone = set(re.findall(r"`(--[\w-]+)`", TEXT)) - {"--patches", "--no-project-access"}
         self.assertLessEqual(lone, self.options("install-sidecar"))
+
+    def test_every_option_of_rotate_key_exists(self):
+        options = set(re.findall(r"(?m)^  (--[\w-]+)", run(REPO / "scripts/rotate-key", "--help").stdout))
+        used = set(re.findall(r"--[\w-]+", " ".join(re.findall(r"scripts/rotate-key\b([^|\n`#]*)", TEXT)))) - {"--help"}
+        self.assertGreater(len(used), 2)
+        self.assertLessEqual(used, options)
 
     def test_the_help_names_every_option_and_no_other(self):
         result = run(REPO / "scripts/install-sidecar", "--help", check=False)
