@@ -69,12 +69,7 @@ where
         }
         self.candidate = None;
         if let Err(refusal) = self.may_replace(&live) {
-            error!(
-                next_try = NEXT_TRY,
-                "configuration not reloaded, the one in force stays: {refusal}"
-            );
-            self.record_reload(ReloadOutcome::Refused, refusal.to_string());
-            return;
+            return self.refuse(&refusal);
         }
         match self.prepare(live) {
             Ok(candidate) if candidate.missing.is_empty() => self.adopt(candidate),
@@ -88,6 +83,14 @@ where
                 self.record_reload(ReloadOutcome::Invalid, cause);
             }
         }
+    }
+
+    fn refuse(&self, refusal: &WriteKeyWouldVanish) {
+        error!(
+            next_try = NEXT_TRY,
+            "configuration not reloaded, the one in force stays: {refusal}"
+        );
+        self.record_reload(ReloadOutcome::Refused, refusal.to_string());
     }
 
     /// The write key must not leave the ring in the step in which it stops being the
@@ -183,10 +186,14 @@ where
             return;
         };
         candidate.recount(&self.ring, now);
-        if candidate.missing.is_empty() || !self.ring.slots.holds_any() {
-            self.adopt(candidate);
-        } else {
+        if !candidate.missing.is_empty() && self.ring.slots.holds_any() {
             self.candidate = Some(candidate);
+            return;
+        }
+        // The write key in force may have become usable while the new ring was waiting.
+        match self.may_replace(&candidate.keys.live) {
+            Ok(()) => self.adopt(candidate),
+            Err(refusal) => self.refuse(&refusal),
         }
     }
 
