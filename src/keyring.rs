@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::envelope::{Untagged, WrappingKey};
 use crate::key_id::KeyId;
+use crate::mutation::{self, Mutation};
 use crate::secret::{self, Kek, Protection};
 
 pub use clock::Clock;
@@ -168,6 +169,9 @@ impl Keyring {
     /// What keeps the write key from being held.
     pub fn status(&self) -> Result<KeyId, KeyError> {
         let snapshot = self.shared.snapshot.load();
+        if mutation::active(Mutation::StatusIsConstant) {
+            return Ok(snapshot.write_id());
+        }
         self.held(&snapshot, &snapshot.write_id())
             .map(|_| snapshot.write_id())
     }
@@ -249,7 +253,10 @@ impl Keyring {
             // The writer wipes it, but a machine that was suspended may ask first. The
             // clock is only read where keys have an age.
             match snapshot.max_cache_age() {
-                Some(age) if slot.is_stale(age, self.shared.clock.now()) => {
+                Some(age)
+                    if slot.is_stale(age, self.shared.clock.now())
+                        && !mutation::active(Mutation::OldKeysAreUsed) =>
+                {
                     Err(KeyProblem::Unconfirmed)
                 }
                 _ => Ok((slot, key)),
@@ -279,7 +286,12 @@ impl Keyring {
             }
         };
         // Either way the snapshot says what came of it.
-        let _ = tokio::time::timeout(MISS_WAIT, loading).await;
+        let limit = if mutation::active(Mutation::MissesWaitLong) {
+            2 * MISS_WAIT
+        } else {
+            MISS_WAIT
+        };
+        let _ = tokio::time::timeout(limit, loading).await;
         look(&self.shared.snapshot.load()).map_err(|(_, error)| error)
     }
 }

@@ -31,6 +31,8 @@ pub use connect::Peer;
 pub use credential::{CredentialEnd, SOON, span};
 pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
 pub use excerpt::{Excerpt, Speaker};
+#[cfg(test)]
+pub(crate) use http::Servers;
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
 pub use retry::Timing;
@@ -114,6 +116,13 @@ impl OpenStack {
             timing,
             trust,
         })
+    }
+
+    /// The same client, answered by `servers`.
+    #[cfg(test)]
+    pub(crate) fn answered_by(mut self, servers: Arc<dyn Servers>) -> Self {
+        self.http = self.http.answered_by(servers);
+        self
     }
 
     /// Which authorities vouch for servers. [`Trust::Unverified`] deserves a

@@ -24,6 +24,7 @@ use super::{Cause, Clock, KeyProblem, KeySource, Keyring, Report, Request, Share
 use crate::chance::Chance;
 use crate::config::{Cloud, Live};
 use crate::key_id::KeyId;
+use crate::mutation::{self, Mutation};
 use crate::secret::Protection;
 
 /// The runtime's timers stand still while a machine is suspended, and the keyring's
@@ -147,16 +148,20 @@ where
             .next_wake()
             .map(|wake| wake.saturating_duration_since(now));
         tokio::select! {
-            request = self.requests.recv() => {
-                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
-            }
+            // In a fixed order, so that tests see the same each time. Nothing is kept
+            // waiting by it: what a timer is for is done at each event, and no more
+            // than a few fetches are under way.
+            biased;
+            fetched = writer.ring.loader.finished() => Event::Fetched(fetched),
+            staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
             changed = self.config_updates.changed(), if *watching_config => {
                 // Without a proposer the ring goes on as it is.
                 *watching_config = changed.is_ok();
                 if *watching_config { Event::ConfigUpdate } else { Event::Timer }
             }
-            fetched = writer.ring.loader.finished() => Event::Fetched(fetched),
-            staged = staged(writer.candidate.as_mut()) => Event::Staged(staged),
+            request = self.requests.recv() => {
+                request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
+            }
             () = tokio::time::sleep(wake.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => Event::Timer,
         }
     }
@@ -168,6 +173,9 @@ where
     C: Fn(&Cloud) -> Result<S, Cause>,
 {
     fn next_wake(&self) -> Option<Instant> {
+        if mutation::active(Mutation::WakesAlways) {
+            return Some(self.now() + Duration::from_millis(20));
+        }
         let candidate = self.candidate.as_ref();
         let coming = candidate.map(|candidate| candidate.keys.loader.under_way());
         let age = self.ring.live.ring.max_cache_age;

@@ -16,6 +16,7 @@ use super::{Cause, KeyProblem, KeySource, Slot, Snapshot};
 use crate::config::{Cloud, Live};
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
+use crate::mutation::{self, Mutation};
 
 /// The newest state of the configuration files.
 #[derive(Clone, Debug)]
@@ -97,6 +98,9 @@ where
     /// write key: other nodes, and this one's own data, still need it.
     fn may_replace(&self, live: &Live) -> Result<(), WriteKeyWouldVanish> {
         let old = self.ring.live.ring.write;
+        if mutation::active(Mutation::WriteKeyVanishes) {
+            return Ok(());
+        }
         if live.ring.ids().any(|id| id == old) {
             return Ok(());
         }
@@ -129,7 +133,7 @@ where
         };
         // With nothing in force there is nothing to protect: take the new settings at
         // once. With new credentials every key is read once to prove them.
-        if self.ring.slots.holds_any() {
+        if self.ring.slots.holds_any() && !mutation::active(Mutation::ReloadDoesNotWait) {
             candidate.recount(&self.ring, self.now());
         }
         Ok(candidate)
@@ -172,7 +176,8 @@ where
             );
         }
         let message = format!("key {id} not loaded: {cause}");
-        if std::mem::replace(&mut candidate.failed, true) {
+        let again = std::mem::replace(&mut candidate.failed, true);
+        if again && !mutation::active(Mutation::FailuresCountTwice) {
             self.update_report(|report| report.failed_again(message, self.shared.clock.wall()));
         } else {
             self.record_reload(ReloadOutcome::Failed, message);
@@ -203,6 +208,10 @@ where
         let now = self.now();
         for (id, slot) in self.ring.slots.slots() {
             if slot.problem().is_some() {
+                if mutation::active(Mutation::OrderWaits) {
+                    self.ring.loader.schedule.expedite(id, now);
+                    continue;
+                }
                 self.ring.loader.schedule.order(id, now);
             }
         }
@@ -241,6 +250,9 @@ where
             let interval =
                 revalidation_delay(live.ring.revalidate_interval, self.chance.fraction());
             match slot.confirmed().filter(|_| slot.key().is_some()) {
+                None if mutation::active(Mutation::ReloadCarriesWish) => {
+                    schedule.take_over(*id, &self.ring.loader.schedule, now + interval, now);
+                }
                 None => schedule.add(*id, now),
                 Some(confirmed) if staged.holds(id) => schedule.add(*id, confirmed + interval),
                 // A reload puts off neither a confirmation nor the next try of one.

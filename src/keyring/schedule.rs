@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::snapshot::KeyProblem;
 use crate::key_id::KeyId;
+use crate::mutation::{self, Mutation};
 
 /// How long a call waits for a key that is being loaded: kube-apiserver gives up
 /// after 3 s by default, and should get an answer before that.
@@ -150,6 +151,11 @@ impl Schedule {
         let delay = retry_delay(failure, plan.failures, jitter)
             .max(granted)
             .min(failure.last_chance());
+        let delay = if mutation::active(Mutation::RetriesAtOnce) {
+            Duration::ZERO
+        } else {
+            delay
+        };
         plan.due = Some(now + delay);
         let start = plan.last_start.unwrap_or(now);
         // Whoever hurries misses the key, even if it is held now.
@@ -202,6 +208,7 @@ impl Failure {
         let longest = match self.problem {
             // Until then the source logs in for nobody.
             KeyProblem::Login => Duration::MAX,
+            _ if mutation::active(Mutation::WishIsUnbounded) => Duration::from_secs(86_400),
             _ if self.held && self.wiped_in.is_none() => LONGEST_WAIT_HELD,
             _ => LONGEST_WAIT_MISSING,
         };

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::config::Ring;
 use crate::envelope::{Fingerprint, Untagged, WrappingKey};
 use crate::key_id::KeyId;
+use crate::mutation::{self, Mutation};
 use crate::secret::{Kek, Protection};
 
 /// The ring at one moment.
@@ -139,6 +140,9 @@ impl Slot {
     pub(super) fn key_from(&self, kek: &Kek) -> Result<Arc<WrappingKey>, AlteredKey> {
         match &self.key {
             Some(held) if held.is_made_from(kek) => Ok(Arc::clone(held)),
+            Some(_) if mutation::active(Mutation::OtherBytesAreTaken) => {
+                Ok(Arc::new(WrappingKey::new(kek)))
+            }
             Some(_) => Err(AlteredKey),
             None => {
                 let key = WrappingKey::new(kek);
@@ -238,7 +242,9 @@ impl Snapshot {
             fingerprint: Some(key.fingerprint()),
             key: Some(key),
             confirmed: Some(now),
-            problem: None,
+            problem: slot
+                .problem
+                .filter(|_| mutation::active(Mutation::ProblemIsKept)),
             used: Arc::clone(&slot.used),
         })
     }
@@ -301,7 +307,11 @@ impl Snapshot {
         Self {
             write: ring.write,
             slots: ring.ids().map(slot).collect(),
-            untagged: untagged(ring),
+            untagged: if mutation::active(Mutation::ReloadIsPartial) {
+                self.untagged
+            } else {
+                untagged(ring)
+            },
             max_cache_age: ring.max_cache_age,
         }
     }

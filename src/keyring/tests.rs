@@ -2,6 +2,7 @@
 
 mod faults;
 mod reload;
+mod simulation;
 mod waiting;
 
 use std::collections::BTreeMap;

@@ -19,7 +19,7 @@ use http::response::Parts;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
@@ -95,6 +95,19 @@ pub(super) struct Http {
     redactor: Redactor,
     request: Duration,
     instruments: Arc<Instruments>,
+    /// What answers in place of real servers.
+    #[cfg(test)]
+    servers: Option<Arc<dyn Servers>>,
+}
+
+/// Answers requests without a network, for tests in which time is not real.
+#[cfg(test)]
+pub(crate) trait Servers: Send + Sync {
+    /// The answer to `request`, or what came in its place.
+    fn answer(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> futures_core::future::BoxFuture<'_, Result<Response<Full<Bytes>>, Problem>>;
 }
 
 impl fmt::Debug for Http {
@@ -126,7 +139,16 @@ impl Http {
             redactor,
             request: timing.request,
             instruments,
+            #[cfg(test)]
+            servers: None,
         }
+    }
+
+    /// The same client, answered by `servers`.
+    #[cfg(test)]
+    pub(super) fn answered_by(mut self, servers: Arc<dyn Servers>) -> Self {
+        self.servers = Some(servers);
+        self
     }
 
     pub(super) fn instruments(&self) -> &Instruments {
@@ -193,11 +215,26 @@ impl Http {
         sink: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Parts, Problem> {
         let request = self.request(call)?;
+        #[cfg(test)]
+        if let Some(servers) = &self.servers {
+            let response = servers.answer(request).await?;
+            return self.take(call, response, sink).await;
+        }
         let response = self
             .client
             .request(request)
             .await
             .map_err(|error| sending_problem(&error, call.url.scheme()))?;
+        self.take(call, response, sink).await
+    }
+
+    /// What an answer comes to.
+    async fn take<B: Answer>(
+        &self,
+        call: &Call<'_>,
+        response: Response<B>,
+        sink: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<Parts, Problem> {
         let (parts, body) = response.into_parts();
         if !call.success.contains(&parts.status) {
             return Err(self.refused(call, Response::from_parts(parts, body)).await);
@@ -207,7 +244,7 @@ impl Http {
             .await
             .map_err(|broken| match broken {
                 Unread::TooLong => Problem::TooLong { cap: call.cap },
-                Unread::Broken(error) => sending_problem(&error, None),
+                Unread::Broken(error) => sending_problem(&*error, None),
             })?;
         Ok(parts)
     }
@@ -237,7 +274,7 @@ impl Http {
             .map_err(|error| Problem::Broken(error.to_string()))
     }
 
-    async fn refused(&self, call: &Call<'_>, response: Response<Incoming>) -> Problem {
+    async fn refused<B: Answer>(&self, call: &Call<'_>, response: Response<B>) -> Problem {
         let (parts, body) = response.into_parts();
         let status = parts.status;
         let token = call.token.map(Token::expose_text);
@@ -302,12 +339,20 @@ fn asks_for_a_token(parts: &Parts) -> bool {
 
 enum Unread {
     TooLong,
-    Broken(hyper::Error),
+    Broken(Box<dyn StdError + Send + Sync>),
+}
+
+/// The body of an answer.
+trait Answer: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin {}
+
+impl<B> Answer for B where
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin
+{
 }
 
 /// Passes the body to `sink`; what lies beyond `cap` is not passed on.
-async fn read(
-    mut body: Incoming,
+async fn read<B: Answer>(
+    mut body: B,
     cap: usize,
     sink: &mut (dyn FnMut(&[u8]) + Send),
 ) -> Result<(), Unread> {
@@ -317,7 +362,10 @@ async fn read(
         return Err(Unread::TooLong);
     }
     while let Some(frame) = body.frame().await {
-        let Ok(chunk) = frame.map_err(Unread::Broken)?.into_data() else {
+        let Ok(chunk) = frame
+            .map_err(|error| Unread::Broken(error.into()))?
+            .into_data()
+        else {
             continue;
         };
         sink(chunk.get(..room.min(chunk.len())).unwrap_or_default());
