@@ -12,7 +12,7 @@
 //! core      keyring (Keyring: the readers; refresh::Refresher: the single writer)
 //! pure      envelope   keyring::snapshot, ::schedule, ::listing, ::roster   config   audit
 //!           no I/O, no async, no clock
-//! leaves    secret   key_id   instruments   chance   proto   config::redact
+//! leaves    secret   key_id   instruments   chance   proto   mutation   config::redact
 //!           log::error_chain, ::throttle, ::background
 //! ```
 //!
@@ -55,6 +55,7 @@ pub mod keyring;
 pub mod kms;
 pub mod log;
 pub mod metrics;
+mod mutation;
 pub mod openstack;
 pub mod proto;
 pub mod secret;

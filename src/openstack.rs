@@ -36,6 +36,8 @@ pub use container::{Container, ContainerError};
 pub use credential::{CredentialEnd, SOON, span};
 pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
 pub use excerpt::{Excerpt, Responder};
+#[cfg(test)]
+pub(crate) use http::Servers;
 pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
 pub use proxy::ProxyError;
 use retry::Budget;
@@ -123,6 +125,13 @@ impl OpenStack {
             trust,
             answered: AtomicBool::new(false),
         })
+    }
+
+    /// The same client, answered by `servers`.
+    #[cfg(test)]
+    pub(crate) fn answered_by(mut self, servers: Arc<dyn Servers>) -> Self {
+        self.http = self.http.answered_by(servers);
+        self
     }
 
     /// The authorities that are trusted for servers. [`Trust::Unverified`] deserves a

@@ -19,6 +19,7 @@ use crate::envelope::WrappingKey;
 use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
 use crate::log::throttle::{LogThrottle, REPEAT_INTERVAL};
+use crate::mutation::{self, Mutation};
 use crate::secret::{Kek, Protection};
 
 #[derive(Debug)]
@@ -195,7 +196,12 @@ impl<S: KeySource> KeySet<S> {
             wiped_in: expiry.map(|expiry| expiry.saturating_duration_since(now)),
         };
         let (failures, retry_in) = self.loader.schedule.failed(&id, failure, now, jitter);
-        self.slots = Arc::new(self.slots.failing(&id, problem));
+        self.slots = Arc::new(match slot.key() {
+            Some(key) if mutation::active(Mutation::FailureConfirms) => {
+                self.slots.loaded(&id, Arc::clone(key), now)
+            }
+            _ => self.slots.failing(&id, problem),
+        });
         let throttle = self
             .throttles
             .entry(id)
@@ -213,6 +219,7 @@ impl<S: KeySource> KeySet<S> {
     /// Wipes what has gone unconfirmed for `max_age`; which keys those were, and what
     /// has kept each from being confirmed.
     pub(super) fn wipe(&mut self, max_age: Duration, now: Instant) -> Vec<(KeyId, KeyProblem)> {
+        let max_age = wiped_after(max_age);
         let Some((next, wiped)) = self.slots.expired(max_age, now) else {
             return Vec::new();
         };
@@ -238,7 +245,7 @@ impl<S: KeySource> KeySet<S> {
         other: Option<usize>,
         (wall, now): (SystemTime, Instant),
     ) -> Option<Instant> {
-        let expiry = max_age.and_then(|age| self.slots.next_expiry(age));
+        let expiry = max_age.and_then(|age| self.slots.next_expiry(wiped_after(age)));
         let follower = self.follower.as_ref();
         let reading = follower
             .and_then(Follower::next_start)
@@ -252,6 +259,17 @@ impl<S: KeySource> KeySet<S> {
             .into_iter()
             .flatten()
             .min()
+    }
+}
+
+fn wiped_after(max_age: Duration) -> Duration {
+    const FAULT: Duration = Duration::from_secs(30);
+    if mutation::active(Mutation::WipesLate) {
+        max_age + FAULT
+    } else if mutation::active(Mutation::WipesEarly) {
+        max_age.saturating_sub(FAULT)
+    } else {
+        max_age
     }
 }
 

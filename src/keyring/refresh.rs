@@ -25,6 +25,7 @@ use super::{Cause, Clock, KeyProblem, KeySource, Keyring, Report, Request, Share
 use crate::chance::Chance;
 use crate::config::{Cloud, Live};
 use crate::key_id::KeyId;
+use crate::mutation::{self, Mutation};
 use crate::secret::Protection;
 
 /// The runtime's timers stand still while a machine is suspended, and the keyring's
@@ -180,6 +181,9 @@ where
     C: Fn(&Cloud) -> Result<S, Cause>,
 {
     fn next_wake(&self) -> Option<Instant> {
+        if mutation::active(Mutation::WakesAlways) {
+            return Some(self.now() + Duration::from_millis(20));
+        }
         let candidate = self.candidate.as_ref();
         let coming = candidate.map(|candidate| candidate.keys.under_way());
         let age = self.ring.live.ring.max_cache_age;

@@ -17,6 +17,7 @@ use super::{Cause, KeyProblem, KeySource};
 use crate::config::{Cloud, Live, Ring};
 use crate::key_id::{ContainerId, KeyId};
 use crate::log::error_chain::ErrorChain;
+use crate::mutation::{self, Mutation};
 
 /// The newest state of the configuration files.
 #[derive(Clone, Debug)]
@@ -98,6 +99,9 @@ where
         let Some(old) = self.ring.ring.write else {
             return Ok(());
         };
+        if mutation::active(Mutation::WriteKeyVanishes) {
+            return Ok(());
+        }
         if next.ids().any(|id| id == old) {
             return Ok(());
         }
@@ -228,7 +232,7 @@ where
             Some(candidate) => std::mem::replace(&mut candidate.failed, true),
             None => return,
         };
-        if counted {
+        if counted && !mutation::active(Mutation::FailuresCountTwice) {
             self.update_report(|report| report.failed_again(message, self.shared.clock.wall()));
         } else {
             self.record_reload(ReloadOutcome::Failed, message);
@@ -242,7 +246,7 @@ where
             return;
         };
         // With nothing in force there is nothing to protect: take the new settings at once.
-        if !self.ring.slots.holds_any() {
+        if !self.ring.slots.holds_any() || mutation::active(Mutation::ReloadDoesNotWait) {
             self.adopt(candidate);
             return;
         }
@@ -265,6 +269,10 @@ where
         }
         for (id, slot) in self.ring.slots.slots() {
             if slot.problem().is_some() {
+                if mutation::active(Mutation::OrderWaits) {
+                    self.ring.loader.schedule.expedite(id, now);
+                    continue;
+                }
                 self.ring.loader.schedule.order(id, now);
             }
         }
@@ -287,6 +295,9 @@ where
             let interval =
                 revalidation_delay(live.ring.revalidate_interval, self.chance.fraction());
             match slot.confirmed().filter(|_| slot.key().is_some()) {
+                None if mutation::active(Mutation::ReloadCarriesWish) => {
+                    schedule.take_over(*id, &self.ring.loader.schedule, now + interval, now);
+                }
                 None => schedule.add(*id, now),
                 Some(confirmed) if staged.holds(id) => schedule.add(*id, confirmed + interval),
                 // A reload delays neither a confirmation nor its next retry.

@@ -14,6 +14,7 @@ use super::listing::ContainerProblem;
 use crate::config::Ring;
 use crate::envelope::{Fingerprint, Untagged, WrappingKey};
 use crate::key_id::KeyId;
+use crate::mutation::{self, Mutation};
 use crate::secret::{Kek, Protection};
 
 /// The ring at one moment.
@@ -189,6 +190,9 @@ impl Slot {
     pub(super) fn key_from(&self, kek: &Kek) -> Result<Arc<WrappingKey>, AlteredKey> {
         match &self.key {
             Some(held) if held.is_made_from(kek) => Ok(Arc::clone(held)),
+            Some(_) if mutation::active(Mutation::OtherBytesAreTaken) => {
+                Ok(Arc::new(WrappingKey::new(kek)))
+            }
             Some(_) => Err(AlteredKey),
             None => {
                 let key = WrappingKey::new(kek);
@@ -306,7 +310,9 @@ impl Snapshot {
             fingerprint: Some(key.fingerprint()),
             key: Some(key),
             confirmed: Some(now),
-            problem: None,
+            problem: slot
+                .problem
+                .filter(|_| mutation::active(Mutation::ProblemIsKept)),
             used: Arc::clone(&slot.used),
         })
     }
@@ -370,7 +376,11 @@ impl Snapshot {
             write: ring.write,
             source: staged.source,
             slots: ring.ids().map(slot).collect(),
-            untagged: untagged(ring),
+            untagged: if mutation::active(Mutation::ReloadIsPartial) {
+                self.untagged
+            } else {
+                untagged(ring)
+            },
             max_cache_age: ring.max_cache_age,
         }
     }

@@ -4,6 +4,7 @@ mod container;
 mod faults;
 pub(super) mod interleaving;
 mod reload;
+mod simulation;
 mod waiting;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ use super::report::{DroppedKey, ReloadOutcome};
 use super::{FetchError, KeySource, Report, Shared, Slot, Snapshot};
 use crate::chance::Chance;
 use crate::key_id::KeyId;
+use crate::mutation::{self, Mutation};
 use crate::secret::Kek;
 
 pub(super) struct Writer<S, C> {
@@ -124,7 +125,9 @@ impl<S: KeySource, C> Writer<S, C> {
         self.update_report(|report| match outcome {
             Ok(_) => {
                 report.last_contact = Some(self.shared.clock.wall());
-                report.consecutive_failures = 0;
+                if !mutation::active(Mutation::FailuresAreKept) {
+                    report.consecutive_failures = 0;
+                }
             }
             Err(_) => report.consecutive_failures += 1,
         });

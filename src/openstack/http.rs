@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 use tower_service::Service;
 
-use body::{ERROR_BODY_BYTES, Unread, read};
+use body::{Answer, ERROR_BODY_BYTES, Unread, read};
 use failure::{HEAD_BYTES, sending_problem};
 
 use super::connect::{Connector, Peer};
@@ -71,6 +71,19 @@ pub(super) struct Http {
     redactor: Redactor,
     timing: Timing,
     instruments: Arc<Instruments>,
+    /// What answers in place of real servers.
+    #[cfg(test)]
+    servers: Option<Arc<dyn Servers>>,
+}
+
+/// Answers requests without a network, for tests in which time is not real.
+#[cfg(test)]
+pub(crate) trait Servers: Send + Sync {
+    /// The answer to `request`, or what came in its place.
+    fn answer(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> futures_core::future::BoxFuture<'_, Result<Response<Full<Bytes>>, Problem>>;
 }
 
 impl fmt::Debug for Http {
@@ -102,7 +115,16 @@ impl Http {
             redactor,
             timing,
             instruments,
+            #[cfg(test)]
+            servers: None,
         }
+    }
+
+    /// The same client, answered by `servers`.
+    #[cfg(test)]
+    pub(super) fn answered_by(mut self, servers: Arc<dyn Servers>) -> Self {
+        self.servers = Some(servers);
+        self
     }
 
     pub(super) fn instruments(&self) -> &Instruments {
@@ -170,11 +192,26 @@ impl Http {
         urgent: bool,
         sink: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Parts, Problem> {
+        #[cfg(test)]
+        if let Some(servers) = &self.servers {
+            let response = servers.answer(self.request(call)?).await?;
+            return self.take(call, response, sink).await;
+        }
         let response = if urgent {
             hedged(self.timing.silence, || self.send(call), || self.probe(call)).await?
         } else {
             self.send(call).await?
         };
+        self.take(call, response, sink).await
+    }
+
+    /// What an answer comes to.
+    async fn take<B: Answer>(
+        &self,
+        call: &Call<'_>,
+        response: Response<B>,
+        sink: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<Parts, Problem> {
         let (parts, body) = response.into_parts();
         if !call.success.contains(&parts.status) {
             return Err(self.refused(call, Response::from_parts(parts, body)).await);
@@ -184,7 +221,7 @@ impl Http {
             .await
             .map_err(|broken| match broken {
                 Unread::TooLong => Problem::TooLong { cap: call.cap },
-                Unread::Broken(error) => sending_problem(&error, None),
+                Unread::Broken(error) => sending_problem(&*error, None),
             })?;
         Ok(parts)
     }
@@ -243,7 +280,7 @@ impl Http {
             .map_err(|error| Problem::Broken(error.to_string()))
     }
 
-    async fn refused(&self, call: &Call<'_>, response: Response<Incoming>) -> Problem {
+    async fn refused<B: Answer>(&self, call: &Call<'_>, response: Response<B>) -> Problem {
         let (parts, body) = response.into_parts();
         let status = parts.status;
         let token = call.token.map(Token::expose_text);

@@ -20,6 +20,7 @@ use super::http::Http;
 use super::keystone::{Keystone, Session};
 use super::retry::{Budget, Timing};
 use crate::key_id::{ContainerId, KeyId};
+use crate::mutation::{self, Mutation};
 
 /// How long Keystone may take to say when the credential ends: the key matters more.
 const CREDENTIAL_TIME: Duration = Duration::from_secs(2);
@@ -71,7 +72,9 @@ impl Sessions {
         Self {
             keystone,
             timing,
-            turnstile: Semaphore::new(1),
+            turnstile: Semaphore::new(
+                1 + usize::from(mutation::active(Mutation::LoginsInParallel)),
+            ),
             state: Mutex::default(),
         }
     }
@@ -202,10 +205,14 @@ impl Sessions {
             return Ok(Some(Arc::clone(session)));
         }
         match &inner.refused {
-            Some(refused) if now < refused.until => Err(Error::Login {
-                refusal: Arc::clone(&refused.last),
-                again_in: refused.until - now,
-            }),
+            Some(refused)
+                if now < refused.until && !mutation::active(Mutation::RefusalIsForgotten) =>
+            {
+                Err(Error::Login {
+                    refusal: Arc::clone(&refused.last),
+                    again_in: refused.until - now,
+                })
+            }
             _ => Ok(None),
         }
     }

@@ -43,6 +43,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("proto", 0),
     ("instruments", 0),
     ("chance", 0),
+    ("mutation", 0),
     ("log::background", 0),
     ("log::error_chain", 0),
     ("log::throttle", 0),

@@ -334,3 +334,24 @@ async fn a_key_last_used_more_than_a_day_before_it_is_dropped_was_not_in_use() {
         "{dropped:?}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_key_that_becomes_usable_while_a_reload_waits_stays_in_the_ring() {
+    let fake = fake(&[
+        (1, Answer::Key(1)),
+        (2, Answer::Missing),
+        (3, Answer::Missing),
+    ]);
+    let running = Running::start(&fake, live(2, &[1]));
+    seconds(10).await;
+    running.propose(live(3, &[1]));
+    seconds(1).await;
+    fake.set(2, Answer::Key(2));
+    seconds(61).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)), "it may be in use now");
+    fake.set(3, Answer::Key(3));
+    seconds(61).await;
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+    let reloads = running.keyring.report().reloads;
+    assert_eq!((reloads.applied, reloads.refused), (0, 1));
+}

@@ -2,11 +2,12 @@
 //!
 //! Used by `http`. Invariant: no more of an answer is passed on than the caller allows.
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 /// How much of an error's body is read.
 pub(super) const ERROR_BODY_BYTES: usize = 8 * 1024;
@@ -16,12 +17,23 @@ pub(super) enum Unread {
     /// It is longer than the limit.
     TooLong,
     /// The connection broke.
-    Broken(hyper::Error),
+    Broken(Box<dyn StdError + Send + Sync>),
+}
+
+/// The body of an answer.
+pub(super) trait Answer:
+    Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin
+{
+}
+
+impl<B> Answer for B where
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin
+{
 }
 
 /// Passes the body to `sink`; what lies beyond `cap` is not passed on.
-pub(super) async fn read(
-    mut body: Incoming,
+pub(super) async fn read<B: Answer>(
+    mut body: B,
     cap: usize,
     sink: &mut (dyn FnMut(&[u8]) + Send),
 ) -> Result<(), Unread> {
@@ -31,7 +43,8 @@ pub(super) async fn read(
         return Err(Unread::TooLong);
     }
     while let Some(frame) = body.frame().await {
-        let Ok(chunk) = frame.map_err(Unread::Broken)?.into_data() else {
+        let frame = frame.map_err(|error| Unread::Broken(error.into()))?;
+        let Ok(chunk) = frame.into_data() else {
             continue;
         };
         sink(chunk.get(..room.min(chunk.len())).unwrap_or_default());

@@ -1,0 +1,123 @@
+//! Whole control planes on paused time, for days, by the thousand.
+//!
+//! The real keyring, refresher, reload, session and client code of one to five nodes, and
+//! around them a Keystone, a Barbican, an operator, and a kube-apiserver for each node,
+//! all of them drawn from a seed. What must be true is looked at before time goes on.
+//! `SEED=N cargo test --lib simulation` plays one history again.
+
+mod apiserver;
+mod campaign;
+mod control_plane;
+mod history;
+mod node;
+mod observer;
+mod operator;
+mod play;
+mod servers;
+mod shrink;
+
+use std::time::Duration;
+
+use crate::key_id::KeyId;
+use crate::mutation::{self, Mutation};
+use campaign::Budget;
+use history::History;
+use play::play;
+
+pub(super) fn key_id(key: usize) -> KeyId {
+    format!("b5309dfb-b326-4148-b0ad-e9cd1ec22{key:03x}")
+        .parse()
+        .expect("a UUID")
+}
+
+/// So many are played where nobody asks for more.
+const HISTORIES: u64 = 12;
+
+/// So many are tried with a deliberate fault before it counts as not found.
+const TRIES: u64 = 400;
+
+#[test]
+fn no_history_breaks_a_rule() {
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..HISTORIES,
+    };
+    for seed in seeds {
+        let history = History::drawn(seed);
+        if let Some(violation) = play(&history).violation {
+            panic!("{}", shrink::shown(&history, &violation));
+        }
+    }
+}
+
+#[test]
+fn a_history_is_the_same_each_time_it_is_played() {
+    for seed in 0..5 {
+        let history = History::drawn(seed);
+        assert_eq!(play(&history).figures, play(&history).figures);
+    }
+}
+
+/// `scripts/test simulate` runs it for two minutes, or for `HOURS`, or so many `HISTORIES`,
+/// with `SEED` to begin with.
+#[test]
+#[ignore = "takes minutes, and as long as it is told"]
+fn many_histories_break_no_rule() {
+    let budget = match number("HOURS") {
+        Some(hours) => Budget::Time(Duration::from_secs(3600 * hours)),
+        None => match number("HISTORIES") {
+            Some(histories) => Budget::Histories(histories),
+            None => Budget::Time(Duration::from_secs(110)),
+        },
+    };
+    let first = number("SEED").unwrap_or(0);
+    let summary = campaign::run(first, budget);
+    println!("{summary}");
+    if let Some((history, violation)) = summary.broken {
+        panic!("{}", shrink::shown(&history, &violation));
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// The first history that `mutation` makes break a rule breaks one of `rules`.
+fn finds(mutation: Mutation, rules: &[&str]) {
+    let _on = mutation::On::new(mutation);
+    let found = (0..TRIES).find_map(|seed| play(&History::drawn(seed)).violation);
+    let found = found.unwrap_or_else(|| panic!("{mutation:?} is not found"));
+    assert!(rules.contains(&found.rule()), "{mutation:?}: {found:?}");
+}
+
+macro_rules! deliberate_faults {
+    ($($name:ident: $mutation:ident breaks $($rule:literal)or+;)*) => {$(
+        #[test]
+        fn $name() {
+            finds(Mutation::$mutation, &[$($rule),+]);
+        }
+    )*};
+}
+
+deliberate_faults! {
+    the_simulator_finds_a_status_that_is_constant: StatusIsConstant breaks "rule 1";
+    the_simulator_finds_keys_that_are_used_when_too_old: OldKeysAreUsed breaks "rule 1";
+    the_simulator_finds_misses_that_wait_too_long: MissesWaitLong breaks "rule 2";
+    the_simulator_finds_a_write_key_that_vanishes: WriteKeyVanishes breaks "rule 4";
+    the_simulator_finds_a_reload_that_does_not_wait: ReloadDoesNotWait breaks "rule 3" or "rule 4";
+    the_simulator_finds_a_reload_that_is_partial: ReloadIsPartial breaks "rule 4";
+    the_simulator_finds_a_reload_that_carries_a_wish: ReloadCarriesWish breaks "rule 7";
+    the_simulator_finds_an_order_that_waits: OrderWaits breaks "rule 7";
+    the_simulator_finds_keys_wiped_late: WipesLate breaks "rule 5";
+    the_simulator_finds_keys_wiped_early: WipesEarly breaks "rule 5";
+    the_simulator_finds_a_failure_that_confirms: FailureConfirms breaks "rule 5";
+    the_simulator_finds_other_bytes: OtherBytesAreTaken breaks "rule 5";
+    the_simulator_finds_two_logins_at_once: LoginsInParallel breaks "rule 6";
+    the_simulator_finds_a_refusal_that_is_forgotten: RefusalIsForgotten breaks "rule 6";
+    the_simulator_finds_retries_at_once: RetriesAtOnce breaks "rule 6";
+    the_simulator_finds_a_busy_loop: WakesAlways breaks "rule 6";
+    the_simulator_finds_a_wish_without_bound: WishIsUnbounded breaks "rule 7";
+    the_simulator_finds_a_failure_counted_twice: FailuresCountTwice breaks "rule 8";
+    the_simulator_finds_failures_that_never_end: FailuresAreKept breaks "rule 8";
+    the_simulator_finds_a_problem_that_never_ends: ProblemIsKept breaks "rule 8";
+}

@@ -1,0 +1,479 @@
+//! All nodes with their clouds, and everybody who acts on them.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::apiserver::{ApiServer, Judge, Stored, unwrap};
+use super::history::{DAY, Dice, History, KEYS, Secret, What};
+use super::key_id;
+use super::node::{File, Process, Times};
+use super::observer::Observer;
+use super::operator::{Rotation, Stage};
+use super::play::{Figures, Violation};
+use super::servers::{Cloud, key_byte};
+use crate::envelope::{Fingerprint, WrappingKey};
+use crate::keyring::ConfigUpdate;
+use crate::secret::KekWriter;
+
+/// After the end of all faults every node is ready within this.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// The same where Keystone has refused logins before, which are rare then.
+const READY_AFTER_REFUSALS: Duration = Duration::from_secs(870);
+
+/// How often the operator of a rotation looks.
+const LOOK: Duration = Duration::from_secs(150);
+
+/// After so long without an event fewer polls are enough.
+const QUIET: Duration = Duration::from_secs(1800);
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How often a node looks at its clock in an hour at most: some twenty times for each of
+/// its tries, of which there is one each second while nobody answers.
+const LOOKS: u64 = 90_000;
+
+pub(super) struct ControlPlane {
+    cloud: Cloud,
+    nodes: Vec<Node>,
+    careful: bool,
+    etcd: Vec<Stored>,
+    rotation: Option<Rotation>,
+    calls: JoinSet<()>,
+    dice: Dice,
+    begin: Instant,
+    next_look: Duration,
+    next_hour: Duration,
+    last_event: Duration,
+    /// When every node must be ready.
+    ready_at: Option<Duration>,
+    violation: Option<Violation>,
+    figures: Figures,
+}
+
+struct Node {
+    file: File,
+    before: File,
+    times: Times,
+    running: Option<(Process, Observer)>,
+    api: ApiServer,
+    reads: u64,
+}
+
+impl ControlPlane {
+    pub(super) fn new(history: &History) -> Self {
+        let dice = Dice::new(history.seed, 3);
+        let file = File {
+            write: 0,
+            decrypt: Vec::new(),
+            credential: 0,
+            age: history.age,
+            interval: history.interval,
+            authenticated: false,
+            typo: false,
+        };
+        let node = |_| {
+            let times = Times::default();
+            times.change_date(i64::try_from(dice.below(600)).expect("small") - 300);
+            Node {
+                file: file.clone(),
+                before: file.clone(),
+                times,
+                running: None,
+                api: ApiServer::new(Duration::from_millis(100 + dice.below(60_000))),
+                reads: 0,
+            }
+        };
+        let mut plane = Self {
+            cloud: Cloud::new(history.seed, history.nodes),
+            nodes: (0..history.nodes).map(node).collect(),
+            careful: history.careful,
+            etcd: Vec::new(),
+            rotation: None,
+            calls: JoinSet::new(),
+            dice,
+            begin: Instant::now(),
+            next_look: LOOK,
+            next_hour: HOUR,
+            last_event: Duration::ZERO,
+            ready_at: None,
+            violation: None,
+            figures: Figures::default(),
+        };
+        for node in 0..plane.nodes.len() {
+            plane.start(node);
+        }
+        plane
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let state = self.cloud.state();
+        Figures {
+            requests: state.requests,
+            most_payloads: state.most_payloads,
+            ..self.figures
+        }
+    }
+
+    /// The first thing that must not be, if there is one.
+    pub(super) fn violation(&mut self) -> Option<Violation> {
+        let complaint = self.cloud.state().complaint.take();
+        if let Some(text) = complaint {
+            self.fail(text);
+        }
+        self.violation.take()
+    }
+
+    fn fail(&mut self, text: String) {
+        let (step, at) = (self.figures.steps, self.begin.elapsed());
+        self.violation.get_or_insert(Violation { step, at, text });
+    }
+
+    /// Holds what there is against the rules.
+    pub(super) fn look(&mut self) {
+        let mut wrong = None;
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            if let Some((process, observer)) = &mut node.running
+                && let Err(text) = observer.look(process, &node.times)
+            {
+                wrong.get_or_insert(format!("{text} (node {number})"));
+            }
+        }
+        if let Some(text) = wrong {
+            self.fail(text);
+        }
+    }
+
+    /// When somebody acts of his own accord next.
+    pub(super) fn next_step(&self) -> Duration {
+        let polls = self.nodes.iter().map(|node| node.api.next_poll);
+        let look = self.rotation.map_or(DAY, |_| self.next_look);
+        let own = [self.next_hour, look, self.ready_at.unwrap_or(DAY)];
+        polls.chain(own).min().unwrap_or(DAY)
+    }
+
+    /// What is due at `now`.
+    pub(super) fn step(&mut self, now: Duration) {
+        self.figures.steps += 1;
+        while self.calls.try_join_next().is_some() {}
+        if self.ready_at.is_some_and(|at| at <= now) {
+            self.ready_at = None;
+            self.must_be_ready();
+        } else if self.next_hour <= now {
+            self.next_hour += HOUR;
+            self.each_hour();
+        } else if self.rotation.is_some() && self.next_look <= now {
+            self.next_look = now + LOOK;
+            self.rotate();
+        } else if let Some(node) =
+            (0..self.nodes.len()).find(|node| self.nodes[*node].api.next_poll <= now)
+        {
+            self.poll(node);
+        }
+    }
+
+    /// What happens to them.
+    pub(super) fn perform(&mut self, what: What) {
+        self.figures.steps += 1;
+        self.last_event = self.begin.elapsed();
+        self.ready_at = None;
+        match what {
+            What::Barbican(weather) => self.cloud.state().barbican = weather,
+            What::Keystone(weather) => self.cloud.state().keystone = weather,
+            What::Cut(node, cut) => self.cloud.state().cut[node] = cut,
+            What::Secret(key, secret) => self.cloud.state().secrets[key] = secret,
+            What::Credential(number, taken) => self.cloud.state().credentials[number] = taken,
+            What::TokensRevoked => self.cloud.state().era += 1,
+            What::Backup => self.lose_newest_key(),
+            What::Edit(node, edit) => {
+                let node_of = &mut self.nodes[node];
+                if edit == super::history::Edit::Undo {
+                    std::mem::swap(&mut node_of.file, &mut node_of.before);
+                } else {
+                    node_of.before = node_of.file.clone();
+                    node_of.file.edit(edit);
+                }
+                self.propose(node);
+            }
+            What::Sighup(node) => self.propose(node),
+            What::Revalidate(node) => {
+                if let Some((process, _)) = &self.nodes[node].running {
+                    process.keyring.revalidate();
+                }
+            }
+            What::Restart(node) => self.start(node),
+            What::Suspend(node, seconds) => {
+                self.nodes[node].times.suspend(seconds);
+                if let Some((_, observer)) = &mut self.nodes[node].running {
+                    observer.suspend();
+                }
+            }
+            What::Date(node, by) => self.nodes[node].times.change_date(by),
+            What::Rotate => self.begin_rotation(),
+            What::AllClear => self.all_clear(),
+        }
+    }
+
+    /// Starts the sidecar of `node` (again), which takes a file without errors.
+    fn start(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        node.running = None;
+        node.api.forget();
+        if let Ok(live) = node.file.parsed() {
+            let process = Process::start(&self.cloud, number, &node.times, &live, &self.dice);
+            let observer = Observer::new(&process, &live);
+            node.running = Some((process, observer));
+        }
+    }
+
+    /// The sidecar of `node` is told what its file says.
+    fn propose(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        let Some((process, observer)) = &mut node.running else {
+            return self.start(number);
+        };
+        let parsed = node.file.parsed();
+        let update = match &parsed {
+            Ok(live) => ConfigUpdate::Valid(live.clone()),
+            Err(message) => ConfigUpdate::Invalid(message.as_str().into()),
+        };
+        observer.tell(parsed);
+        process.updates.send_replace(update);
+    }
+
+    fn lose_newest_key(&mut self) {
+        let newest = self.nodes.iter().map(|node| node.file.write).max();
+        let mut state = self.cloud.state();
+        state.era += 1;
+        state.secrets[newest.unwrap_or(0)] = Secret::Gone;
+    }
+
+    fn all_clear(&mut self) {
+        let refused = self.cloud.heal();
+        let limit = if refused {
+            READY_AFTER_REFUSALS
+        } else {
+            READY_WITHIN
+        };
+        self.ready_at = Some(self.begin.elapsed() + limit);
+        // A rotation waits until everything is known to be well.
+        self.next_look = self.begin.elapsed() + limit + LOOK;
+        let named = |key: &usize| {
+            let id = key_id(*key);
+            self.etcd.iter().any(|stored| stored.id == id)
+                || self.nodes.iter().any(|node| {
+                    node.running
+                        .as_ref()
+                        .is_some_and(|(_, observer)| observer.in_force.ring.write == Some(id))
+                })
+        };
+        let needed: Vec<usize> = (0..KEYS).filter(named).collect();
+        for number in 0..self.nodes.len() {
+            let node = &mut self.nodes[number];
+            let before = node.file.clone();
+            node.file.typo = false;
+            node.file.credential = 0;
+            if !self.careful {
+                for key in &needed {
+                    node.file.edit(super::history::Edit::Add(*key));
+                }
+            }
+            if node.holds_other_bytes() {
+                self.start(number);
+            } else if node.file != before || node.running.is_none() {
+                self.propose(number);
+            }
+        }
+    }
+
+    /// Rule 7.
+    fn must_be_ready(&mut self) {
+        let mut wrong = None;
+        for (number, node) in self.nodes.iter().enumerate() {
+            let Some((process, observer)) = &node.running else {
+                wrong.get_or_insert(format!("rule 7: node {number} does not run"));
+                continue;
+            };
+            let snapshot = process.keyring.snapshot();
+            let missing = snapshot.slots().find(|(_, slot)| slot.key().is_none());
+            if let Some((id, slot)) = missing {
+                let problem = slot.problem();
+                wrong.get_or_insert(format!(
+                    "rule 7: node {number} still misses {id}: {problem:?}"
+                ));
+            }
+            if node
+                .file
+                .parsed()
+                .is_ok_and(|live| live != observer.in_force)
+            {
+                let reload = process.keyring.report().last_reload.clone();
+                wrong.get_or_insert(format!(
+                    "rule 7: node {number} does not follow its file: {reload:?}"
+                ));
+            }
+        }
+        if let Some(text) = wrong {
+            self.fail(text);
+        }
+    }
+
+    /// Rules 6 and 8: no busy loop, and true metrics.
+    fn each_hour(&mut self) {
+        let mut wrong = None;
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            let reads = node.times.reads();
+            let looks = reads - std::mem::replace(&mut node.reads, reads);
+            self.figures.most_looks = self.figures.most_looks.max(looks);
+            if let Some((process, _)) = &node.running
+                && let Err(text) = node.times.uncounted(|| process.metrics_are_true())
+            {
+                wrong = Some(format!("{text} (node {number})"));
+            }
+            if looks > LOOKS {
+                wrong = Some(format!(
+                    "rule 6: node {number} looks at its clock {looks} times within an hour"
+                ));
+            }
+        }
+        if let Some(text) = wrong {
+            self.fail(text);
+        }
+    }
+
+    fn poll(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        let Some((process, _)) = &node.running else {
+            node.api.next_poll += Duration::from_secs(10);
+            return;
+        };
+        self.figures.calls += 1;
+        let judge = Judge {
+            cloud: self.cloud.clone(),
+            begin: self.begin,
+            node: number,
+            careful: self.careful,
+        };
+        let (kms, keyring) = (process.kms.clone(), process.keyring.clone());
+        let fresh = node.api.seed_id.is_none();
+        let quiet = self.begin.elapsed() > self.last_event + QUIET;
+        let stored = node.api.poll(&kms, &keyring, &judge, &self.dice, quiet);
+        if let Some(stored) = stored {
+            self.etcd
+                .retain(|old| (old.id, old.node) != (stored.id, stored.node));
+            self.etcd.push(stored);
+            // The other servers see it at once.
+            for other in 0..self.nodes.len() {
+                self.unwrap(other, self.etcd.len() - 1);
+            }
+        }
+        if fresh && self.nodes[number].api.seed_id.is_some() {
+            for index in 0..self.etcd.len() {
+                self.unwrap(number, index);
+            }
+        } else if !self.etcd.is_empty() && (fresh || self.dice.one_in(4)) {
+            let index = self.dice.index(self.etcd.len());
+            self.unwrap(number, index);
+        }
+    }
+
+    fn unwrap(&mut self, number: usize, index: usize) {
+        let node = &self.nodes[number];
+        let Some((process, observer)) = &node.running else {
+            return;
+        };
+        self.figures.calls += 1;
+        let stored = &self.etcd[index];
+        let judge = Judge {
+            cloud: self.cloud.clone(),
+            begin: self.begin,
+            node: number,
+            careful: self.careful,
+        };
+        let same_bytes = stored.is_under(observer.fingerprint(&stored.id));
+        unwrap(
+            stored,
+            &process.kms,
+            &process.keyring,
+            same_bytes,
+            node.times.now(),
+            &judge,
+            &mut self.calls,
+        );
+    }
+
+    fn begin_rotation(&mut self) {
+        let old = self.nodes[0].file.write;
+        if self.rotation.is_none() && self.nodes.iter().all(|node| node.file.write == old) {
+            let rotation = Rotation::from(old);
+            self.cloud.state().secrets[rotation.new] = Secret::There;
+            self.rotation = Some(rotation);
+            self.next_look = self.begin.elapsed() + LOOK;
+        }
+    }
+
+    /// The operator looks, and does the next thing if all is well so far.
+    fn rotate(&mut self) {
+        let Some(rotation) = self.rotation else {
+            return;
+        };
+        let edit = |node: &Node| rotation.edit(&node.file);
+        let next = (0..self.nodes.len()).find_map(|at| Some((at, edit(&self.nodes[at])?)));
+        if let Some((number, edit)) = next {
+            let node = &mut self.nodes[number];
+            node.before = node.file.clone();
+            node.file.edit(edit);
+            return self.propose(number);
+        }
+        if !self.nodes.iter().all(|node| node.has_passed(rotation)) {
+            return;
+        }
+        if rotation.stage == Stage::Migrate {
+            let old = key_id(rotation.old);
+            self.etcd.retain(|stored| stored.id != old);
+        }
+        self.rotation = rotation.next();
+        self.figures.rotations += u64::from(self.rotation.is_none());
+    }
+}
+
+impl Node {
+    fn has_passed(&self, rotation: Rotation) -> bool {
+        let new = key_id(rotation.new);
+        let Some((process, _)) = &self.running else {
+            return false;
+        };
+        let snapshot = process.keyring.snapshot();
+        match rotation.stage {
+            Stage::Add => snapshot.holds(&new),
+            Stage::Write => process.keyring.status() == Ok(new),
+            Stage::Migrate => self.api.seed_id == Some(new),
+            Stage::Drop => snapshot.slot(&key_id(rotation.old)).is_none(),
+        }
+    }
+
+    /// Somebody has changed a secret before this process came to know it.
+    fn holds_other_bytes(&self) -> bool {
+        self.running.as_ref().is_some_and(|(_, observer)| {
+            (0..KEYS).any(|key| {
+                let bytes = observer.fingerprint(&key_id(key));
+                bytes.is_some_and(|bytes| bytes != right_bytes()[key])
+            })
+        })
+    }
+}
+
+fn right_bytes() -> &'static [Fingerprint] {
+    static BYTES: OnceLock<Vec<Fingerprint>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let of = |key| {
+            let mut writer = KekWriter::new();
+            writer.push(&[key_byte(key); 32]);
+            WrappingKey::new(&writer.finish().expect("a key")).fingerprint()
+        };
+        (0..KEYS).map(of).collect()
+    })
+}

@@ -1,0 +1,354 @@
+//! A node: its cloud-config, its clock, and the process that runs on it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::history::Dice;
+use super::key_id;
+use super::servers::{Cloud, Line, problem};
+use crate::chance::Chance;
+use crate::config::{self, Content, Environment, Identity, Live};
+use crate::instruments::Instruments;
+use crate::key_id::KeyId;
+use crate::keyring::{Clock, ConfigUpdate, FetchError, KeyProblem, KeySource, Keyring, Refresher};
+use crate::kms::Kms;
+use crate::metrics::{Exposition, Metrics};
+use crate::openstack::{OpenStack, Timing};
+use crate::secret::Kek;
+
+/// What a node's cloud-config says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct File {
+    pub(super) write: usize,
+    pub(super) decrypt: Vec<usize>,
+    pub(super) credential: usize,
+    pub(super) age: Option<u64>,
+    pub(super) interval: u64,
+    pub(super) authenticated: bool,
+    pub(super) typo: bool,
+}
+
+impl File {
+    /// What the real parser makes of it.
+    pub(super) fn parsed(&self) -> Result<Arc<Live>, String> {
+        let environment = Environment {
+            cloud: None,
+            client_config_file: None,
+            client_secure_file: None,
+            home: None,
+            working_directory: PathBuf::from("/"),
+            proxy: config::Proxy::default(),
+        };
+        let read = |_: &Path| {
+            Ok(Content {
+                bytes: self.text().into_bytes(),
+                mode: 0o600,
+            })
+        };
+        config::load(Path::new("/etc/cloud.conf"), &environment, &read)
+            .map(|loaded| loaded.live)
+            .map_err(|error| error.to_string())
+    }
+
+    fn text(&self) -> String {
+        let decrypt: Vec<String> = self
+            .decrypt
+            .iter()
+            .map(|key| key_id(*key).to_string())
+            .collect();
+        format!(
+            "[Global]\nauth-url = http://keystone.test/v3\nusername = u{user}\n\
+             password = secret{user}\ntenant-id = p\ndomain-name = d\n\
+             [KeyManager]\nkey-id = {write}{typo}\n{decrypt}\
+             require-authentication = {authenticated}\nrevalidate-interval = {interval}s\n\
+             max-cache-age = {age}s\n",
+            user = self.credential,
+            write = key_id(self.write),
+            typo = if self.typo { "0" } else { "" },
+            decrypt = if decrypt.is_empty() {
+                String::new()
+            } else {
+                format!("decrypt-key-ids = \"{}\"\n", decrypt.join(","))
+            },
+            authenticated = self.authenticated,
+            interval = self.interval,
+            age = self.age.unwrap_or(0),
+        )
+    }
+
+    pub(super) fn names(&self, key: usize) -> bool {
+        self.write == key || self.decrypt.contains(&key)
+    }
+}
+
+/// The clocks of a node, which no restart changes.
+#[derive(Clone, Default)]
+pub(super) struct Times(Arc<Dials>);
+
+#[derive(Default)]
+struct Dials {
+    /// For how long the machine has been suspended, in seconds.
+    suspended: AtomicU64,
+    /// How far the date is from that of others, in seconds.
+    date: AtomicI64,
+    reads: AtomicU64,
+    /// Reads since the node was last at rest.
+    restless: AtomicU64,
+}
+
+/// So often nobody looks at a clock within one moment.
+const RESTLESS: u64 = 20_000;
+
+impl Times {
+    pub(super) fn suspend(&self, seconds: u64) {
+        self.0.suspended.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    pub(super) fn change_date(&self, seconds: i64) {
+        self.0.date.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    pub(super) fn reads(&self) -> u64 {
+        self.0.reads.load(Ordering::Relaxed)
+    }
+
+    /// Does something that is not the node's own doing.
+    pub(super) fn uncounted<T>(&self, look: impl FnOnce() -> T) -> T {
+        let before = self.reads();
+        let result = look();
+        self.0.reads.store(before, Ordering::Relaxed);
+        result
+    }
+
+    pub(super) fn at_rest(&self) {
+        self.0.restless.store(0, Ordering::Relaxed);
+    }
+
+    /// Now, without counting as a look of the node's own.
+    pub(super) fn now(&self) -> Instant {
+        let suspended = Duration::from_secs(self.0.suspended.load(Ordering::Relaxed));
+        tokio::time::Instant::now().into_std() + suspended
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        let (one, other) = (self.clone(), self.clone());
+        let begin = self.now();
+        let now = move || {
+            one.0.reads.fetch_add(1, Ordering::Relaxed);
+            let restless = one.0.restless.fetch_add(1, Ordering::Relaxed);
+            assert!(restless < RESTLESS, "a busy loop");
+            one.now()
+        };
+        let wall = move || {
+            let date = other
+                .0
+                .date
+                .load(Ordering::Relaxed)
+                .saturating_add(2_000_000_000);
+            let date = Duration::from_secs(u64::try_from(date).expect("after 1970"));
+            UNIX_EPOCH + date + (other.now() - begin)
+        };
+        Clock::new(now, wall)
+    }
+}
+
+/// What the sources of one process have been told.
+#[derive(Clone, Default)]
+pub(super) struct Ledger(Arc<Mutex<BTreeMap<KeyId, Entries>>>);
+
+#[derive(Default)]
+pub(super) struct Entries {
+    /// When it was given out, by the clock of the node; the newest ones.
+    pub(super) confirmed: VecDeque<Instant>,
+    /// How the newest downloads have ended, and when.
+    pub(super) ends: VecDeque<(Instant, Option<KeyProblem>)>,
+    pub(super) starts: VecDeque<tokio::time::Instant>,
+    pub(super) under_way: usize,
+}
+
+/// So much is remembered of each key.
+const REMEMBERED: usize = 12;
+
+impl Ledger {
+    pub(super) fn entries(&self) -> MutexGuard<'_, BTreeMap<KeyId, Entries>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many downloads of `id` have begun within a minute, this one included.
+    fn starts(&self, id: KeyId) -> usize {
+        let now = tokio::time::Instant::now();
+        let mut entries = self.entries();
+        let starts = &mut entries.entry(id).or_default().starts;
+        starts.push_back(now);
+        while starts
+            .front()
+            .is_some_and(|at| now - *at >= Duration::from_secs(60))
+        {
+            starts.pop_front();
+        }
+        let count = starts.len();
+        entries.entry(id).or_default().under_way += 1;
+        count
+    }
+
+    fn ends(&self, id: KeyId, at: Instant, outcome: &Result<Kek, FetchError>) {
+        let mut entries = self.entries();
+        let of_key = entries.entry(id).or_default();
+        if outcome.is_ok() {
+            push(&mut of_key.confirmed, at);
+        }
+        push(&mut of_key.ends, (at, outcome.as_ref().err().map(problem)));
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<T>, one: T) {
+    if queue.len() == REMEMBERED {
+        queue.pop_front();
+    }
+    queue.push_back(one);
+}
+
+/// The real client, and a note of what it is told.
+pub(super) struct Source {
+    client: OpenStack,
+    ledger: Ledger,
+    times: Times,
+    cloud: Cloud,
+    node: usize,
+}
+
+/// Ends when a download does, or when nobody wants it any more.
+struct UnderWay(Ledger, KeyId);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.entries().entry(self.1).or_default().under_way -= 1;
+    }
+}
+
+/// No key is downloaded more often than once a second, and once more for each order.
+pub(super) const DOWNLOADS_A_MINUTE: usize = 70;
+
+impl KeySource for Source {
+    async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
+        let starts = self.ledger.starts(id);
+        if starts > DOWNLOADS_A_MINUTE {
+            self.cloud.complain(format!(
+                "rule 6: node {} downloads {id} {starts} times within a minute",
+                self.node
+            ));
+        }
+        let _under_way = UnderWay(self.ledger.clone(), id);
+        let outcome = self.client.fetch(id).await;
+        self.ledger.ends(id, self.times.now(), &outcome);
+        outcome
+    }
+}
+
+/// A running sidecar. Dropping it kills it.
+pub(super) struct Process {
+    pub(super) keyring: Keyring,
+    pub(super) kms: Kms,
+    pub(super) metrics: Metrics,
+    pub(super) updates: watch::Sender<ConfigUpdate>,
+    pub(super) ledger: Ledger,
+    pub(super) task: JoinSet<()>,
+}
+
+impl Process {
+    /// Rule 8: what the metrics say, against what the keyring is.
+    pub(super) fn metrics_are_true(&self) -> Result<(), String> {
+        let text = self.metrics.text(Exposition::Classic);
+        let snapshot = self.keyring.snapshot();
+        let report = self.keyring.report();
+        let mut wanted = vec![(
+            "barbican_kms_ready".to_owned(),
+            u64::from(self.keyring.status().is_ok()),
+        )];
+        for (id, slot) in snapshot.slots() {
+            let label = format!("{{key_id_hash=\"{}\"}}", id.sha256_label());
+            let held = u64::from(slot.key().is_some());
+            let write = u64::from(Some(*id) == snapshot.write_id());
+            wanted.push((format!("barbican_kms_key_held{label}"), held));
+            wanted.push((format!("barbican_kms_key_write{label}"), write));
+        }
+        for (outcome, count) in report.reloads.by_outcome() {
+            let name = format!(
+                "barbican_kms_config_reloads_total{{outcome=\"{}\"}}",
+                outcome.as_str()
+            );
+            wanted.push((name, count));
+        }
+        for (name, value) in wanted {
+            let line = format!("{name} {value}");
+            if !text.lines().any(|other| other == line) {
+                return Err(format!("rule 8: the metrics do not say {line}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn start(
+        cloud: &Cloud,
+        node: usize,
+        times: &Times,
+        live: &Arc<Live>,
+        dice: &Dice,
+    ) -> Self {
+        let ledger = Ledger::default();
+        let seed = dice.below(u32::MAX);
+        let connect = {
+            let (cloud, ledger, times) = (cloud.clone(), ledger.clone(), times.clone());
+            move |settings: &config::Cloud| {
+                let timing = Timing {
+                    chance: Chance::seeded(seed ^ 1),
+                    ..Timing::default()
+                };
+                let way = Line::new(&cloud, node, credential(settings));
+                let client = OpenStack::new(settings, timing)?.answered_by(Arc::new(way));
+                Ok(Source {
+                    client,
+                    ledger: ledger.clone(),
+                    times: times.clone(),
+                    cloud: cloud.clone(),
+                    node,
+                })
+            }
+        };
+        let instruments: Arc<Instruments> = Arc::default();
+        let (updates, receiver) = watch::channel(ConfigUpdate::Valid(Arc::clone(live)));
+        let clock = times.clock();
+        let (keyring, refresher) = Refresher::new(
+            Arc::clone(live),
+            connect,
+            receiver,
+            clock,
+            Chance::seeded(seed),
+        )
+        .expect("the settings can be used");
+        let mut task = JoinSet::new();
+        task.spawn(refresher.run());
+        Self {
+            metrics: Metrics::new(keyring.clone(), Arc::clone(&instruments)),
+            kms: Kms::new(keyring.clone(), instruments, None),
+            keyring,
+            updates,
+            ledger,
+            task,
+        }
+    }
+}
+
+fn credential(settings: &config::Cloud) -> usize {
+    let Identity::Password { password, .. } = &settings.identity else {
+        panic!("the files name a user and a password");
+    };
+    let digits = password.expose_text().trim_start_matches("secret");
+    digits.parse().expect("the number of a credential")
+}
