@@ -16,6 +16,7 @@ mod roster;
 mod schedule;
 mod snapshot;
 mod source;
+mod usage;
 mod writer;
 
 use std::sync::Arc;
@@ -36,8 +37,9 @@ pub use refresh::Refresher;
 pub use reload::ConfigUpdate;
 pub use report::{ContainerReport, DroppedKey, ListedKey, ReloadOutcome, Report};
 pub use schedule::MISS_WAIT;
-pub use snapshot::{KeyProblem, RingSource, Slot, Snapshot, Use};
+pub use snapshot::{KeyProblem, RingSource, Slot, Snapshot};
 pub use source::{Cause, FetchError, KeySource, ListError};
+pub use usage::Use;
 
 /// Why a request gets no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

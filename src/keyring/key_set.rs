@@ -22,6 +22,9 @@ use crate::log::throttle::{LogThrottle, REPEAT_INTERVAL};
 use crate::mutation::{self, Mutation};
 use crate::secret::{Kek, Protection};
 
+/// A key that is fetched again this soon after its first failure may be loaded then.
+const SOON: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 pub(super) struct KeySet<S> {
     pub(super) live: Arc<Live>,
@@ -202,16 +205,22 @@ impl<S: KeySource> KeySet<S> {
             }
             _ => self.slots.failing(&id, problem),
         });
-        let throttle = self
-            .throttles
-            .entry(id)
-            .or_insert_with(|| LogThrottle::new(REPEAT_INTERVAL));
+        // A first failure that may be over in a moment is worth no message yet.
+        let passing =
+            problem == KeyProblem::Unavailable && !held && failures == 1 && retry_in <= SOON;
+        let news = !passing
+            && self
+                .throttles
+                .entry(id)
+                .or_insert_with(|| LogThrottle::new(REPEAT_INTERVAL))
+                .on_failure(problem, now)
+                .is_some();
         Some(Settled::Failed(Failed {
             problem,
             held,
             failures,
             retry_in,
-            news: throttle.on_failure(problem, now).is_some(),
+            news,
             cause,
         }))
     }

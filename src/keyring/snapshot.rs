@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::listing::ContainerProblem;
+use super::usage::{Use, Uses};
 use crate::config::Ring;
 use crate::envelope::{Fingerprint, Untagged, WrappingKey};
 use crate::key_id::KeyId;
@@ -46,31 +47,6 @@ pub struct Slot {
     problem: Option<KeyProblem>,
     /// Shared by all snapshots that have the key, as readers note it.
     used: Arc<Uses>,
-}
-
-/// When calls were last given a key, in seconds of the coarse clock; 0 for never.
-#[derive(Debug, Default)]
-struct Uses {
-    wrapped: AtomicU64,
-    unwrapped: AtomicU64,
-}
-
-/// What a call does with a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// Encrypt.
-    Wrap,
-    /// Decrypt.
-    Unwrap,
-}
-
-impl Uses {
-    fn of(&self, usage: Use) -> &AtomicU64 {
-        match usage {
-            Use::Wrap => &self.wrapped,
-            Use::Unwrap => &self.unwrapped,
-        }
-    }
 }
 
 /// Barbican payloads are written once, so this cannot happen in good order.

@@ -35,6 +35,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("keyring::listing", 1),
     ("keyring::roster", 1),
     ("keyring::snapshot", 1),
+    ("keyring::usage", 1),
     ("keyring::schedule", 1),
     // Leaves.
     ("secret", 0),

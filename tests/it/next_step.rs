@@ -124,7 +124,7 @@ async fn a_path_that_barbican_does_not_know_names_the_endpoint_to_change() {
         let own = format!("{config}key-manager-endpoint = {barbican}\n");
         let steps = steps(&own, 0).await;
         let catalog = text(step(&steps, "catalog"), "found");
-        let said = format!("at {barbican}/v1, by key-manager-endpoint");
+        let said = format!("at {barbican}/v1, from key-manager-endpoint");
         assert!(catalog.contains(&said), "{catalog}");
         assert!(catalog.contains(&format!("{url}/v1")), "{catalog}");
         let wrong = format!("{config}key-manager-endpoint = {url}\n");

@@ -93,7 +93,7 @@ async fn a_reload_that_cannot_work_changes_nothing_and_says_why() {
     let mut scene = Good::start(Place::new(&good), &[]).await;
 
     let paste = format!(
-        "missing from decrypt-key-ids; what it has wrapped could not be read. \
+        "missing from decrypt-key-ids; data that it has wrapped could not be read. \
                          Add it: decrypt-key-ids = {a}"
     );
     scene

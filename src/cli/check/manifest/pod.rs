@@ -107,6 +107,14 @@ impl<'a> Container<'a> {
         self.words(self.value, "args")
     }
 
+    /// Whether it runs kube-apiserver.
+    pub(super) fn is_server(self) -> bool {
+        let is_program = |word: &String| word.rsplit('/').next() == Some("kube-apiserver");
+        self.name() == "kube-apiserver"
+            || self.command().iter().any(is_program)
+            || self.args().iter().any(is_program)
+    }
+
     /// The texts of a list, with variables replaced.
     pub(super) fn words(self, of: &Value, key: &str) -> Vec<String> {
         let variables = self.variables();

@@ -50,7 +50,7 @@ impl<'a> Shape<'a> {
 
     /// The container of kube-apiserver, whose name is not the same everywhere.
     pub(super) fn server(self) -> Option<Container<'a>> {
-        self.spec().containers().find(|one| is_server(*one))
+        self.spec().containers().find(|one| one.is_server())
     }
 
     /// Whether a container of ours is in it.
@@ -62,13 +62,6 @@ impl<'a> Shape<'a> {
 /// Whether a manifest is a hosted kube-apiserver.
 pub(super) fn is_hosted_server(manifest: &Value) -> bool {
     Shape::of(manifest).is_some_and(|shape| !shape.is_static && shape.server().is_some())
-}
-
-pub(super) fn is_server(container: Container<'_>) -> bool {
-    let is_program = |word: &String| word.rsplit('/').next() == Some("kube-apiserver");
-    container.name() == "kube-apiserver"
-        || container.command().iter().any(is_program)
-        || container.args().iter().any(is_program)
 }
 
 pub(super) fn the_workload_is_of_apps(workload: &Value, findings: &mut Findings) {

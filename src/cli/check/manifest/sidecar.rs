@@ -10,7 +10,6 @@ use super::super::findings::{Findings, list, text};
 use super::flags::Flags;
 use super::pod::{Container, Pod};
 use super::quantity;
-use super::shape::is_server;
 use crate::cli::check::quoted;
 
 /// What a command line of ours runs, as far as the check of a manifest needs it.
@@ -91,7 +90,7 @@ fn is_ours(container: Container<'_>) -> bool {
     let ours = |text: &str| text.contains("barbican-kms");
     let mut words = container.command();
     words.extend(container.args());
-    !is_server(container)
+    !container.is_server()
         && (ours(container.name())
             || ours(container.image())
             || words

@@ -22,6 +22,9 @@ const AFTER_SUSPEND: Duration = Duration::from_secs(61);
 /// A node has so many downloads under way that another may have to wait.
 const AT_ONCE: usize = 2;
 
+/// The longest time between two tries while nobody answers.
+const STEADY: Duration = Duration::from_millis(1100);
+
 /// Where nothing changes it is looked at this often all the same.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
@@ -352,6 +355,17 @@ fn asked_for_at_once(process: &Process, ids: impl Iterator<Item = KeyId>) -> Res
         return Ok(());
     }
     let now = tokio::time::Instant::now();
+    // While nobody answers, there is one try each second for all keys together.
+    let tried = |at: &tokio::time::Instant| now.duration_since(*at) <= STEADY;
+    let ends = ledger.values().flat_map(|entries| &entries.ends);
+    let newest = ends.max_by_key(|(at, end)| (*at, end.is_some()));
+    let is_probing = newest.is_some_and(|(_, end)| end.is_none())
+        && ledger
+            .values()
+            .any(|entries| entries.under_way > 0 || entries.starts.back().is_some_and(tried));
+    if is_probing {
+        return Ok(());
+    }
     for id in ids {
         let asked = ledger.get(&id).is_some_and(|entries| {
             entries.under_way > 0 || entries.starts.back().is_some_and(|at| *at == now)
