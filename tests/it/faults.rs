@@ -42,8 +42,7 @@ async fn behind_keystone() -> (FaultProxy, Place) {
     (proxy, Place::new(&config))
 }
 
-/// Faults that pass, as a name and what happens.
-/// Faults after which the next try comes within two seconds. A 429 that names no time is
+/// Faults that pass, as a name and what happens: the next try comes within two seconds. A 429 that names no time is
 /// none of them: the sidecar then waits for 5 s, which is worth a message.
 fn passing() -> Vec<(&'static str, Fault)> {
     vec![
