@@ -1,6 +1,6 @@
 //! The OpenStack client: credentials in, a key out.
 //!
-//! Called by the refresher through [`KeySource`], and step by step by `check`.
+//! Called by the refresher through [`crate::keyring::KeySource`], and step by step by `check`.
 //! Invariant: no operation takes longer than [`Timing::operation`], and nothing
 //! that is printed contains a secret.
 

@@ -359,7 +359,7 @@ fn asked_for_at_once(process: &Process, ids: impl Iterator<Item = KeyId>) -> Res
     let tried = |at: &tokio::time::Instant| now.duration_since(*at) <= STEADY;
     let ends = ledger.values().flat_map(|entries| &entries.ends);
     let newest = ends.max_by_key(|(at, end)| (*at, end.is_some()));
-    let is_probing = newest.is_some_and(|(_, end)| end.is_none())
+    let is_probing = newest.is_some_and(|(_, end)| *end == Some(KeyProblem::Unavailable))
         && ledger
             .values()
             .any(|entries| entries.under_way > 0 || entries.starts.back().is_some_and(tried));
