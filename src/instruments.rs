@@ -189,9 +189,9 @@ impl Counter {
 
 impl Gauge {
     /// Adds one until the guard is dropped.
-    pub fn enter(&self) -> Entered<'_> {
+    pub fn enter(&self) -> GaugeGuard<'_> {
         self.total.increase();
-        Entered(self)
+        GaugeGuard(self)
     }
 
     /// How many are there.
@@ -202,9 +202,9 @@ impl Gauge {
 
 /// Counted in a [`Gauge`] as long as it lives.
 #[derive(Debug)]
-pub struct Entered<'a>(&'a Gauge);
+pub struct GaugeGuard<'a>(&'a Gauge);
 
-impl Drop for Entered<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
         self.0.gone.increase();
     }

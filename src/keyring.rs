@@ -250,7 +250,7 @@ impl Keyring {
             Ok(found) => return Ok(found),
             Err(missing) => missing,
         };
-        let Some(first) = self.wanted(missing, error) else {
+        let Some(first) = self.awaited(missing, error) else {
             return Err(error);
         };
         // Either way the snapshot says what came of it.
@@ -266,24 +266,24 @@ impl Keyring {
     /// Has what is missing loaded: the list of keys, if need be, and then the key.
     async fn obtain<T>(
         &self,
-        first: Wanted,
+        first: Awaited,
         look: &impl Fn(&Snapshot) -> Result<T, (Option<KeyId>, KeyError)>,
     ) {
-        let (mut wanted, mut asked) = (first, Vec::new());
-        while !asked.contains(&wanted) {
+        let (mut awaited, mut asked) = (first, Vec::new());
+        while !asked.contains(&awaited) {
             let (done, attempt) = oneshot::channel();
-            let request = match wanted {
-                Wanted::Key(id) => Request::Load(id, done),
-                Wanted::List => Request::List(done),
+            let request = match awaited {
+                Awaited::Key(id) => Request::Load(id, done),
+                Awaited::List => Request::List(done),
             };
             if self.requests.send(request).await.is_err() {
                 return;
             }
             let _ = attempt.await;
-            asked.push(wanted);
+            asked.push(awaited);
             let next = look(&self.shared.current()).err();
-            match next.and_then(|(missing, error)| self.wanted(missing, error)) {
-                Some(next) => wanted = next,
+            match next.and_then(|(missing, error)| self.awaited(missing, error)) {
+                Some(next) => awaited = next,
                 None => return,
             }
         }
@@ -291,13 +291,13 @@ impl Keyring {
 
     /// What has to come before a call can be answered otherwise; `None` when waiting is of
     /// no use.
-    fn wanted(&self, missing: Option<KeyId>, error: KeyError) -> Option<Wanted> {
+    fn awaited(&self, missing: Option<KeyId>, error: KeyError) -> Option<Awaited> {
         match error {
-            KeyError::NotLoaded(_) => missing.map(Wanted::Key),
-            KeyError::NoList(_) => Some(Wanted::List),
+            KeyError::NotLoaded(_) => missing.map(Awaited::Key),
+            KeyError::NoList(_) => Some(Awaited::List),
             KeyError::NotInRing => match self.shared.current().source() {
                 RingSource::File => None,
-                RingSource::Container(_) => Some(Wanted::List),
+                RingSource::Container(_) => Some(Awaited::List),
             },
         }
     }
@@ -305,7 +305,7 @@ impl Keyring {
 
 /// What a reader waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum Awaited {
     Key(KeyId),
     List,
 }

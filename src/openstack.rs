@@ -33,12 +33,12 @@ pub use barbican::{Metadata, Order};
 pub use catalog::{Endpoint, EndpointError};
 pub use connect::Peer;
 pub use container::{Container, ContainerError};
-pub use credential::{CredentialEnd, SOON, span};
+pub use credential::{CredentialEnd, SOON, time_left};
 pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
 pub use excerpt::{Excerpt, Responder};
 #[cfg(test)]
 pub(crate) use http::Servers;
-pub use keystone::{AccessRule, Account, ApplicationCredential, Fit, Session};
+pub use keystone::{AccessRule, Account, ApplicationCredential, RuleMatch, Session};
 pub use proxy::ProxyError;
 use retry::Budget;
 pub use retry::Timing;

@@ -72,7 +72,7 @@ pub(super) fn read(
             return Ok(None);
         }
     };
-    let wanted = match raw.get(Key::Cloud) {
+    let requested = match raw.get(Key::Cloud) {
         Some(setting) => Some((text(setting), setting.location.clone())),
         None => environment
             .cloud
@@ -81,7 +81,7 @@ pub(super) fn read(
     };
     let secure = finder.secure()?;
 
-    let (name, mut entry) = choose(clouds, wanted, secure.as_ref())?;
+    let (name, mut entry) = choose(clouds, requested, secure.as_ref())?;
     if let Some((profile, location)) = entry.profile() {
         let public = finder.public(&profile, location)?;
         entry = entry.or(public);
@@ -118,7 +118,7 @@ struct EntryName {
 /// the only one of secure.yaml, which then must contain all settings.
 fn choose(
     mut clouds: Document,
-    wanted: Option<(String, Location)>,
+    requested: Option<(String, Location)>,
     secure: Option<&Document>,
 ) -> Result<(EntryName, Entry), Diagnostic> {
     let only = |entries: &BTreeMap<String, Entry>| {
@@ -126,8 +126,8 @@ fn choose(
         names.next().filter(|_| names.next().is_none())
     };
     let file = clouds.file.clone();
-    let (wanted, location) = wanted.unzip();
-    let Some(name) = wanted.or_else(|| only(&clouds.entries)) else {
+    let (requested, location) = requested.unzip();
+    let Some(name) = requested.or_else(|| only(&clouds.entries)) else {
         if let Some(name) = secure.and_then(|secure| only(&secure.entries)) {
             return Ok((EntryName { file, name }, Entry::default()));
         }

@@ -125,7 +125,7 @@ where
         let now = self.now();
         // Dropping the sender answers: the reader looks again.
         if let Some(follower) = &mut self.ring.follower {
-            follower.hurry(waiting, now);
+            follower.expedite(waiting, now);
         }
     }
 

@@ -164,7 +164,7 @@ impl Follower {
     }
 
     /// Somebody waits for the next reading, as a key is unknown.
-    pub(super) fn hurry(&mut self, waiting: oneshot::Sender<()>, now: Instant) {
+    pub(super) fn expedite(&mut self, waiting: oneshot::Sender<()>, now: Instant) {
         let soonest = match self.last_hurried {
             Some(last) if self.is_read() => now.max(last + STRANGERS_SPACING),
             _ => now,

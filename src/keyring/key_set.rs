@@ -47,7 +47,7 @@ pub(super) enum Finished {
 
 /// How a fetch has changed the set.
 #[derive(Debug)]
-pub(super) enum Settled {
+pub(super) enum FetchEffect {
     Loaded(Loaded),
     Failed(Failed),
 }
@@ -159,7 +159,7 @@ impl<S: KeySource> KeySet<S> {
         max_age: Option<Duration>,
         now: Instant,
         jitter: f64,
-    ) -> Option<Settled> {
+    ) -> Option<FetchEffect> {
         let slot = self.slots.slot(&id)?;
         let held = slot.key().is_some();
         let before = if slot.has_history() {
@@ -186,7 +186,7 @@ impl<S: KeySource> KeySet<S> {
                 let schedule = &mut self.loader.schedule;
                 schedule.succeeded(&id, interval, now, jitter);
                 self.slots = Arc::new(self.slots.loaded(&id, key, now));
-                return Some(Settled::Loaded(loaded));
+                return Some(FetchEffect::Loaded(loaded));
             }
             Err(refused) => refused,
         };
@@ -215,7 +215,7 @@ impl<S: KeySource> KeySet<S> {
                 .or_insert_with(|| LogThrottle::new(REPEAT_INTERVAL))
                 .on_failure(problem, now)
                 .is_some();
-        Some(Settled::Failed(Failed {
+        Some(FetchEffect::Failed(Failed {
             problem,
             held,
             failures,

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use super::follower::Follower;
-use super::key_set::{Failed, Finished, KeySet, Loaded, Settled};
+use super::key_set::{Failed, FetchEffect, Finished, KeySet, Loaded};
 use super::loader::Fetched;
 use super::reload::ConfigUpdate;
 use super::schedule::Schedule;
@@ -235,11 +235,11 @@ where
         };
         self.publish();
         match settled {
-            Settled::Loaded(loaded) => {
+            FetchEffect::Loaded(loaded) => {
                 log_loaded(id, &loaded);
                 loaded.warn_of_text(id);
             }
-            Settled::Failed(failed) => log_failed(id, &failed),
+            FetchEffect::Failed(failed) => log_failed(id, &failed),
         }
         self.note_plan();
         self.waiting.remove(&id);

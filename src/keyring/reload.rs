@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tracing::{debug, error, info};
 
 use super::follower::{Follower, Listed, Standing};
-use super::key_set::{KeySet, Settled};
+use super::key_set::{FetchEffect, KeySet};
 use super::loader::Fetched;
 use super::report::ReloadOutcome;
 use super::schedule::{Schedule, revalidation_delay};
@@ -199,8 +199,8 @@ where
         let age = candidate.max_age(self.ring.live.ring.max_cache_age);
         let jitter = self.chance.fraction();
         let failed = match candidate.keys.settle(fetched, known, age, now, jitter) {
-            Some(Settled::Failed(failed)) => failed,
-            Some(Settled::Loaded(loaded)) => {
+            Some(FetchEffect::Failed(failed)) => failed,
+            Some(FetchEffect::Loaded(loaded)) => {
                 if !is_held {
                     loaded.warn_of_text(id);
                 }

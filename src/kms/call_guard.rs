@@ -2,7 +2,7 @@
 //!
 //! Used by the two calls that use a key. A client may leave, and `server` gives up what
 //! takes too long; both drop the call's future and this with it. Invariant: one event at
-//! debug and one audit entry a call, and no allocation where neither is wanted.
+//! debug and one audit entry a call, and no allocation where neither is needed.
 
 use std::time::{Instant, SystemTime};
 

@@ -18,7 +18,7 @@ use super::excerpt::Responder;
 use super::excerpt::printable_url;
 use super::http::{Call, ExpectedBody, Http};
 use super::json::optional;
-use super::keystone::{Session, clean};
+use super::keystone::{Session, printable};
 use super::retry::{Attempts, Budget, Timing};
 use crate::instruments::Upstream;
 use crate::key_id::KeyId;
@@ -170,7 +170,7 @@ pub(super) fn get<'a>(
     session: &'a Session,
     counted: Upstream,
 ) -> Call<'a> {
-    let (wanted, cap) = match counted {
+    let (expected, cap) = match counted {
         Upstream::Payload => (ExpectedBody::Bytes, PAYLOAD_BYTES),
         Upstream::Metadata | Upstream::Container | Upstream::Login | Upstream::Credential => {
             (ExpectedBody::Json, DESCRIPTION_BYTES)
@@ -183,7 +183,7 @@ pub(super) fn get<'a>(
         probe: endpoint.url(),
         token: Some(&session.token),
         body: Bytes::new(),
-        wanted,
+        expected,
         success: &[StatusCode::OK],
         cap,
     }
@@ -232,7 +232,7 @@ fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
         )
     {
         let (status, endpoint) = (*status, Box::new(endpoint.clone()));
-        // Where there is no such path, Barbican looks no further than to what is wanted.
+        // Where there is no such path, Barbican looks no further than to what is expected.
         let unknown_path = match responder {
             Responder::BarbicansRouter => matches!(
                 status,
@@ -299,17 +299,17 @@ impl From<Reply> for Metadata {
     fn from(reply: Reply) -> Self {
         let content_types = reply.content_types.unwrap_or_default();
         Self {
-            name: clean(reply.name.as_ref()),
-            status: clean(reply.status.as_ref()),
-            secret_type: clean(reply.secret_type.as_ref()),
-            algorithm: clean(reply.algorithm.as_ref()),
+            name: printable(reply.name.as_ref()),
+            status: printable(reply.status.as_ref()),
+            secret_type: printable(reply.secret_type.as_ref()),
+            algorithm: printable(reply.algorithm.as_ref()),
             bit_length: reply.bit_length,
-            mode: clean(reply.mode.as_ref()),
-            creator_id: clean(reply.creator_id.as_ref()),
+            mode: printable(reply.mode.as_ref()),
+            creator_id: printable(reply.creator_id.as_ref()),
             expiration: reply.expiration.as_deref().and_then(utc),
             content_types: content_types
                 .iter()
-                .filter_map(|(key, value)| Some((clean(Some(key))?, clean(Some(value))?)))
+                .filter_map(|(key, value)| Some((printable(Some(key))?, printable(Some(value))?)))
                 .collect(),
         }
     }

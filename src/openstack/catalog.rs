@@ -109,8 +109,9 @@ impl FromJson for CatalogEndpoint {
 impl CatalogEndpoint {
     fn fits(&self, interface: Interface, region: Option<&str>) -> bool {
         self.interface.as_deref() == Some(interface.as_str())
-            && region.is_none_or(|wanted| {
-                self.region.as_deref() == Some(wanted) || self.region_id.as_deref() == Some(wanted)
+            && region.is_none_or(|expected| {
+                self.region.as_deref() == Some(expected)
+                    || self.region_id.as_deref() == Some(expected)
             })
     }
 }

@@ -11,7 +11,7 @@ use super::catalog::Endpoint;
 use super::error::{Error, Problem, RequestError};
 use super::http::Http;
 use super::json::{self, FromJson, optional};
-use super::keystone::{Session, clean};
+use super::keystone::{Session, printable};
 use super::retry::{Budget, Timing};
 use crate::instruments::Upstream;
 use crate::key_id::ContainerId;
@@ -173,8 +173,8 @@ impl From<Reply> for Container {
             references: references.into_iter().map(reference).collect(),
         };
         Self {
-            name: clean(reply.name.as_ref()),
-            kind: clean(reply.kind.as_ref()),
+            name: printable(reply.name.as_ref()),
+            kind: printable(reply.kind.as_ref()),
             listing: reply.secret_refs.map(listing),
         }
     }

@@ -53,7 +53,7 @@ pub(super) struct Ending {
 
 impl Ending {
     /// Whether Keystone has not told it yet.
-    pub(super) fn is_untold(&self) -> bool {
+    pub(super) fn is_unknown(&self) -> bool {
         self.told == CredentialEnd::Unknown
     }
 
@@ -106,7 +106,7 @@ fn is_soon(end: Timestamp, now: Timestamp, soon: Duration) -> bool {
 }
 
 /// How long it is until then, in words.
-pub fn span(end: Timestamp, now: Timestamp) -> String {
+pub fn time_left(end: Timestamp, now: Timestamp) -> String {
     let left = end.duration_since(now);
     match (left.as_hours(), left.as_mins()) {
         (48.., _) => format!("{} days", left.as_hours() / 24),
@@ -195,6 +195,6 @@ mod tests {
         assert!(!ending.due(now, Instant::now()));
         tokio::time::advance(REPEAT).await;
         assert!(ending.due(now, Instant::now()));
-        assert_eq!(span(soon, now), "20 days");
+        assert_eq!(time_left(soon, now), "20 days");
     }
 }

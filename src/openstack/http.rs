@@ -57,7 +57,7 @@ pub(super) struct Call<'a> {
     pub(super) token: Option<&'a Token>,
     /// Sent as JSON; empty for none.
     pub(super) body: Bytes,
-    pub(super) wanted: ExpectedBody,
+    pub(super) expected: ExpectedBody,
     /// The statuses that are a success.
     pub(super) success: &'a [StatusCode],
     /// The longest body that is accepted.
@@ -216,7 +216,7 @@ impl Http {
         if !call.success.contains(&parts.status) {
             return Err(self.refused(call, Response::from_parts(parts, body)).await);
         }
-        self.check_content(call.wanted, &parts)?;
+        self.check_content(call.expected, &parts)?;
         read(body, call.cap, sink)
             .await
             .map_err(|broken| match broken {
@@ -242,7 +242,7 @@ impl Http {
             probe: call.probe,
             token: None,
             body: Bytes::new(),
-            wanted: ExpectedBody::Json,
+            expected: ExpectedBody::Json,
             success: &[],
             cap: 0,
         };
@@ -260,7 +260,7 @@ impl Http {
             .method(call.method.clone())
             .uri(call.url.clone())
             .header(USER_AGENT, AGENT)
-            .header(ACCEPT, call.wanted.media_type());
+            .header(ACCEPT, call.expected.media_type());
         if !call.body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -315,20 +315,20 @@ impl Http {
         }
     }
 
-    fn check_content(&self, wanted: ExpectedBody, parts: &Parts) -> Result<(), Problem> {
+    fn check_content(&self, expected: ExpectedBody, parts: &Parts) -> Result<(), Problem> {
         let text = |name| {
             let value: Option<&HeaderValue> = parts.headers.get(name);
             value.map(|value| String::from_utf8_lossy(value.as_bytes()))
         };
         let strange = text(CONTENT_TYPE)
-            .filter(|kind| wanted.excludes(kind))
+            .filter(|kind| expected.excludes(kind))
             .or_else(|| text(CONTENT_ENCODING).filter(|coding| coding != "identity"));
         let content = strange.and_then(|strange| self.redactor.excerpt(&strange, None));
         match content {
             None => Ok(()),
             Some(content) => Err(Problem::Content {
                 content,
-                wanted: wanted.media_type(),
+                expected: expected.media_type(),
             }),
         }
     }

@@ -22,8 +22,8 @@ use crate::config::Cloud;
 use crate::instruments::Upstream;
 use crate::secret::LockedBytes;
 
-pub use access_rule::{AccessRule, Fit};
-pub(super) use reply::clean;
+pub use access_rule::{AccessRule, RuleMatch};
+pub(super) use reply::printable;
 pub use reply::{Account, ApplicationCredential, Session};
 
 /// The longest reply to a login: a catalog of hundreds of services fits.
@@ -142,7 +142,7 @@ impl Keystone {
             probe: &self.base,
             token: Some(&session.token),
             body: Bytes::new(),
-            wanted: ExpectedBody::Json,
+            expected: ExpectedBody::Json,
             success: &[StatusCode::OK],
             cap: CREDENTIAL_BYTES,
         };
@@ -183,8 +183,8 @@ impl Keystone {
             rules.iter().any(|rule| {
                 rule.service == "identity"
                     && rule.method == "GET"
-                    && (rule.is_for(&path) == Fit::Yes
-                        || rule.is_for(&format!("/identity{path}")) == Fit::Yes)
+                    && (rule.is_for(&path) == RuleMatch::Yes
+                        || rule.is_for(&format!("/identity{path}")) == RuleMatch::Yes)
             })
         })
     }
@@ -203,7 +203,7 @@ impl Keystone {
             probe: &self.base,
             token: None,
             body: shared_body(&self.body),
-            wanted: ExpectedBody::Json,
+            expected: ExpectedBody::Json,
             success: &[StatusCode::CREATED, StatusCode::ACCEPTED],
             cap: REPLY_BYTES,
         };

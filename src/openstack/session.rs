@@ -161,7 +161,7 @@ impl Sessions {
         if let Some(end) = session.account().expires_at {
             http.instruments().token_until(end.as_second());
         }
-        let asks = self.state().ending.is_untold() && Keystone::may_ask_for_end(session.account());
+        let asks = self.state().ending.is_unknown() && Keystone::may_ask_for_end(session.account());
         let told = if asks {
             let limit = budget.within(Instant::now() + CREDENTIAL_TIME);
             self.keystone.credential_end(http, &session, limit).await
@@ -181,7 +181,7 @@ impl Sessions {
                 credential_end = %end,
                 "the application credential expires in {}: create a new one and write it to the \
                  cloud-config before that; it is used without a restart",
-                credential::span(end, now)
+                credential::time_left(end, now)
             );
         }
         Ok(session)

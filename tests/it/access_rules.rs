@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use barbican_kms::openstack::{AccessRule, Fit};
+use barbican_kms::openstack::{AccessRule, RuleMatch};
 
 use crate::support::openstack::{self, OpenStack, text};
 use crate::support::random::Random;
@@ -137,7 +137,11 @@ fn rules_are_judged_as_keystonemiddleware_judges_them() {
             method: "GET".to_owned(),
             path: pattern.clone(),
         };
-        let expected = if verdict == "y" { Fit::Yes } else { Fit::No };
+        let expected = if verdict == "y" {
+            RuleMatch::Yes
+        } else {
+            RuleMatch::No
+        };
         assert_eq!(
             rule.allows("key-manager", "GET", path),
             expected,

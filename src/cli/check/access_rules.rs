@@ -8,7 +8,7 @@ use http::Uri;
 
 use crate::config::Container;
 use crate::key_id::{ContainerId, KeyId};
-use crate::openstack::{AccessRule, Fit};
+use crate::openstack::{AccessRule, RuleMatch};
 
 /// The type of the service, which a rule must name.
 const SERVICE: &str = "key-manager";
@@ -198,9 +198,9 @@ pub(super) fn doubts_with_container(
         let exactly = |path: &str| {
             rule.service == SERVICE && rule.method == "GET" && rule.path.trim() == path
         };
-        let for_container = rule.service == SERVICE && rule.is_for(&path) == Fit::Yes;
+        let for_container = rule.service == SERVICE && rule.is_for(&path) == RuleMatch::Yes;
         let for_record =
-            with_owner && rule.is_for(&record) == Fit::Yes && !rule.path.contains("**");
+            with_owner && rule.is_for(&record) == RuleMatch::Yes && !rule.path.contains("**");
         if exactly(&path) || (for_record && rule.method == "GET") {
             continue;
         }
@@ -223,7 +223,7 @@ const ANY_KEY: &str = "00000000-0000-0000-0000-000000000000";
 
 fn allows_path(rules: &[AccessRule], path: &str) -> bool {
     let mut rules = rules.iter();
-    rules.any(|rule| rule.allows(SERVICE, "GET", path) == Fit::Yes)
+    rules.any(|rule| rule.allows(SERVICE, "GET", path) == RuleMatch::Yes)
 }
 
 fn shown(rule: &AccessRule) -> String {
@@ -254,8 +254,8 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
         return nothing("replace KEY-ID with the key's id".to_owned());
     }
     match rule.reaches(&format!("{}/", base.0)) {
-        Fit::Yes => {}
-        Fit::No => {
+        RuleMatch::Yes => {}
+        RuleMatch::No => {
             return nothing(match base.prefix() {
                 "" => format!("Barbican's paths begin with {}/", base.0),
                 prefix => format!(
@@ -264,7 +264,7 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
                 ),
             });
         }
-        Fit::Unclear => {
+        RuleMatch::Unclear => {
             return nothing(
                 "it has characters that are not allowed in a path; wildcards are *, ** and {name}"
                     .to_owned(),
@@ -273,7 +273,7 @@ fn doubt(rule: &AccessRule, base: &Base, ids: &[KeyId]) -> Option<String> {
     }
     let fits = ids
         .iter()
-        .any(|id| rule.is_for(&base.payload(*id)) == Fit::Yes);
+        .any(|id| rule.is_for(&base.payload(*id)) == RuleMatch::Yes);
     let ends = rule.path.ends_with("/payload") && !rule.path.contains("**");
     match rule.method.as_str() {
         "GET" if ends => None,

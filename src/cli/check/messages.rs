@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::config::{Identity, User, redact};
 use crate::key_id::KeyId;
-use crate::openstack::{Account, Endpoint, Metadata, Order, SOON, span};
+use crate::openstack::{Account, Endpoint, Metadata, Order, SOON, time_left};
 
 /// A key that expires sooner than this is called urgent.
 const EXPIRES_SOON: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -102,7 +102,7 @@ pub(super) fn ends_soon(end: Timestamp, now: Timestamp) -> Option<String> {
         format!(
             "it ends in {}, and after that, a restarted sidecar cannot load its keys: create a new \
              one and write it to the cloud-config before; it is used without a restart",
-            span(end, now)
+            time_left(end, now)
         )
     })
 }

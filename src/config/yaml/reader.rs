@@ -289,9 +289,9 @@ fn position(marker: &granit_parser::Marker) -> Position {
 }
 
 /// The tag of a collection, which may be of that kind only.
-fn check_tag(tag: Option<&granit_parser::Tag>, wanted: Tag) -> Result<(), YamlProblem> {
+fn check_tag(tag: Option<&granit_parser::Tag>, expected: Tag) -> Result<(), YamlProblem> {
     let tag = read_tag(tag);
-    if tag == wanted || matches!(tag, Tag::None | Tag::Bare) {
+    if tag == expected || matches!(tag, Tag::None | Tag::Bare) {
         Ok(())
     } else {
         Err(OTHER_TAG)

@@ -136,14 +136,14 @@ pub enum Problem {
     },
     /// Success, but of another kind of content than was asked for.
     #[error(
-        "success, but the answer is {content} and not {wanted}: something between the sidecar and \
+        "success, but the answer is {content} and not {expected}: something between the sidecar and \
          the server answers instead"
     )]
     Content {
         /// What came.
         content: Excerpt,
         /// What was asked for.
-        wanted: &'static str,
+        expected: &'static str,
     },
     /// Success, but the content makes no sense.
     #[error("success, but {0}")]

@@ -1,7 +1,7 @@
 //! What an access rule of an application credential allows, as keystonemiddleware evaluates it.
 //!
 //! Used by `session`, and by `check` for its words. Pure. Invariant: the answer is that of
-//! keystonemiddleware's `_path_matches`, or [`Fit::Unclear`]; `access_rules.rs` of the
+//! keystonemiddleware's `_path_matches`, or [`RuleMatch::Unclear`]; `access_rules.rs` of the
 //! tests holds it against that function.
 
 /// One request that an application credential allows.
@@ -17,7 +17,7 @@ pub struct AccessRule {
 
 /// Whether a rule matches a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
+pub enum RuleMatch {
     /// It matches.
     Yes,
     /// It does not match.
@@ -41,35 +41,35 @@ enum Piece {
 
 impl AccessRule {
     /// Whether it allows this request.
-    pub fn allows(&self, service: &str, method: &str, path: &str) -> Fit {
+    pub fn allows(&self, service: &str, method: &str, path: &str) -> RuleMatch {
         if self.service != service || self.method != method {
-            return Fit::No;
+            return RuleMatch::No;
         }
         self.is_for(path)
     }
 
     /// Whether `path` is one that it names, whatever service and method are.
-    pub fn is_for(&self, path: &str) -> Fit {
+    pub fn is_for(&self, path: &str) -> RuleMatch {
         self.after(path, |states, pieces| states.contains(&pieces))
     }
 
     /// Whether it names any path that begins with `start`.
-    pub fn reaches(&self, start: &str) -> Fit {
+    pub fn reaches(&self, start: &str) -> RuleMatch {
         self.after(start, |states, _| !states.is_empty())
     }
 
     /// Walks along `path` through all readings of the rule at once, so that no rule takes
     /// longer than its length times that of the path.
-    fn after(&self, path: &str, is_it: impl FnOnce(&[usize], usize) -> bool) -> Fit {
+    fn after(&self, path: &str, is_it: impl FnOnce(&[usize], usize) -> bool) -> RuleMatch {
         let Some(pieces) = pieces(&self.path) else {
-            return Fit::Unclear;
+            return RuleMatch::Unclear;
         };
         let mut states = with_skips(vec![0], &pieces);
         for letter in path.chars() {
             let mut next = Vec::new();
             for state in states {
                 match pieces.get(state) {
-                    Some(Piece::One(wanted)) if *wanted == letter => next.push(state + 1),
+                    Some(Piece::One(expected)) if *expected == letter => next.push(state + 1),
                     Some(Piece::AnyOne) if letter != '\n' => next.push(state + 1),
                     Some(Piece::Segment) if letter != '/' => next.extend([state, state + 1]),
                     Some(Piece::Rest) if letter != '\n' => next.push(state),
@@ -79,9 +79,9 @@ impl AccessRule {
             states = with_skips(next, &pieces);
         }
         if is_it(&states, pieces.len()) {
-            Fit::Yes
+            RuleMatch::Yes
         } else {
-            Fit::No
+            RuleMatch::No
         }
     }
 }
@@ -133,7 +133,7 @@ fn pieces(pattern: &str) -> Option<Vec<Piece>> {
 mod tests {
     use super::*;
 
-    fn fit(pattern: &str, path: &str) -> Fit {
+    fn fit(pattern: &str, path: &str) -> RuleMatch {
         let rule = AccessRule {
             service: "key-manager".to_owned(),
             method: "GET".to_owned(),
@@ -146,23 +146,23 @@ mod tests {
     fn a_wildcard_is_one_segment_and_two_are_any_rest() {
         let path = "/v1/secrets/x/payload";
         for (pattern, expected) in [
-            ("/v1/secrets/x/payload", Fit::Yes),
-            ("/v1/secrets/*/payload", Fit::Yes),
-            ("/v1/secrets/{id}/payload", Fit::Yes),
-            ("/v1/**", Fit::Yes),
-            ("**", Fit::Yes),
-            ("/v1/secrets/**/payload", Fit::Yes),
-            ("/v1/secrets/x/payload**", Fit::Yes),
-            ("/v1/secrets/x/payload***", Fit::No),
-            ("/v1/secrets/*", Fit::No),
-            ("/v1/*", Fit::No),
-            ("/v1/secrets/x*/payload", Fit::No),
-            ("/v1/secrets/x/payload/", Fit::No),
-            ("/v1/secrets/KEY-ID/payload", Fit::No),
-            ("/key-manager/v1/secrets/*/payload", Fit::No),
-            ("/v1.secrets/x/payload", Fit::Yes),
-            ("/v1/secrets/}x{/payload", Fit::Yes),
-            ("/v1/secrets/x/payload?", Fit::Unclear),
+            ("/v1/secrets/x/payload", RuleMatch::Yes),
+            ("/v1/secrets/*/payload", RuleMatch::Yes),
+            ("/v1/secrets/{id}/payload", RuleMatch::Yes),
+            ("/v1/**", RuleMatch::Yes),
+            ("**", RuleMatch::Yes),
+            ("/v1/secrets/**/payload", RuleMatch::Yes),
+            ("/v1/secrets/x/payload**", RuleMatch::Yes),
+            ("/v1/secrets/x/payload***", RuleMatch::No),
+            ("/v1/secrets/*", RuleMatch::No),
+            ("/v1/*", RuleMatch::No),
+            ("/v1/secrets/x*/payload", RuleMatch::No),
+            ("/v1/secrets/x/payload/", RuleMatch::No),
+            ("/v1/secrets/KEY-ID/payload", RuleMatch::No),
+            ("/key-manager/v1/secrets/*/payload", RuleMatch::No),
+            ("/v1.secrets/x/payload", RuleMatch::Yes),
+            ("/v1/secrets/}x{/payload", RuleMatch::Yes),
+            ("/v1/secrets/x/payload?", RuleMatch::Unclear),
         ] {
             assert_eq!(fit(pattern, path), expected, "{pattern}");
         }
@@ -178,15 +178,15 @@ mod tests {
             };
             rule.reaches("/km/v1/")
         };
-        assert_eq!(reaches("/km/v1/orders"), Fit::Yes);
-        assert_eq!(reaches("/*/v1/secrets"), Fit::Yes);
-        assert_eq!(reaches("/v1/secrets/*"), Fit::No);
+        assert_eq!(reaches("/km/v1/orders"), RuleMatch::Yes);
+        assert_eq!(reaches("/*/v1/secrets"), RuleMatch::Yes);
+        assert_eq!(reaches("/v1/secrets/*"), RuleMatch::No);
     }
 
     #[test]
     fn a_rule_that_would_take_an_expression_for_ever_does_not() {
         let pattern = "**a".repeat(64);
-        assert_eq!(fit(&pattern, &"a".repeat(4096)), Fit::Yes);
-        assert_eq!(fit(&pattern, &"b".repeat(4096)), Fit::No);
+        assert_eq!(fit(&pattern, &"a".repeat(4096)), RuleMatch::Yes);
+        assert_eq!(fit(&pattern, &"b".repeat(4096)), RuleMatch::No);
     }
 }

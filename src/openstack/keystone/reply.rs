@@ -215,15 +215,15 @@ impl Details {
     fn account(&self) -> Account {
         let domain = |named: &Option<Named>| {
             let domain = named.as_ref()?.domain.as_ref()?;
-            clean(domain.name.as_ref().or(domain.id.as_ref()))
+            printable(domain.name.as_ref().or(domain.id.as_ref()))
         };
-        let name = |named: &Option<Named>| clean(named.as_ref()?.name.as_ref());
+        let name = |named: &Option<Named>| printable(named.as_ref()?.name.as_ref());
         Account {
-            user_id: clean(self.user.as_ref().and_then(|user| user.id.as_ref())),
+            user_id: printable(self.user.as_ref().and_then(|user| user.id.as_ref())),
             user: name(&self.user),
             user_domain: domain(&self.user),
             project: name(&self.project),
-            project_id: clean(
+            project_id: printable(
                 self.project
                     .as_ref()
                     .and_then(|project| project.id.as_ref()),
@@ -233,12 +233,12 @@ impl Details {
                 .roles
                 .iter()
                 .flatten()
-                .filter_map(|role| clean(role.name.as_ref()))
+                .filter_map(|role| printable(role.name.as_ref()))
                 .collect(),
             application_credential: self.application_credential.as_ref().map(|credential| {
                 ApplicationCredential {
-                    id: clean(credential.id.as_ref()),
-                    name: clean(credential.name.as_ref()),
+                    id: printable(credential.id.as_ref()),
+                    name: printable(credential.name.as_ref()),
                     restricted: credential.restricted,
                     access_rules: credential
                         .access_rules
@@ -254,7 +254,7 @@ impl Details {
 
 impl RuleReply {
     fn rule(&self) -> AccessRule {
-        let text = |field: &Option<String>| clean(field.as_ref()).unwrap_or_default();
+        let text = |field: &Option<String>| printable(field.as_ref()).unwrap_or_default();
         AccessRule {
             service: text(&self.service),
             method: text(&self.method),
@@ -264,7 +264,7 @@ impl RuleReply {
 }
 
 /// Text from a server, fit to be shown.
-pub(in crate::openstack) fn clean(text: Option<&String>) -> Option<String> {
+pub(in crate::openstack) fn printable(text: Option<&String>) -> Option<String> {
     Some(Excerpt::of_text(text?)?.to_string())
 }
 

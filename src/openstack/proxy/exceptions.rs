@@ -62,7 +62,7 @@ impl Exceptions {
 
     pub(super) fn hold(&self, host: &str, port: u16) -> bool {
         let host = host.to_ascii_lowercase();
-        let fits = |wanted: Option<u16>| wanted.is_none_or(|wanted| wanted == port);
+        let fits = |expected: Option<u16>| expected.is_none_or(|expected| expected == port);
         if host == "localhost" || self.all {
             return true;
         }

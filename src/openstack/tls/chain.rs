@@ -256,9 +256,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The next value, where it has this tag.
-    fn of(&mut self, wanted: u8) -> Option<&'a [u8]> {
+    fn of(&mut self, expected: u8) -> Option<&'a [u8]> {
         let (tag, value) = self.next()?;
-        (tag == wanted).then_some(value)
+        (tag == expected).then_some(value)
     }
 }
 

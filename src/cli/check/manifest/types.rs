@@ -99,7 +99,7 @@ impl Walk<'_> {
 
     fn scalar(&mut self, kind: &str, value: &Value, at: &str) {
         let whole = |value: &Value| whole(value).filter(|_| !(self.is_json && value.is_f64()));
-        let (is_right, wanted, fix) = match kind {
+        let (is_right, expected, fix) = match kind {
             "string" => (value.is_string(), "a text", "put it into quotes"),
             "bool" => (
                 value.is_boolean(),
@@ -138,14 +138,14 @@ impl Walk<'_> {
             _ => (true, "", ""),
         };
         if !is_right {
-            self.error(at, wanted, fix);
+            self.error(at, expected, fix);
         }
     }
 
-    fn error(&mut self, at: &str, wanted: &str, fix: &str) {
+    fn error(&mut self, at: &str, expected: &str, fix: &str) {
         let at = if at.is_empty() { "the pod" } else { at };
         self.findings.error(
-            format!("{at} is not {wanted}: Kubernetes refuses the pod"),
+            format!("{at} is not {expected}: Kubernetes refuses the pod"),
             fix,
         );
     }

@@ -198,7 +198,7 @@ fn the_next_step_without_an_answer_follows_from_the_cause() {
             Barbican,
             Problem::Content {
                 content: Excerpt::of_text("text/html").expect("text"),
-                wanted: "application/octet-stream",
+                expected: "application/octet-stream",
             },
             "curl -i",
         ),

@@ -262,7 +262,9 @@ impl Observer {
             } else if let Some(held) = before.filter(|slot| slot.key().is_some()) {
                 let confirmed = held.confirmed().unwrap_or(now);
                 let old = now.saturating_duration_since(confirmed);
-                if age.is_none_or(|age| old + TICK < age) {
+                // By the limit until now, where a new ring came when none was left of the old.
+                let limits = [age, self.snapshot.max_cache_age()];
+                if limits.iter().flatten().all(|limit| old + TICK < *limit) {
                     return Err(format!(
                         "rule 5: {id} is gone {old:?} after its confirmation"
                     ));
