@@ -232,8 +232,9 @@ impl Drop for UnderWay {
     }
 }
 
-/// No key is downloaded more often than once a second, and once more for each order.
-pub(super) const DOWNLOADS_A_MINUTE: usize = 70;
+/// No key is downloaded more often than this: once a second, and once more for each order, by
+/// the ring in use and by a new one that is loaded beside it.
+pub(super) const DOWNLOADS_A_MINUTE: usize = 130;
 
 impl KeySource for Source {
     async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
