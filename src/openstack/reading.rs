@@ -29,37 +29,19 @@ impl OpenStack {
     }
 
     async fn key_within(&self, id: KeyId, budget: Budget) -> Result<Kek, Error> {
-        let read = |session: Arc<Session>| async move {
-            let endpoint = self.known_endpoint(&session)?;
+        let read = |session: Arc<Session>, endpoint| async move {
             let (http, timing) = (&self.http, &self.timing);
             barbican::payload(http, timing, &session, &endpoint, id, budget).await
         };
         self.with_session(Asked::Payload(id), budget, read).await
     }
 
-    /// What Barbican records about a key.
-    ///
-    /// # Errors
-    /// Any but [`Error::NotAKey`].
-    pub async fn record(&self, id: KeyId) -> Result<Metadata, Error> {
-        self.record_within(id, self.budget()).await
-    }
-
     async fn record_within(&self, id: KeyId, budget: Budget) -> Result<Metadata, Error> {
-        let read = |session: Arc<Session>| async move {
-            let endpoint = self.known_endpoint(&session)?;
+        let read = |session: Arc<Session>, endpoint| async move {
             let (http, timing) = (&self.http, &self.timing);
             barbican::metadata(http, timing, &session, &endpoint, id, budget).await
         };
         self.with_session(Asked::Metadata(id), budget, read).await
-    }
-
-    /// Reads a container.
-    ///
-    /// # Errors
-    /// Any.
-    pub async fn container(&self, id: ContainerId) -> Result<Container, ContainerError> {
-        self.container_within(id, self.budget()).await
     }
 
     async fn container_within(
@@ -67,8 +49,7 @@ impl OpenStack {
         id: ContainerId,
         budget: Budget,
     ) -> Result<Container, ContainerError> {
-        let read = |session: Arc<Session>| async move {
-            let endpoint = self.known_endpoint(&session)?;
+        let read = |session: Arc<Session>, endpoint| async move {
             let (http, timing) = (&self.http, &self.timing);
             container::read(http, timing, &session, &endpoint, id, budget).await
         };
@@ -81,13 +62,14 @@ impl OpenStack {
         &self,
         asked: Asked,
         budget: Budget,
-        read: impl Fn(Arc<Session>) -> F,
+        read: impl Fn(Arc<Session>, Endpoint) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let session = self.sessions.session(&self.http, None, budget).await?;
-        let outcome = read(Arc::clone(&session)).await;
+        let endpoint = self.known_endpoint(&session)?;
+        let outcome = read(Arc::clone(&session), endpoint).await;
         match is_token_taken(&outcome) {
             Some(false) if self.sessions.may_be_stale(&session, &asked) => {}
             Some(true) => {
@@ -100,7 +82,8 @@ impl OpenStack {
             .sessions
             .session(&self.http, Some(&session), budget)
             .await?;
-        let outcome = read(session).await;
+        let endpoint = self.known_endpoint(&session)?;
+        let outcome = read(session, endpoint).await;
         if is_token_taken(&outcome) == Some(false) {
             self.sessions.distrust(asked);
         }
