@@ -273,7 +273,7 @@ class Tool(unittest.TestCase):
             if lost:
                 self.assertIn(f"cannot decrypt everything that /etc/{GO_CONFIG} can: {lost}.", self.refused())
         self.go_config("secrets, configmaps", [kms, "identity: {}"])
-        self.assertIn("opens: configmaps identity {}, configmaps kms barbican v2.", self.refused())
+        self.assertIn("can: configmaps identity {}, configmaps kms barbican v2.", self.refused())
         self.install("--force")
         self.put(MANIFEST, self.go_manifest())
         (self.etc / GO_CONFIG).unlink()
