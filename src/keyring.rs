@@ -13,6 +13,7 @@ mod refresh;
 mod reload;
 mod report;
 mod roster;
+mod rotation;
 mod schedule;
 mod snapshot;
 mod source;

@@ -13,6 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use super::listing::{ContainerProblem, ListedKeys, Listing};
 use super::roster::Roster;
+use super::rotation::Rotation;
 use super::schedule::{Failure, MISS_WAIT, Schedule, revalidation_delay};
 use super::snapshot::KeyProblem;
 use super::{KeySource, ListError};
@@ -36,6 +37,7 @@ pub(super) struct Follower {
     /// What is wrong with the newest reading, and the same for a person.
     trouble: Option<(ContainerProblem, String)>,
     pub(super) warnings: Vec<String>,
+    pub(super) rotation: Rotation,
     plan: Schedule<ContainerId>,
     /// When strangers have last brought a reading forward.
     last_hurried: Option<Instant>,
@@ -79,6 +81,7 @@ impl Follower {
             read_at: None,
             trouble: None,
             warnings: Vec::new(),
+            rotation: Rotation::default(),
             last_hurried: None,
             task: JoinSet::new(),
             waiting: Vec::new(),
@@ -98,6 +101,7 @@ impl Follower {
     ) -> Self {
         let mut next = Self::new(container, now);
         next.roster = old.roster.clone();
+        next.rotation = old.rotation.clone();
         if same_source {
             next.read_at = old.read_at;
             next.trouble.clone_from(&old.trouble);
@@ -209,6 +213,7 @@ impl Follower {
                 (error.wait(), Vec::new())
             }
             Ok(listing) => {
+                self.rotation = Rotation::of(&listing);
                 let ListedKeys { keys, warnings } = listing.keys();
                 self.note_warnings(warnings);
                 self.read_at = Some(moment.wall);
