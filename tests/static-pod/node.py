@@ -20,7 +20,9 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent.parent
-STATIC_POD = REPO / "static-pod"
+# What an operator has: the release that is tested, unpacked, or this checkout.
+FILES = pathlib.Path(os.environ.get("BARBICAN_KMS_FILES") or REPO)
+STATIC_POD = FILES / "static-pod"
 ADDRESS = "192.0.2.10"
 VERSION = "v1.37.2"
 IMAGE = "localhost/barbican-kms:0.1.0"
@@ -161,7 +163,7 @@ class Node:
         servers, own = programs()
         command = ["unshare", "--mount", "--pid", "--net", "--uts", "--fork", "--kill-child=SIGKILL",
                    "--propagation", "private", str(HERE / "node-init"), str(self.directory), ADDRESS]
-        binds = [str(REPO), str(servers), str(own), str(self.log), *map(str, {i.parent for i in self.images})]
+        binds = [str(REPO), str(FILES), str(servers), str(own), str(self.log), *map(str, {i.parent for i in self.images})]
         with open(self.log / "init.log", "w") as err:
             self.holder = subprocess.Popen(command + binds, stdout=subprocess.PIPE, stderr=err, text=True,
                                            preexec_fn=die_with_parent)

@@ -5,14 +5,11 @@ by the kubelet's exec: the guide's way from key-id to a container, a rotation an
 import json
 import unittest
 
-from cluster import CONFIG, PREFIX, SOCKET, OnNode
-from node import REPO, kubeadm_config, until
+from cluster import CONFIG, IMPATIENT, PREFIX, SOCKET, OnNode
+from node import FILES, kubeadm_config, until
 from traffic import Traffic
 
 MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
-# With less patience than an operator: the pause after KEP-3299 is 13 minutes. No controller manager
-# runs here, which would do a StorageVersionMigration.
-TOOL = f"{REPO}/scripts/rotate-key", "--poll", "1", "--quiet", "2", "--rewrite"
 
 
 class Rotation(OnNode):
@@ -79,7 +76,7 @@ class Rotation(OnNode):
 
     def rotate(self, *words):
         """What the tool prints; on the node, where `kubectl exec` goes through API server and kubelet."""
-        done = self.operator(" ".join((*TOOL, *words)), check=False)
+        done = self.operator(" ".join([f"{FILES}/scripts/rotate-key", IMPATIENT, *words]), check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.node.report())
         return done.stdout
 

@@ -13,7 +13,7 @@ import re
 import shutil
 
 from cluster import PREFIX, OnNode, images, sidecar
-from node import IMAGE, REPO, STATIC_POD, guide, kubeadm_config, run, until
+from node import FILES, IMAGE, STATIC_POD, guide, kubeadm_config, run, until
 from traffic import Traffic, not_ready
 
 NEXT = "localhost/barbican-kms:next"
@@ -26,7 +26,7 @@ def unpacked(directory, image):
     for path in ("static-pod", "scripts/install-sidecar"):
         target = directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if (REPO / path).is_dir() else shutil.copy)(REPO / path, target)
+        (shutil.copytree if (FILES / path).is_dir() else shutil.copy)(FILES / path, target)
     for patch in (directory / "static-pod/kubeadm/patches").iterdir():
         text = patch.read_text()
         assert text.count(IMAGE) == 1
@@ -63,7 +63,7 @@ class Upgrade(OnNode):
         commands, n = re.subn(r"barbican-kms-[0-9.]+-image\.tar", "image.tar", guide("Upgrade", 2))
         self.assertEqual(n, 1)
         said = self.node.exec("bash", "-euo", "pipefail", "-c", f"cd {place}\n{commands}")
-        self.assertIn("kube-apiserver is ready and has asked the sidecar", said.stderr)
+        self.assertIn("kube-apiserver is ready and uses the sidecar", said.stderr)
         self.assertIn(image, self.node.read("/etc/kubernetes/manifests/kube-apiserver.yaml"))
         until("the mirror pod shows the image", lambda: image in self.images_of_the_pod())
 
