@@ -38,7 +38,7 @@ pub use reload::ConfigUpdate;
 pub use report::{ContainerReport, DroppedKey, ListedKey, ReloadOutcome, Report};
 pub use schedule::MISS_WAIT;
 pub use snapshot::{KeyProblem, RingSource, Slot, Snapshot};
-pub use source::{Cause, FetchError, KeySource, ListError};
+pub use source::{Cause, FetchError, KeySource, ListError, UpstreamError};
 pub use usage::Use;
 
 /// Why a request gets no key.

@@ -15,7 +15,7 @@ use super::listing::{ContainerProblem, ListedKeys, Listing};
 use super::roster::Roster;
 use super::schedule::{Failure, MISS_WAIT, Schedule, revalidation_delay};
 use super::snapshot::KeyProblem;
-use super::{KeySource, ListError};
+use super::{KeySource, ListError, UpstreamError};
 use crate::config::Container;
 use crate::key_id::{ContainerId, KeyId};
 use crate::log::error_chain::ErrorChain;
@@ -201,12 +201,14 @@ impl Follower {
     pub(super) fn settle(&mut self, listed: Listed, moment: &Moment) -> Vec<KeyId> {
         self.answered.append(&mut self.waiting);
         let id = self.container.id;
-        let unanswered = matches!(listed, Err(ListError::Unanswered(_)));
-        let (wait, leaving) = match listed {
+        let upstream = listed.as_ref().err().and_then(ListError::upstream);
+        let unanswered = upstream.is_some_and(UpstreamError::is_unanswered);
+        let wait = upstream.and_then(UpstreamError::wait);
+        let leaving = match listed {
             Err(error) => {
                 let cause = ErrorChain(&error).to_string();
                 self.trouble = Some((error.problem(), cause));
-                (error.wait(), Vec::new())
+                Vec::new()
             }
             Ok(listing) => {
                 let ListedKeys { keys, warnings } = listing.keys();
@@ -222,7 +224,7 @@ impl Follower {
                     () => None,
                 }
                 .map(|problem| (problem, format!("{problem}; {NO_KEY_HINT}")));
-                (None, leaving)
+                leaving
             }
         };
         let serving = moment.standing == Standing::Serving;

@@ -16,7 +16,7 @@ use super::retry::Budget;
 use super::session::Asked;
 use super::{Metadata, OpenStack, barbican};
 use crate::key_id::{ContainerId, KeyId};
-use crate::keyring::{FetchError, KeySource, ListError, Listing};
+use crate::keyring::{FetchError, KeySource, ListError, Listing, UpstreamError};
 use crate::secret::Kek;
 
 impl OpenStack {
@@ -116,14 +116,20 @@ impl KeySource for OpenStack {
     async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
         let outcome = self.key_within(id, self.next_budget()).await;
         let outcome = outcome.map_err(FetchError::from);
-        self.note_answer(!matches!(outcome, Err(FetchError::Unanswered(_))));
+        self.note_answer(!matches!(
+            outcome,
+            Err(FetchError::Upstream(UpstreamError::Unanswered(_)))
+        ));
         outcome
     }
 
     async fn creator(&self, id: KeyId) -> Result<Option<String>, FetchError> {
         let outcome = self.record_within(id, self.next_budget()).await;
         let outcome = outcome.map_err(FetchError::from);
-        self.note_answer(!matches!(outcome, Err(FetchError::Unanswered(_))));
+        self.note_answer(!matches!(
+            outcome,
+            Err(FetchError::Upstream(UpstreamError::Unanswered(_)))
+        ));
         Ok(outcome?.creator_id)
     }
 
@@ -131,7 +137,10 @@ impl KeySource for OpenStack {
         let outcome = self.container_within(id, self.next_budget()).await;
         let outcome = outcome.and_then(Container::listing);
         let outcome = outcome.map_err(ListError::from);
-        self.note_answer(!matches!(outcome, Err(ListError::Unanswered(_))));
+        self.note_answer(!matches!(
+            outcome,
+            Err(ListError::Upstream(UpstreamError::Unanswered(_)))
+        ));
         outcome
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barbican_kms::config::{Interface, Roots};
-use barbican_kms::keyring::{FetchError, KeySource};
+use barbican_kms::keyring::{FetchError, KeySource, UpstreamError};
 use barbican_kms::openstack::{Error, OpenStack, SetupError, Timing, Trust};
 use tokio::task::JoinSet;
 
@@ -232,7 +232,10 @@ async fn a_refused_login_is_not_repeated_for_a_while() {
     let client = OpenStack::new(&cloud(&server.base()), timing).expect("valid");
     for _ in 0..5 {
         let error = client.fetch(key_id()).await.expect_err("refused");
-        assert!(matches!(error, FetchError::Login { .. }), "{error}");
+        assert!(
+            matches!(error, FetchError::Upstream(UpstreamError::Login { .. })),
+            "{error}"
+        );
     }
     assert_eq!(logins(&server), 1);
     pass(61).await;
