@@ -132,7 +132,7 @@ where
     /// Somebody wants everything to be looked at now.
     pub(super) fn revalidate(&mut self) {
         let now = self.now();
-        self.ring.loader.schedule.expedite_all(now);
+        self.ring.loader.schedule.order_all(now);
         if let Some(follower) = &mut self.ring.follower {
             follower.order(now);
         }
