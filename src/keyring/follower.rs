@@ -11,10 +11,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
+use super::key_problem::KeyProblem;
 use super::listing::{ContainerProblem, ListedKeys, Listing};
 use super::roster::Roster;
 use super::schedule::{Failure, MISS_WAIT, Schedule, revalidation_delay};
-use super::snapshot::KeyProblem;
 use super::{KeySource, ListError, UpstreamError};
 use crate::config::Container;
 use crate::key_id::{ContainerId, KeyId};

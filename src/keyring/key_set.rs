@@ -10,9 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::warn;
 
 use super::follower::{Follower, Listed};
+use super::key_problem::KeyProblem;
 use super::loader::{Fetched, Loader};
 use super::schedule::{Failure, Schedule};
-use super::snapshot::{KeyProblem, Slot, Snapshot};
+use super::slot::Slot;
+use super::snapshot::Snapshot;
 use super::{FetchError, KeySource, UpstreamError};
 use crate::config::{Live, Ring};
 use crate::envelope::WrappingKey;

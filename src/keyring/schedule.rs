@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::snapshot::KeyProblem;
+use super::key_problem::KeyProblem;
 use crate::key_id::KeyId;
 use crate::mutation::{self, Mutation};
 

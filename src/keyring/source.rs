@@ -6,8 +6,8 @@ use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
+use super::key_problem::KeyProblem;
 use super::listing::{ContainerProblem, Listing};
-use super::snapshot::KeyProblem;
 use crate::key_id::{ContainerId, KeyId};
 use crate::secret::Kek;
 
