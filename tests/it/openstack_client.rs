@@ -351,7 +351,7 @@ async fn a_wrong_region_is_answered_with_the_right_ones() {
 
 #[tokio::test]
 async fn a_wrong_length_is_not_a_key() {
-    for length in [0, 15, 17, 31, 33, 44, 4096] {
+    for length in [0, 15, 17, 31, 33, 44, 4096, 4097, 100_000] {
         let server = Recorder::default()
             .start_with(None, move |request| {
                 let read = request.target.ends_with("/payload");
