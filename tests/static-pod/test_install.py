@@ -6,13 +6,13 @@ import shutil
 import unittest
 
 from cluster import CONFIG, ENCRYPTION, PREFIX, OnNode, images
-from node import IMAGE, REPO, STATIC_POD, guide, kubeadm_config, until
+from node import FILES, IMAGE, STATIC_POD, guide, kubeadm_config, until
 
 MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 BACKUPS = "/etc/kubernetes/barbican-kms-backup"
 # Lets kube-apiserver end before the kubelet kills it after 30 s; the tests restart it often.
 FLAG = 'apiServer: {extraArgs: [{name: shutdown-watch-termination-grace-period, value: "1s"}]}\n'
-TOOL = REPO / "scripts/install-sidecar"
+TOOL = FILES / "scripts/install-sidecar"
 
 
 class Install(OnNode):
