@@ -77,7 +77,10 @@ pub(crate) fn container_reply(bytes: &[u8]) {
     let listing = Container::from_reply(bytes).map(Container::listing);
     let listing = match listing {
         Some(Ok(listing)) => listing,
-        Some(Err(error)) => return assert!(!error.to_string().contains(char::is_control)),
+        Some(Err(error)) => {
+            assert!(!error.to_string().contains(char::is_control));
+            return;
+        }
         None => return,
     };
     let listed = listing.keys();
