@@ -33,9 +33,9 @@ impl Rotation {
             };
             let marks = keys.entry(id).or_default();
             if let Some(time) = utc_time(&reference.name) {
-                marks.active_from = earliest(marks.active_from, time);
+                marks.active_from = Some(earliest(marks.active_from, time));
             } else if let Some(time) = after("staged ", &reference.name) {
-                marks.staged = earliest(marks.staged, time);
+                marks.staged = Some(earliest(marks.staged, time));
             } else if after("migrated ", &reference.name).is_some() {
                 marks.migrated = true;
             }
@@ -65,8 +65,8 @@ impl Rotation {
     }
 }
 
-fn earliest(known: Option<SystemTime>, time: SystemTime) -> Option<SystemTime> {
-    Some(known.map_or(time, |known| known.min(time)))
+fn earliest(known: Option<SystemTime>, time: SystemTime) -> SystemTime {
+    known.map_or(time, |known| known.min(time))
 }
 
 /// The time behind a word; names may have been written in lower case.
