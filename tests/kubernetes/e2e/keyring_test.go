@@ -108,10 +108,10 @@ func (p *plane) rotatesThoughKilled() {
 	p.t.Helper()
 	steps := []string{
 		"ordered key", "staged key", "until every node holds", activated, "until every node writes", "KEP-3299",
-		"migrating the storage", "  secrets: ", migrated, "retired key",
+		"migrating the storage", "  secrets: ", "retired key",
 	}
 	before, began := p.writeKey(), time.Now()
-	words := []string{"start", "--retire-after", "0s", "--quiet", "2", "--if-older-than", "1s"}
+	words := []string{"start", "--retire-after", "0s", "--quiet", "2"}
 	for _, step := range steps {
 		r := p.operator.begin(words...)
 		r.says(step)

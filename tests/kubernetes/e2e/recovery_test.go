@@ -22,7 +22,9 @@ const envOutages = "KUBERNETES_OUTAGES"
 const (
 	readableMedian = 4 * time.Second
 	readableWorst  = 6 * time.Second
-	greenWorst     = 8 * time.Second
+	greenMedian    = 8 * time.Second
+	// A busy machine makes kube-apiserver miss a turn or two of its checks.
+	greenWorst = 16 * time.Second
 	// Of a run with one outage of each kind, beside other tests.
 	slack = 2
 )
@@ -88,7 +90,7 @@ func soonAfterOutages(t *testing.T, kind openstack.Outage, outages int) {
 		factor = slack
 	}
 	within(t, "first Secret", secrets, readableMedian*factor, readableWorst*factor)
-	within(t, "readyz", readyz, greenWorst*factor, greenWorst*factor)
+	within(t, "readyz", readyz, greenMedian*factor, greenWorst*factor)
 }
 
 // after is how long after the missing part came a check first passed.
