@@ -14,6 +14,7 @@ mod refresh;
 mod reload;
 mod report;
 mod roster;
+mod rotation;
 mod schedule;
 mod slot;
 mod snapshot;

@@ -11,7 +11,8 @@
 //!           config::watch   config::files   audit::writer   log
 //! core      keyring (Keyring: the readers; refresh::Refresher: the single writer)
 //! pure      envelope   config   audit
-//!           keyring::snapshot, ::slot, ::key_problem, ::usage, ::schedule, ::listing, ::roster
+//!           keyring::snapshot, ::slot, ::key_problem, ::usage, ::schedule, ::listing, ::roster,
+//!           ::rotation
 //!           no I/O, no async, no clock
 //! leaves    secret   key_id   instruments   chance   proto   mutation   config::redact
 //!           log::error_chain, ::throttle, ::background

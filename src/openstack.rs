@@ -32,7 +32,7 @@ use tokio::time::Instant;
 pub use barbican::{Metadata, Order};
 pub use catalog::{Endpoint, EndpointError};
 pub use connect::Peer;
-pub use container::{Container, ContainerError};
+pub use container::{Access, Container, ContainerError};
 pub use credential::{CredentialEnd, SOON, time_left};
 pub use error::{Error, Problem, ReplyError, RequestError, RequestLine, TlsProblem};
 pub use excerpt::{Excerpt, Responder};
@@ -278,6 +278,21 @@ impl OpenStack {
     ) -> Result<Container, ContainerError> {
         let (http, timing, budget) = (&self.http, &self.timing, self.budget());
         Ok(container::read(http, timing, session, endpoint, id, budget).await?)
+    }
+
+    /// Asks who may use a container; `None` when the answer does not say. A credential that is
+    /// limited to what a sidecar reads is [`Error::Denied`] here.
+    ///
+    /// # Errors
+    /// As those of [`OpenStack::metadata`].
+    pub async fn container_access(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        id: ContainerId,
+    ) -> Result<Option<Access>, Error> {
+        let (http, timing, budget) = (&self.http, &self.timing, self.budget());
+        container::access(http, timing, session, endpoint, id, budget).await
     }
 
     /// Downloads a key with this very session.

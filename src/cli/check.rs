@@ -2,9 +2,10 @@
 //!
 //! Beside `serve` the only module that names several edges. It stops at the first step
 //! that fails, and says what was found, how long it took, and what to do. It sends the
-//! same requests as the sidecar itself, with two exceptions: it asks for a key's
-//! metadata, which the recommended credential cannot read, so a refusal there is good
-//! news; and if there is no such secret, it asks for an order of that id.
+//! same requests as the sidecar itself, with three exceptions: it asks for a key's
+//! metadata and for the ACL of a container, which the recommended credential cannot read,
+//! so a refusal there is good news; and if there is no such secret, it asks for an order
+//! of that id.
 
 mod access_rules;
 mod container;

@@ -112,6 +112,7 @@ impl<S: KeySource> KeySet<S> {
             problem_text: follower.problem_text(wall),
             warnings: follower.warnings.clone(),
             next_activation: next.map(|(time, id)| (id, time)),
+            rotation_waiting_since: follower.rotation.waiting_since(wall),
             keys: follower.roster.keys().map(key).collect(),
         })
     }

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::key_problem::KeyProblem;
 use super::listing::{ContainerProblem, ListedKeys, Listing};
 use super::roster::Roster;
+use super::rotation::Rotation;
 use super::schedule::{Failure, MISS_WAIT, Schedule, revalidation_delay};
 use super::{KeySource, ListError, UpstreamError};
 use crate::config::Container;
@@ -36,6 +37,7 @@ pub(super) struct Follower {
     /// What is wrong with the newest reading, and the same for a person.
     problem: Option<(ContainerProblem, String)>,
     pub(super) warnings: Vec<String>,
+    pub(super) rotation: Rotation,
     plan: Schedule<ContainerId>,
     /// When strangers have last brought a reading forward.
     last_hurried: Option<Instant>,
@@ -79,6 +81,7 @@ impl Follower {
             read_at: None,
             problem: None,
             warnings: Vec::new(),
+            rotation: Rotation::default(),
             last_hurried: None,
             task: JoinSet::new(),
             waiting: Vec::new(),
@@ -98,6 +101,7 @@ impl Follower {
     ) -> Self {
         let mut next = Self::new(container, now);
         next.roster = old.roster.clone();
+        next.rotation = old.rotation.clone();
         if same_source {
             next.read_at = old.read_at;
             next.problem.clone_from(&old.problem);
@@ -211,6 +215,7 @@ impl Follower {
                 Vec::new()
             }
             Ok(listing) => {
+                self.rotation = Rotation::of(&listing);
                 let ListedKeys { keys, warnings } = listing.keys();
                 self.note_warnings(warnings);
                 self.read_at = Some(moment.wall);

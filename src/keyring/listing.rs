@@ -200,7 +200,7 @@ impl Meaning {
 /// Reads `YYYY-MM-DDTHH:MM:SS[.fraction]Z`, and nothing that is only like it. A leap
 /// second is none: the clocks that it is compared with have none. The `openstack` command
 /// writes the names of a container in lower case, as RFC 3339 allows.
-fn utc_time(text: &str) -> Option<SystemTime> {
+pub(super) fn utc_time(text: &str) -> Option<SystemTime> {
     let shape = b"dddd-dd-ddTdd:dd:dd";
     let text = text.to_ascii_uppercase();
     let (head, tail) = text.as_bytes().split_at_checked(shape.len())?;
@@ -231,7 +231,7 @@ fn utc_time(text: &str) -> Option<SystemTime> {
 }
 
 /// The secret of an href, without a suffix: in a container the UUID is the key id.
-fn secret(href: &str) -> Option<KeyId> {
+pub(super) fn secret(href: &str) -> Option<KeyId> {
     let (_, last) = href.rsplit_once("/secrets/")?;
     let id: KeyId = last.strip_suffix('/').unwrap_or(last).parse().ok()?;
     (id.with_suffix(None) == Ok(id)).then_some(id)

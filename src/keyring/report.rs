@@ -54,6 +54,8 @@ pub struct ContainerReport {
     pub warnings: Vec<String>,
     /// The next key that becomes the write key, and when.
     pub next_activation: Option<(KeyId, SystemTime)>,
+    /// Since when a rotation has not gone on, by the names that it leaves in the container.
+    pub rotation_waiting_since: Option<SystemTime>,
     /// The keys that it lists, or has listed and that have not been dropped.
     pub keys: BTreeMap<KeyId, ListedKey>,
 }

@@ -46,6 +46,11 @@ impl Source {
             let help = "For how long the write key has been one, by its time in the container.";
             seconds(out, "write_key_age", help)?.encode_gauge(&age.as_secs_f64())?;
         }
+        let since = container.rotation_waiting_since;
+        if let Some(waiting) = since.and_then(|since| wall.duration_since(since).ok()) {
+            let help = "For how long a rotation has not gone on; missing when none is under way.";
+            seconds(out, "rotation_waiting", help)?.encode_gauge(&waiting.as_secs_f64())?;
+        }
         if let Some((id, at)) = container.next_activation {
             let help = "When the next key becomes the write key; missing when none is planned.";
             timestamp(out, "next_activation_timestamp", help, Some(at))?;

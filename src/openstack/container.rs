@@ -29,6 +29,12 @@ pub struct Container {
 }
 
 impl Container {
+    /// Reads Barbican's answer; `None` when it is not JSON of an object.
+    pub fn from_reply(body: &[u8]) -> Option<Self> {
+        let reply: Reply = serde_json::from_slice(body).ok()?;
+        Some(reply.into())
+    }
+
     /// The references that it has.
     ///
     /// # Errors
@@ -40,6 +46,15 @@ impl Container {
             None => Err(ContainerError::NoList),
         }
     }
+}
+
+/// Who may use a container, beside its creator and administrators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Whether every member of the project may read and change it.
+    pub project: bool,
+    /// How many users may read it.
+    pub readers: usize,
 }
 
 /// Why a container could not be read.
@@ -126,6 +141,51 @@ pub(super) async fn read(
     Ok(reply.into())
 }
 
+/// Reads who may use a container; `None` when the answer does not say.
+pub(super) async fn access(
+    http: &Http,
+    timing: &Timing,
+    session: &Session,
+    endpoint: &Endpoint,
+    id: ContainerId,
+    budget: Budget,
+) -> Result<Option<Access>, Error> {
+    let url = url(endpoint, "containers", id, "/acl")?;
+    let call = get(&url, endpoint, session, Upstream::Metadata);
+    let reply: AclReply = description(http, timing, endpoint, &call, budget).await?;
+    Ok(reply.access())
+}
+
+#[derive(Deserialize)]
+struct AclReply {
+    #[serde(default, deserialize_with = "optional")]
+    read: Option<ReadReply>,
+}
+
+#[derive(Deserialize)]
+struct ReadReply {
+    #[serde(default, rename = "project-access", deserialize_with = "optional")]
+    project: Option<bool>,
+    #[serde(default, deserialize_with = "optional")]
+    users: Option<Vec<String>>,
+}
+
+impl FromJson for ReadReply {
+    fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        json::object(object)
+    }
+}
+
+impl AclReply {
+    fn access(self) -> Option<Access> {
+        let read = self.read?;
+        Some(Access {
+            project: read.project?,
+            readers: read.users.unwrap_or_default().len(),
+        })
+    }
+}
+
 #[derive(Deserialize)]
 struct Reply {
     #[serde(default, deserialize_with = "optional")]
@@ -175,8 +235,26 @@ mod tests {
     use super::*;
 
     fn container(body: &str) -> Option<Container> {
-        let reply: Reply = serde_json::from_str(body).ok()?;
-        Some(reply.into())
+        Container::from_reply(body.as_bytes())
+    }
+
+    #[test]
+    fn access_is_known_only_where_the_answer_says_so() {
+        let access = |body: &str| serde_json::from_str::<AclReply>(body).ok()?.access();
+        let some = |project, readers| Some(Access { project, readers });
+        let open = r#"{"read":{"project-access":true}}"#;
+        assert_eq!(access(open), some(true, 0));
+        let private = r#"{"read":{"created":"2026","project-access":false,"users":["a","b"]}}"#;
+        assert_eq!(access(private), some(false, 2));
+        for body in [
+            "",
+            "[]",
+            "{}",
+            r#"{"read":7}"#,
+            r#"{"read":{"users":["a"]}}"#,
+        ] {
+            assert_eq!(access(body), None, "{body}");
+        }
     }
 
     #[test]

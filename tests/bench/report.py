@@ -91,6 +91,11 @@ def targets(result):
     rings = result["rings"]["decrypt, 1"]
     yield at_most("flat from 1 to 100 keys within 5 %, p50",
                   rings["100 keys"]["p50_us"] / rings["1 keys"]["p50_us"], 1.05)
+    yield at_most("the same with the 100 keys in a container",
+                  rings["100 keys, container"]["p50_us"] / rings["1 keys"]["p50_us"], 1.05)
+    memory = {label: kib["rss"] / 1024 for label, kib in result["ring_memory"].items()}
+    yield at_most("resident with 100 keys of a container beside 100 of the file, MiB more",
+                  memory["100 keys, container"] - memory["100 keys"], 0.5)
     kib = process["resident_kib"]
     yield at_most("resident, idle: at most 5 MiB", kib["idle"]["rss"] / 1024, 5)
     yield at_most("resident after %d calls: at most 8 MiB" % process["calls"],

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import secrets
 import signal
 import statistics
@@ -19,7 +20,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "openstack"))
 import report  # noqa: E402
 from rest import Api, application_credential_identity, login  # noqa: E402
-from servers import CLIENT_CORE, Load, Server, Sidecar, private, round_trips  # noqa: E402
+from servers import CLIENT_CORE, Load, Server, Sidecar, private, round_trips, until  # noqa: E402
 
 CALLERS = (1, 4, 16, 64)
 METHODS = ("status", "encrypt", "decrypt")
@@ -157,19 +158,37 @@ class Bench:
         config = self.config + "\nrevalidate-interval = %s\n" % interval
         return config + ("decrypt-key-ids = %s\n" % ",".join(ids) if ids else "")
 
+    def by_container(self, ids):
+        """A configuration whose container lists the key and these."""
+        references = ["2026-01-01T00:00:00Z=" + self.state["secret_id"]]
+        references += ["staged %d=%s" % (number, id) for number, id in enumerate(ids)]
+        container = self.ctl("container-create", *("--reference=" + one for one in references))["id"]
+        with open(self.state["cloud_configs"]["application_credential"]) as f:
+            return re.sub("(?m)^key-id = .*", 'key-container = "%s"' % container, f.read())
+
     def rings(self):
-        """The same ciphertext with 1, 10 and 100 keys in the ring."""
+        """The same ciphertext with 1, 10 and 100 keys in the ring, and 100 of a container."""
         self.ids = self.more_keys(99)
-        samples, names = {}, {}
-        for count in (1, 10, 100):
-            names[count] = "ring-%d" % count
-            self.sidecar(names[count], self.ring(self.ids[:count - 1]))
-            self.load.ask("seal", "barbican-kms", names[count])
+        samples = {}
+        configs = {"%d keys" % count: self.ring(self.ids[:count - 1]) for count in (1, 10, 100)}
+        configs["100 keys, container"] = self.by_container(self.ids)
+        servers = {}
+        for label, config in configs.items():
+            servers[label] = self.sidecar("ring-" + re.sub(r"\W+", "-", label), config)
+            self.load.ask("seal", "barbican-kms", servers[label].name)
+        until(lambda: self.holds(servers["100 keys, container"]) == 100, "it holds 100 keys",
+              servers["100 keys, container"].log)
         for turn in range(3 * self.rounds):
-            for count in sorted(names, reverse=bool(turn % 2)):
-                self.burst(samples, "decrypt, 1", names[count], "decrypt", 1, 50,
-                           "%d keys" % count)
+            for label in reversed(servers) if turn % 2 else servers:
+                self.burst(samples, "decrypt, 1", servers[label].name, "decrypt", 1, 50, label)
+        self.result["ring_memory"] = {label: server.resident() for label, server in servers.items()}
         return {case: of.summary() for case, of in samples.items()}
+
+    def holds(self, server):
+        """How many keys are in its memory."""
+        said = subprocess.run([self.args.kms, "status", "--json", "--socketpath", server.socket],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        return said.stdout.count(b'"held": true')
 
     def disturbed(self):
         """Decrypt while something else goes on, each beside a quiet round.

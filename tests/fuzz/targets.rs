@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use barbican_kms::config::{Content, Environment, FileError, load};
 use barbican_kms::envelope::{self, Untagged, WrappingKey};
 use barbican_kms::key_id::KeyId;
-use barbican_kms::openstack::Session;
+use barbican_kms::openstack::{Container, Session};
 use barbican_kms::secret::KekWriter;
 
 /// A stored seed: the first byte says how the rest is split into tag and ciphertext.
@@ -69,6 +69,25 @@ pub(crate) fn token_reply(bytes: &[u8]) {
     if let Ok(session) = Session::from_reply(Some("token"), bytes, SystemTime::UNIX_EPOCH) {
         assert!(!format!("{session:?}").contains("\"token\""));
         session.account();
+    }
+}
+
+/// Barbican's reply about a container. What comes of it has a measure, and can be shown.
+pub(crate) fn container_reply(bytes: &[u8]) {
+    let listing = Container::from_reply(bytes).map(Container::listing);
+    let listing = match listing {
+        Some(Ok(listing)) => listing,
+        Some(Err(error)) => {
+            assert!(!error.to_string().contains(char::is_control));
+            return;
+        }
+        None => return,
+    };
+    let listed = listing.keys();
+    assert!(listed.keys.len() <= listing.references.len());
+    assert!(listed.warnings.len() <= listing.references.len().min(16));
+    for warning in listed.warnings {
+        assert!(!warning.contains(char::is_control), "{warning:?}");
     }
 }
 

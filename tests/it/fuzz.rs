@@ -114,6 +114,19 @@ fn no_reply_of_keystone_makes_the_reader_panic() {
     fuzz(targets::token_reply, vec![REPLY.into()], 5);
 }
 
+#[test]
+fn no_reply_about_a_container_makes_the_reader_panic() {
+    let place = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fuzz/seeds/container_reply"
+    );
+    let files = std::fs::read_dir(place).expect("seeds");
+    let seeds = files.map(|file| std::fs::read(file.expect("a file").path()).expect("bytes"));
+    let mut seeds: Vec<_> = seeds.collect();
+    seeds.sort();
+    fuzz(targets::container_reply, seeds, 6);
+}
+
 const TOML: &str = r#"
 # A comment.
 [Global]

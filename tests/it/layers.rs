@@ -35,6 +35,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("keyring::key_problem", 1),
     ("keyring::listing", 1),
     ("keyring::roster", 1),
+    ("keyring::rotation", 1),
     ("keyring::slot", 1),
     ("keyring::snapshot", 1),
     ("keyring::usage", 1),

@@ -53,7 +53,8 @@ def scraped():
             later = "2099-01-01T00:00:00Z"
             container = cloud.ctl(
                 "container-create", "--reference", "2026-01-01T00:00:00Z=" + keys[0],
-                "--reference", f"{later}={keys[1]}")["id"]
+                "--reference", f"{later}={keys[1]}",
+                "--reference", "staged 2026-06-01T00:00:00Z=" + cloud.ctl("order-create")["id"])["id"]
             # One that ends, and may ask when.
             made = cloud.ctl("appcred-create", "--expires-in", "5000000", "--access-rules", json.dumps([
                 {"service": "key-manager", "method": "GET", "path": "/v1/containers/" + container},

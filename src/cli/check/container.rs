@@ -11,7 +11,8 @@ use super::walk::{Failed, Walk};
 use crate::config::Container;
 use crate::key_id::KeyId;
 use crate::keyring::{ContainerProblem, ListedKeys};
-use crate::openstack::{ContainerError, Endpoint, OpenStack, Session};
+use crate::log::error_chain::ErrorChain;
+use crate::openstack::{Access, ContainerError, Endpoint, Error, OpenStack, Session};
 
 /// The keys of a container, each with what it is there.
 pub(super) type Listed = Vec<(KeyId, &'static str)>;
@@ -54,6 +55,7 @@ impl Walk<'_> {
         };
         let found = format!("{}: {}", container.id, described(&keys, write, now));
         self.pass(name, found, keys.warnings);
+        self.access(client, session, endpoint, container).await;
         let role = |id: KeyId| {
             if id == write {
                 "write key"
@@ -65,7 +67,49 @@ impl Walk<'_> {
         listed.sort_by_key(|(id, _)| *id != write);
         Ok(listed)
     }
+
+    /// Who may change the container, as far as the credential may ask. The sidecar never does.
+    async fn access(
+        &mut self,
+        client: &OpenStack,
+        session: &Session,
+        endpoint: &Endpoint,
+        container: &Container,
+    ) {
+        let name = "container access";
+        match client
+            .container_access(session, endpoint, container.id)
+            .await
+        {
+            Ok(Some(Access { project: true, .. })) => self.pass(
+                name,
+                "every member of the project may change it".to_owned(),
+                vec![OPEN.to_owned()],
+            ),
+            Ok(Some(Access { readers, .. })) => self.pass(
+                name,
+                format!(
+                    "private: its creator and administrators may change it, and {readers} \
+                     user{} may read it",
+                    plural(readers)
+                ),
+                Vec::new(),
+            ),
+            Ok(None) => self.skip(name, "the answer does not say who may change it".to_owned()),
+            Err(Error::Denied { .. }) => self.skip(
+                name,
+                "not readable with this credential, as recommended; as the creator of the \
+                 container see that `openstack acl get CONTAINER_HREF` shows no project access"
+                    .to_owned(),
+            ),
+            Err(error) => self.skip(name, ErrorChain(&error).to_string()),
+        }
+    }
 }
+
+const OPEN: &str = "whoever can change the container can add a key of their own, which then wraps \
+     all new data; make it private: `openstack acl submit --operation-type read --no-project-access \
+     --user USER_ID CONTAINER_HREF`, where USER_ID is the user of the sidecars";
 
 #[expect(
     clippy::disallowed_methods,

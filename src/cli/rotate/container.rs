@@ -88,7 +88,9 @@ impl fmt::Display for ContainerPlan {
              Kubernetes asks to wait 5 more minutes. Then have everything written again, for each\n   \
              resource of the EncryptionConfiguration:\n       \
              kubectl get secrets --all-namespaces -o json | kubectl replace -f -\n   \
-             (again after a conflict; or, from Kubernetes 1.35, a StorageVersionMigration)\n"
+             (again after a conflict; or, from Kubernetes 1.35, a StorageVersionMigration)\n   \
+             Then note it, which ends the alert of a rotation that does not go on:\n       {}\n",
+            self.change("POST", "migrated $(date -u +%FT%TZ)", next),
         )?;
         write!(
             f,

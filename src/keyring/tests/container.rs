@@ -393,6 +393,12 @@ async fn requests_stay_within_bounds_with_fifty_keys() {
     // 12 intervals of 70 to 100 %.
     assert!((12..=18).contains(&fake.readings()), "{}", fake.readings());
     assert!((1..=50).all(|last| fake.fetches(last).len() <= 18));
+    let all: usize = (1..=50).map(|last| fake.fetches(last).len()).sum();
+    let requests = all + fake.readings();
+    assert!(
+        requests <= 18 * 51,
+        "{requests} requests to Barbican in an hour"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -62,6 +62,23 @@ async fn a_container_of_another_type_is_refused_with_the_reason() {
     }
 }
 
+#[tokio::test]
+async fn a_secret_that_is_no_key_is_named_and_never_becomes_the_write_key() {
+    let openstack = openstack::plain();
+    let [good, staged] = new_keys(openstack, 78).await;
+    let made = openstack.ctl(&["secret-create", "--text", "no key"]).await;
+    let text = openstack::text(&made, "id");
+    let mut node = Following::start(&[(PAST, &good), ("no key", &text)]).await;
+    let named = |key: Option<&Value>| key.is_some_and(|key| key["problem"] == "not-a-key");
+    node.until_key("it is named", &text, named).await;
+    node.add("2026-06-01T00:00:00Z", &text).await;
+    node.add("staged", &staged).await;
+    let due = |key: Option<&Value>| key.is_some_and(|key| key["active_from"].is_string());
+    node.until_key("its time is known", &text, due).await;
+    node.until_key("the rest is served", &staged, held).await;
+    assert_eq!(node.client.round_trip().await.key_id, good);
+}
+
 /// A cloud with this container.
 async fn cloud_of(body: String) -> (Server, Place) {
     let server = with_container(body).await;

@@ -6,6 +6,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::schedule::traces;
 use super::{AT_ONCE, all_held, replace, ring, state, tail};
 use crate::support::client::Client;
@@ -206,6 +208,60 @@ async fn without_secret_memory_keys_are_in_locked_pages_alone_and_wiped_when_dro
 async fn tls_leaves_no_trace_of_keys_either() {
     keys_leave_no_trace(openstack::tls(), Mode::SecretMemory).await;
     keys_leave_no_trace(openstack::tls(), Mode::Locked).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_retired_from_its_container_is_nowhere_any_more() {
+    for mode in [Mode::SecretMemory, Mode::Locked] {
+        retired_without_a_trace(openstack::plain(), mode).await;
+    }
+}
+
+async fn retired_without_a_trace(openstack: &'static OpenStack, mode: Mode) {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "only root may read another's memory"
+    );
+    let (first, second) = ("2026-01-01T00:00:00Z", "2026-06-01T00:00:00Z");
+    let (old, new) = (openstack.key(1), openstack.key(2));
+    let mut needles = Vec::new();
+    for key in [old, new] {
+        let bytes = hex::decode(&openstack.payload(key).await);
+        needles.push(traces(key, &bytes.try_into().expect("32 bytes")));
+    }
+    let container = openstack.new_container(&[(first, old)]).await;
+    let config = openstack.config_of_container("password", &container);
+    let place = Place::new(&(config + "revalidate-interval = 10s\n"));
+    let (mut sidecar, client) = start(&place, mode).await;
+    let written = client.round_trip().await;
+    openstack
+        .ctl(&["container-add", &container, second, new])
+        .await;
+    sidecar.signal(Signal::HUP);
+    let both = async |_: &Sidecar| (listed(&place).await == 2).then_some(());
+    sidecar.until("the new key is listed", both).await;
+    let held = async |_: &Sidecar| all_held(&state(&place.socket()).await).then_some(());
+    sidecar.until("the new key is held", held).await;
+    client.decrypt(&written).await.expect("still of the ring");
+    openstack
+        .ctl(&["container-remove", &container, first, old])
+        .await;
+    let one = async |_: &Sidecar| (listed(&place).await == 1).then_some(());
+    sidecar.until("the old key is dropped", one).await;
+    client.decrypt(&written).await.expect_err("retired");
+    client.round_trip().await;
+    comes_to(&sidecar, &needles[0], "retired", nowhere).await;
+    if mode == Mode::Locked {
+        let found = scan(sidecar.pid(), &needles[1]);
+        assert_ne!(found, [], "the other key is held");
+    }
+}
+
+/// How many keys the ring has.
+async fn listed(place: &Place) -> usize {
+    let state = state(&place.socket()).await;
+    let keys = state.get("keys").and_then(|keys| keys.as_array());
+    keys.map_or(0, Vec::len)
 }
 
 /// The start of every Fernet token: version, and the first bytes of the time.

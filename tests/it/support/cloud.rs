@@ -176,15 +176,17 @@ pub(crate) fn container(references: &[(String, String)]) -> String {
     body.to_string()
 }
 
-/// A cloud whose container is described by `body`.
+/// A cloud whose container is described by `body`, and has no ACL.
 pub(crate) async fn with_container(body: String) -> Server {
     Recorder::default()
         .start_with(None, move |request| {
             let asked = request.target.contains("/containers/");
+            let open = || r#"{"read": {"project-access": true}}"#.to_owned();
+            let acl = request.target.ends_with("/acl");
             asked.then(|| {
                 Reply::status(200)
                     .header("Content-Type", "application/json")
-                    .body(body.clone())
+                    .body(if acl { open() } else { body.clone() })
             })
         })
         .await
