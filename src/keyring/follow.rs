@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::follower::{Listed, Moment, Standing};
+use super::follower::{ListResult, Moment, Standing};
 use super::key_problem::KeyProblem;
 use super::key_set::KeySet;
 use super::report::{ContainerReport, ListedKey};
@@ -64,7 +64,7 @@ impl<S: KeySource> KeySet<S> {
     }
 
     /// A reading of the container has ended.
-    pub(super) fn settle_list(&mut self, listed: Listed, moment: &Moment) {
+    pub(super) fn settle_list(&mut self, listed: ListResult, moment: &Moment) {
         let Some(follower) = &mut self.follower else {
             return;
         };
@@ -142,7 +142,7 @@ where
     }
 
     /// A reading for the ring in force has ended.
-    pub(super) fn settle_list(&mut self, listed: Listed) {
+    pub(super) fn settle_list(&mut self, listed: ListResult) {
         let interval = self.ring.live.ring.revalidate_interval;
         let standing = if self.ring.serves() {
             Standing::Serving

@@ -26,7 +26,7 @@ use crate::log::throttle::{LogThrottle, REPEAT_INTERVAL};
 const STRANGERS_SPACING: Duration = Duration::from_secs(10);
 
 /// How a reading ended.
-pub(super) type Listed = Result<Listing, ListError>;
+pub(super) type ListResult = Result<Listing, ListError>;
 
 #[derive(Debug)]
 pub(super) struct Follower {
@@ -41,7 +41,7 @@ pub(super) struct Follower {
     plan: Schedule<ContainerId>,
     /// When strangers have last brought a reading forward.
     last_hurried: Option<Instant>,
-    task: JoinSet<Listed>,
+    task: JoinSet<ListResult>,
     /// Readers that wait for a reading, and those whose reading has ended.
     waiting: Vec<oneshot::Sender<()>>,
     answered: Vec<oneshot::Sender<()>>,
@@ -159,7 +159,7 @@ impl Follower {
     }
 
     /// Waits for a reading to end; for ever when none is under way. Cancellation safe.
-    pub(super) async fn finished(&mut self) -> Listed {
+    pub(super) async fn finished(&mut self) -> ListResult {
         match self.task.join_next().await {
             Some(Ok(listed)) => listed,
             Some(Err(_)) => Err(ListError::Crashed),
@@ -186,8 +186,8 @@ impl Follower {
     }
 
     /// Somebody has missed the write key and does not wait for it.
-    pub(super) fn nudge(&mut self, now: Instant) {
-        self.plan.nudge(&self.container.id, now);
+    pub(super) fn expedite_if_passing(&mut self, now: Instant) {
+        self.plan.expedite_if_passing(&self.container.id, now);
     }
 
     /// A person has ordered a reading.
@@ -202,7 +202,7 @@ impl Follower {
 
     /// A reading has ended. Returns the keys that are to be asked for, since they may be
     /// dropped when Barbican gives them out.
-    pub(super) fn settle(&mut self, listed: Listed, moment: &Moment) -> Vec<KeyId> {
+    pub(super) fn settle(&mut self, listed: ListResult, moment: &Moment) -> Vec<KeyId> {
         self.answered.append(&mut self.waiting);
         let id = self.container.id;
         let upstream = listed.as_ref().err().and_then(ListError::upstream);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::warn;
 
-use super::follower::{Follower, Listed};
+use super::follower::{Follower, ListResult};
 use super::key_problem::KeyProblem;
 use super::loader::{Fetched, Loader};
 use super::schedule::{Failure, Schedule};
@@ -44,7 +44,7 @@ pub(super) struct KeySet<S> {
 #[derive(Debug)]
 pub(super) enum Finished {
     Key(Fetched),
-    List(Listed),
+    List(ListResult),
 }
 
 /// How a fetch has changed the set.

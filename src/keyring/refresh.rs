@@ -127,7 +127,7 @@ where
                 Event::Request(Request::Load(id, waiting)) => writer.load(id, waiting),
                 Event::Request(Request::List(waiting)) => writer.list(waiting),
                 Event::Request(Request::Revalidate) => writer.revalidate(),
-                Event::StatusMissed => writer.nudge(),
+                Event::StatusMissed => writer.status_missed(),
                 Event::ConfigUpdate => {
                     let update = self.config_updates.borrow_and_update().clone();
                     writer.consider(update);
@@ -211,14 +211,14 @@ where
     }
 
     /// A caller has missed the write key and does not wait for it.
-    fn nudge(&mut self) {
+    fn status_missed(&mut self) {
         let now = self.now();
         match self.ring.slots.write_id() {
             Some(id) if self.ring.slots.holds(&id) => {}
-            Some(id) => self.ring.loader.schedule.nudge(&id, now),
+            Some(id) => self.ring.loader.schedule.expedite_if_passing(&id, now),
             None => {
                 if let Some(follower) = &mut self.ring.follower {
-                    follower.nudge(now);
+                    follower.expedite_if_passing(now);
                 }
             }
         }
@@ -263,7 +263,7 @@ where
                 );
             }
         }
-        self.recount(now);
+        self.adopt_if_ready(now);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info};
 
-use super::follower::{Follower, Listed, Standing};
+use super::follower::{Follower, ListResult, Standing};
 use super::key_set::{FetchEffect, KeySet};
 use super::loader::Fetched;
 use super::report::ReloadOutcome;
@@ -80,7 +80,7 @@ where
         match self.prepare(live) {
             Ok(candidate) => {
                 self.candidate = Some(candidate);
-                self.recount(self.now());
+                self.adopt_if_ready(self.now());
             }
             Err(cause) => {
                 let cause = ErrorChain(&*cause).to_string();
@@ -164,7 +164,7 @@ where
     }
 
     /// A reading of the container for the ring to come has ended.
-    pub(super) fn stage_list(&mut self, listed: Listed) {
+    pub(super) fn stage_list(&mut self, listed: ListResult) {
         let Some(candidate) = &self.candidate else {
             return;
         };
@@ -174,7 +174,7 @@ where
             return;
         };
         candidate.keys.settle_list(listed, &moment);
-        self.recount(moment.now);
+        self.adopt_if_ready(moment.now);
         // Whether it is of use is known only now.
         let Some(candidate) = &self.candidate else {
             return;
@@ -204,7 +204,7 @@ where
                 if !is_held {
                     loaded.warn_of_text(id);
                 }
-                return self.recount(now);
+                return self.adopt_if_ready(now);
             }
             None => return,
         };
@@ -224,7 +224,7 @@ where
         }
         self.reload_failed(format!("key {id} not loaded: {cause}"));
         // Another key may do as well.
-        self.recount(now);
+        self.adopt_if_ready(now);
     }
 
     fn reload_failed(&mut self, message: String) {
@@ -241,7 +241,7 @@ where
 
     /// Adopts the configuration that is waiting when nothing is missing any more, or when
     /// nothing in use is left that could be lost.
-    pub(super) fn recount(&mut self, now: std::time::Instant) {
+    pub(super) fn adopt_if_ready(&mut self, now: std::time::Instant) {
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
@@ -250,7 +250,7 @@ where
             self.adopt(candidate);
             return;
         }
-        candidate.recount(&self.ring, self.shared.clock.wall(), now);
+        candidate.update_missing(&self.ring, self.shared.clock.wall(), now);
         if !candidate.is_ready() {
             self.candidate = Some(candidate);
         } else if let Err(refusal) = self.may_replace(&candidate.keys.ring) {

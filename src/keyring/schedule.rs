@@ -244,7 +244,7 @@ impl<K: Copy + Ord> Schedule<K> {
 
     /// The same for somebody who only asks whether the key is there, again and again: that
     /// hurries nothing for which a person must act first.
-    pub(super) fn nudge(&mut self, id: &K, now: Instant) {
+    pub(super) fn expedite_if_passing(&mut self, id: &K, now: Instant) {
         if self.plans.get(id).is_some_and(|plan| plan.may_pass) {
             self.expedite(id, now);
         }

@@ -65,7 +65,7 @@ impl<S: KeySource> Candidate<S> {
 
     /// Finds out what is missing, at the beginning and again: keys that were there may
     /// have been wiped since, here or in the ring in force.
-    pub(super) fn recount(&mut self, ring: &KeySet<S>, wall: SystemTime, now: Instant) {
+    pub(super) fn update_missing(&mut self, ring: &KeySet<S>, wall: SystemTime, now: Instant) {
         if let Some(age) = self.max_age(ring.live.ring.max_cache_age) {
             self.keys.wipe(age, now);
         }

@@ -84,7 +84,7 @@ pub(super) async fn payload(
                 ..
             }) => return Err(KekLengthError::beyond(cap).into()),
             Err(error) => {
-                let error = judged(error, endpoint);
+                let error = with_sender(error, endpoint);
                 let refused = |error| match refusal(error) {
                     // Only of a payload: anything else it has in JSON.
                     Error::Unavailable(error)
@@ -157,7 +157,7 @@ pub(super) async fn description<T: DeserializeOwned>(
                     .map_err(|error| unavailable(call.url, Problem::Reply(error.into())));
             }
             Err(error) => {
-                let error = judged(error, endpoint);
+                let error = with_sender(error, endpoint);
                 attempts.pause_after(error).await.map_err(refusal)?;
             }
         }
@@ -218,7 +218,7 @@ fn unavailable(url: &Uri, problem: Problem) -> Error {
 
 /// Who sent a refusal. Only Barbican knows whether a key exists and who may read it; a
 /// 404 of a load balancer depends on its configuration.
-fn judged(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
+fn with_sender(mut error: RequestError, endpoint: &Endpoint) -> RequestError {
     if let Problem::Status {
         status,
         says,

@@ -202,7 +202,7 @@ pub enum EndpointError {
         "the service catalog has no service of type {SERVICE_TYPE}; it has: {0}; check that \
          Barbican is installed and visible to this project"
     )]
-    NoService(Listed),
+    NoService(CatalogWords),
     /// Barbican is there, but not with this interface in this region.
     #[error(
         "Barbican has no {interface} endpoint{} in the service catalog; it has: {found}; set \
@@ -215,11 +215,11 @@ pub enum EndpointError {
         /// The region that was looked for.
         region: Option<String>,
         /// The existing endpoints.
-        found: Listed,
+        found: CatalogWords,
     },
     /// The endpoint's URL cannot be used.
     #[error("Barbican's endpoint in the service catalog is not an http or https URL: {0}")]
-    Url(Listed),
+    Url(CatalogWords),
 }
 
 fn in_region(region: Option<&str>) -> String {
@@ -235,9 +235,9 @@ fn in_region(region: Option<&str>) -> String {
 
 /// Words of a catalog, printable and not too many.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed(String);
+pub struct CatalogWords(String);
 
-impl Listed {
+impl CatalogWords {
     fn of(words: impl IntoIterator<Item = String>) -> Self {
         let words: BTreeSet<String> = words.into_iter().collect();
         let all = words.into_iter().collect::<Vec<_>>().join(", ");
@@ -248,7 +248,7 @@ impl Listed {
     }
 }
 
-impl fmt::Display for Listed {
+impl fmt::Display for CatalogWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -266,7 +266,7 @@ pub(super) fn endpoint(
     }
     if !catalog.has_barbican {
         let others = catalog.others.iter().cloned();
-        return Err(EndpointError::NoService(Listed::of(others)));
+        return Err(EndpointError::NoService(CatalogWords::of(others)));
     }
     let endpoints = || catalog.endpoints.iter();
     let Some(chosen) = endpoints().find(|endpoint| endpoint.fits(interface, region)) else {
@@ -280,9 +280,9 @@ pub(super) fn endpoint(
             .filter(|endpoint| endpoint.fits(interface, None))
             .collect();
         let found = if near.is_empty() {
-            Listed::of(endpoints().map(shown))
+            CatalogWords::of(endpoints().map(shown))
         } else {
-            Listed::of(near.into_iter().map(shown))
+            CatalogWords::of(near.into_iter().map(shown))
         };
         return Err(EndpointError::NoEndpoint {
             interface: interface.as_str(),
@@ -292,7 +292,7 @@ pub(super) fn endpoint(
     };
     let url = chosen.url.as_deref().unwrap_or_default();
     let Some(url) = versioned(url) else {
-        return Err(EndpointError::Url(Listed::of([url_for_show(url)])));
+        return Err(EndpointError::Url(CatalogWords::of([url_for_show(url)])));
     };
     let source = Source::Catalog(chosen.id.clone());
     Ok(Endpoint { url, source })

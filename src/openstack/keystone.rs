@@ -59,7 +59,7 @@ fn credential_path(account: &Account) -> Option<String> {
 /// down or the path is wrong. Other credentials do not fix that, and it can end by
 /// itself. Only for a 401 the sender does not matter: sending the password again cannot
 /// help.
-fn judged(mut error: RequestError) -> RequestError {
+fn with_sender(mut error: RequestError) -> RequestError {
     let not_keystones = match &error.problem {
         Problem::Status {
             status,
@@ -224,7 +224,7 @@ impl Keystone {
                         problem: Problem::Reply(error),
                     });
                 }
-                Err(error) => attempts.pause_after(judged(error)).await?,
+                Err(error) => attempts.pause_after(with_sender(error)).await?,
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::pin::pin;
 use std::process::Command;
 use std::time::Duration;
 
@@ -313,7 +314,7 @@ async fn while_it_drains_a_new_client_is_refused_at_once() {
     let place = Place::new(&cloud_config(&server));
     let mut sidecar = place.start();
     let client = sidecar.client().await;
-    let call = client.encrypt(SEED);
+    let mut call = pin!(client.encrypt(SEED));
     let stop = async {
         sidecar_has_read_what_was_sent(&client).await;
         sidecar.signal(Signal::TERM);
@@ -325,8 +326,12 @@ async fn while_it_drains_a_new_client_is_refused_at_once() {
             })
             .await;
     };
-    let (answer, ()) = tokio::join!(call, stop);
-    let status = answer.expect_err("no key");
+    tokio::select! {
+        biased;
+        answer = &mut call => panic!("refused only after the last answer: {answer:?}"),
+        () = stop => {}
+    }
+    let status = call.await.expect_err("no key");
     assert!(status.message().contains("it is being loaded"), "{status}");
     assert_eq!(sidecar.ended().await.code, 0);
 }

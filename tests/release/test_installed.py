@@ -21,9 +21,9 @@ UNIT = (TOP / "static-pod/systemd/barbican-kms.service").read_bytes()
 ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def tarball(directory, gnu):
+def tarball(directory, gnu, version="1.2.3"):
     """What scripts/package packs, as far as the packages take it."""
-    name = f"barbican-kms-1.2.3-{gnu}"
+    name = f"barbican-kms-{version}-{gnu}"
     tree = directory / name
     texts = ["share/completions/barbican-kms.bash", "share/completions/_barbican-kms", "share/completions/barbican-kms.fish",
              "share/man/man1/barbican-kms.1", "share/doc/README.md", "share/doc/LICENSE", "share/doc/THIRD-PARTY-LICENSES"]

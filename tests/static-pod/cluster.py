@@ -94,7 +94,7 @@ class OnNode(unittest.TestCase):
     @classmethod
     def container(cls, key, *others):
         """The guide's container, for a key that there is; its id, and a credential that reads it and these keys."""
-        section, reader = "Rotation by a container", cls.state["reader"]["id"]
+        section, reader = "Before you begin: key, credential, files", cls.state["reader"]["id"]
         key, *others = (f"{cls.state['barbican_url']}/v1/secrets/{secret}" for secret in (key, *others))
         commands, n = re.subn(r"(?ms)^order=.*?(?=^container=)", f"key={key}\n", guide(section, 2))
         commands, m = re.subn(r'(?<= in "\$container" )"\$key"', " ".join([key, *others]), commands)

@@ -15,7 +15,7 @@ use crate::log::error_chain::ErrorChain;
 use crate::openstack::{Access, ContainerError, Endpoint, Error, OpenStack, Session};
 
 /// The keys of a container, each with what it is there.
-pub(super) type Listed = Vec<(KeyId, &'static str)>;
+pub(super) type KeysWithRoles = Vec<(KeyId, &'static str)>;
 
 /// The container is of no use to a sidecar that starts.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ impl Walk<'_> {
         session: &Session,
         endpoint: &Endpoint,
         container: &Container,
-    ) -> Result<Listed, Failed> {
+    ) -> Result<KeysWithRoles, Failed> {
         let name = "key container";
         let read = client.container_with(session, endpoint, container.id).await;
         let listing = match read.and_then(crate::openstack::Container::listing) {
@@ -63,7 +63,7 @@ impl Walk<'_> {
                 "listed key"
             }
         };
-        let mut listed: Listed = keys.keys.keys().map(|id| (*id, role(*id))).collect();
+        let mut listed: KeysWithRoles = keys.keys.keys().map(|id| (*id, role(*id))).collect();
         listed.sort_by_key(|(id, _)| *id != write);
         Ok(listed)
     }

@@ -31,7 +31,7 @@ pub(super) struct Reading {
 }
 
 /// Goes through a file.
-pub(super) fn judge(file: &[u8]) -> Reading {
+pub(super) fn check(file: &[u8]) -> Reading {
     let mut reading = Reading::default();
     let findings = &mut reading.findings;
     let Some(value) = document::read(file, findings) else {
@@ -43,13 +43,13 @@ pub(super) fn judge(file: &[u8]) -> Reading {
     let mut names = Names::default();
     let mut masks = Masks::default();
     for entry in &configuration.entries {
-        resources::judge(entry, &mut masks, findings);
+        resources::check(entry, &mut masks, findings);
         for provider in &entry.providers {
             if let Some(provider_keys) = &provider.keys {
-                keys::judge(provider_keys, findings);
+                keys::check(provider_keys, findings);
             }
             if let Some(kms) = &provider.kms {
-                let socket = kms::judge(kms, &mut names, findings);
+                let socket = kms::check(kms, &mut names, findings);
                 reading.sockets.extend(socket);
             }
         }

@@ -19,12 +19,12 @@ impl Walk<'_> {
         if let Some(path) = &files.encryption_config {
             let name = "encryption-config";
             if let Some(file) = self.content(name, path) {
-                let mut reading = encryption_config::judge(&file);
+                let mut reading = encryption_config::check(&file);
                 for wrong in &mut reading.findings.errors {
                     wrong.what = format!("{}: {}", path.display(), wrong.what);
                 }
                 let found = format!("{}: {}", path.display(), reading.summary);
-                self.judged(name, found, reading.findings);
+                self.record_findings(name, found, reading.findings);
                 sockets = reading.sockets;
                 checked = std::path::absolute(path).ok();
             }
@@ -48,15 +48,15 @@ impl Walk<'_> {
                 return;
             }
         };
-        let beside = manifest::Beside {
+        let known = manifest::Context {
             sockets,
             checked,
             is_json: document.is_json,
             understand: files.understand,
         };
-        let judged = manifest::judge(&document.pod, beside);
-        findings.errors.extend(judged.errors);
-        findings.warnings.extend(judged.warnings);
+        let checked = manifest::check(&document.pod, known);
+        findings.errors.extend(checked.errors);
+        findings.warnings.extend(checked.warnings);
         if let Some(shape) = Shape::of(&document.pod) {
             let cloud_config = files.cloud_config.as_deref();
             manifest::cloud_files::are_mounted(shape, cloud_config, &mut findings);
@@ -66,7 +66,7 @@ impl Walk<'_> {
                 manifest::outside::somebody_serves(path, shape, sockets, &mut findings);
             }
         }
-        self.judged(name, path.display().to_string(), findings);
+        self.record_findings(name, path.display().to_string(), findings);
     }
 
     /// What is in a file.
@@ -83,7 +83,7 @@ impl Walk<'_> {
     }
 
     /// One step for each thing that is wrong, or one for all that is well.
-    fn judged(&mut self, name: &str, found: String, findings: Findings) {
+    fn record_findings(&mut self, name: &str, found: String, findings: Findings) {
         let mut doubts = findings.warnings;
         if findings.errors.is_empty() {
             self.pass(name, found, doubts);

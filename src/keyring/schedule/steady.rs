@@ -185,7 +185,7 @@ fn a_question_hurries_what_may_pass_and_no_refusal() {
         }
         let (_, now) = next(&mut schedule);
         schedule.failed(&id(1), failure, now, 0.0);
-        schedule.nudge(&id(1), now);
+        schedule.expedite_if_passing(&id(1), now);
         assert_eq!(schedule.next_due(), Some(now + due), "{failure:?}");
     }
 }

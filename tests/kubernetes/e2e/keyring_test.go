@@ -37,7 +37,7 @@ func TestOneCommandRotatesTheKeysOfThreeAPIServersThroughOutagesAndKills(t *test
 	}
 	p.rotates("Barbican away for "+outage.String(), pause, func(r *rotation) {
 		r.says("staged key")
-		p.withoutBarbican(outage)
+		p.without(openstack.Barbican, outage)
 		r.says("Barbican does not answer")
 	})
 	p.rotates("a sidecar and an API server killed", []string{"--quiet", "2"}, func(r *rotation) {
@@ -73,7 +73,7 @@ func newPlane(t *testing.T, name string) *plane {
 	var nodes []string
 	for i := range 3 {
 		node := fmt.Sprintf("cp-%d", i+1)
-		c := p.sidecar(node, sidecar.Settings{Container: container.ID, Revalidate: revalidate})
+		c := p.sidecar(node, p.settings())
 		a := p.newAPIServer(cluster.Options{Name: "apiserver-" + node}, kms(c))
 		p.begin(a)
 		nodes, p.sidecars, p.servers = append(nodes, node), append(p.sidecars, c), append(p.servers, a)
@@ -108,10 +108,10 @@ func (p *plane) rotatesThoughKilled() {
 	p.t.Helper()
 	steps := []string{
 		"ordered key", "staged key", "until every node holds", activated, "until every node writes", "KEP-3299",
-		"migrating the storage", "  secrets: ", migrated, "retired key",
+		"migrating the storage", "  secrets: ", "retired key",
 	}
 	before, began := p.writeKey(), time.Now()
-	words := []string{"start", "--retire-after", "0s", "--quiet", "2", "--if-older-than", "1s"}
+	words := []string{"start", "--retire-after", "0s", "--quiet", "2"}
 	for _, step := range steps {
 		r := p.operator.begin(words...)
 		r.says(step)
@@ -145,15 +145,20 @@ func (p *plane) comesBackFromADeletedKey() {
 	report.note(p.t, "the only key deleted in Barbican: whole", time.Since(began))
 }
 
-func (p *plane) withoutBarbican(d time.Duration) {
+// without a server of the cloud for a while.
+func (p *plane) without(server string, d time.Duration) {
 	p.t.Helper()
-	check(p.t, p.container.Close(p.soon(time.Minute), openstack.Barbican))
-	over := time.After(d)
+	check(p.t, p.container.Close(p.soon(time.Minute), server))
+	p.wait(d)
+	check(p.t, p.container.Open(p.soon(time.Minute), server))
+}
+
+// wait is for what a scenario says the length of.
+func (p *plane) wait(d time.Duration) {
 	select {
-	case <-over:
+	case <-time.After(d):
 	case <-p.t.Context().Done():
 	}
-	check(p.t, p.container.Open(p.soon(time.Minute), openstack.Barbican))
 }
 
 func (p *plane) writeKey() string {

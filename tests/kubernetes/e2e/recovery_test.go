@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,10 +18,15 @@ import (
 const envOutages = "KUBERNETES_OUTAGES"
 
 // What may pass between the end of an outage and the first Secret, and a green /readyz: kube-apiserver
-// asks its plugin every 3 s while that is unhealthy. The machine may have other work.
+// asks its plugin every 3 s while that is unhealthy.
 const (
-	readable = 6 * time.Second
-	green    = 8 * time.Second
+	readableMedian = 4 * time.Second
+	readableWorst  = 6 * time.Second
+	greenMedian    = 8 * time.Second
+	// A busy machine makes kube-apiserver miss a turn or two of its checks.
+	greenWorst = 16 * time.Second
+	// Of a run with one outage of each kind, beside other tests.
+	slack = 2
 )
 
 // Sidecar and kube-apiserver start while nobody answers; how soon after the end of that everything
@@ -34,7 +40,7 @@ func TestSecretsAreReadableSoonAfterAnOutageAtStart(t *testing.T) {
 		outages, err = strconv.Atoi(text)
 		check(t, err)
 	}
-	for _, kind := range []openstack.Outage{openstack.Refused, openstack.Silent, openstack.Empty} {
+	for _, kind := range []openstack.Outage{openstack.Refused, openstack.Silent, openstack.Empty, openstack.Unnamed} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			soonAfterOutages(t, kind, outages)
@@ -43,11 +49,19 @@ func TestSecretsAreReadableSoonAfterAnOutageAtStart(t *testing.T) {
 }
 
 func soonAfterOutages(t *testing.T, kind openstack.Outage, outages int) {
-	w := newWorld(t, "outage-"+string(kind))
+	if kind == openstack.Unnamed && os.Geteuid() != 0 {
+		t.Skip("a mount namespace needs root")
+	}
+	w := newWorld(t, "outage-"+strings.ReplaceAll(string(kind), " ", "-"))
 	gate, err := bench.Cloud.Gate()
 	check(t, err)
 	t.Cleanup(gate.Close)
-	w.bench = &sidecar.Bench{Bin: bench.Bin, Cloud: gate.Cloud}
+	var by []string
+	if kind == openstack.Unnamed {
+		by, err = gate.UseName(w.dir)
+		check(t, err)
+	}
+	w.bench = &sidecar.Bench{Bin: bench.Bin, Cloud: gate.Cloud, By: by}
 	key := w.newKey()
 	w.seedSecret(key)
 
@@ -71,8 +85,12 @@ func soonAfterOutages(t *testing.T, kind openstack.Outage, outages int) {
 		stop(t, a.Process)
 		stop(t, c.Process)
 	}
-	within(t, "first Secret", secrets, readable)
-	within(t, "readyz", readyz, green)
+	factor := time.Duration(1)
+	if outages == 1 {
+		factor = slack
+	}
+	within(t, "first Secret", secrets, readableMedian*factor, readableWorst*factor)
+	within(t, "readyz", readyz, greenMedian*factor, greenWorst*factor)
 }
 
 // after is how long after the missing part came a check first passed.
@@ -82,15 +100,15 @@ func (m *observation) after(check string) time.Duration {
 	return m.first[check].Sub(m.cameAt)
 }
 
-// within notes the figures; only the median has to keep to the limit, for the machine may have
-// other work.
-func within(t *testing.T, what string, all []time.Duration, limit time.Duration) {
+// within notes the figures, and holds them against the limits.
+func within(t *testing.T, what string, all []time.Duration, medianLimit, worstLimit time.Duration) {
 	t.Helper()
 	slices.Sort(all)
+	median, worst := all[len(all)/2], all[len(all)-1]
 	report.note(t, what+", all", fmt.Sprint(all))
-	report.note(t, what+", median", all[len(all)/2])
-	report.note(t, what+", worst", all[len(all)-1])
-	if median := all[len(all)/2]; median > limit {
-		t.Errorf("%s: %s after the outage, the limit is %s", what, median, limit)
+	report.note(t, what+", median", median)
+	report.note(t, what+", worst", worst)
+	if median > medianLimit || worst > worstLimit {
+		t.Errorf("%s after the outage: median %s, worst %s; the limits are %s and %s", what, median, worst, medianLimit, worstLimit)
 	}
 }

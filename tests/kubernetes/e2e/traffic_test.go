@@ -171,6 +171,12 @@ func (tr *traffic) readable(a *cluster.APIServer) {
 	}
 }
 
+func (tr *traffic) failed() bool {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return len(tr.failures) > 0
+}
+
 // end stops the traffic; a single failed request fails the test.
 func (tr *traffic) end() {
 	t := tr.w.t

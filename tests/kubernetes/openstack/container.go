@@ -77,6 +77,12 @@ func (c *Cloud) DeleteSecret(ctx context.Context, id string) error {
 	return err
 }
 
+// RevokeTokens ends all tokens of the user that reads keys.
+func (c *Cloud) RevokeTokens(ctx context.Context) error {
+	_, err := c.ctl(ctx, "tokens-revoke", c.reader)
+	return err
+}
+
 // Operator is the environment of a shell of the one who made the keys, with the openstack command.
 func (c *Cloud) Operator() []string {
 	return []string{

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 )
@@ -14,8 +16,9 @@ type Outage string
 // The kinds. Each ends at the moment when Gate.Open is called.
 const (
 	Refused Outage = "refused"
-	Silent  Outage = "silent" // taken, and nothing ever comes
-	Empty   Outage = "503"    // a load balancer without servers
+	Silent  Outage = "silent"     // taken, and nothing ever comes
+	Empty   Outage = "503"        // a load balancer without servers
+	Unnamed Outage = "no address" // its name does not resolve; for a gate with a name
 	none    Outage = ""
 )
 
@@ -24,6 +27,7 @@ type Gate struct {
 	*Cloud
 
 	address, target string
+	names           string // the file of names, for a gate with a name
 
 	mu       sync.Mutex
 	outage   Outage
@@ -43,14 +47,58 @@ func (c *Cloud) Gate() (*Gate, error) {
 		target:   strings.TrimPrefix(c.keystone, "http://"),
 		listener: listener,
 	}
-	gated := *c
-	gated.global = strings.ReplaceAll(c.global, c.keystone, "http://"+g.address)
-	if gated.global == c.global {
-		return nil, fmt.Errorf("the cloud-config does not name %s", c.keystone)
+	if g.Cloud, err = c.reachedAt("http://" + g.address); err != nil {
+		return nil, err
 	}
-	g.Cloud = &gated
 	go g.serve(listener)
 	return g, nil
+}
+
+// reachedAt is the same cloud with another address of Keystone.
+func (c *Cloud) reachedAt(keystone string) (*Cloud, error) {
+	other := *c
+	other.global = strings.ReplaceAll(c.global, c.keystone, keystone)
+	if other.global == c.global {
+		return nil, fmt.Errorf("the cloud-config does not name %s", c.keystone)
+	}
+	other.keystone = keystone
+	return &other, nil
+}
+
+// keystoneName is known to nobody but the file of names of a gate.
+const keystoneName = "keystone.example.test"
+
+// UseName makes the cloud-config reach Keystone by a name, which only programs resolve that are
+// started by the command that it returns: in a mount namespace of their own, as root. The files for
+// it go to the directory.
+func (g *Gate) UseName(dir string) (command []string, err error) {
+	_, port, err := net.SplitHostPort(g.address)
+	if err != nil {
+		return nil, err
+	}
+	if g.Cloud, err = g.reachedAt("http://" + net.JoinHostPort(keystoneName, port)); err != nil {
+		return nil, err
+	}
+	g.names = filepath.Join(dir, "hosts")
+	// Nobody listens on port 53 of this address.
+	servers := filepath.Join(dir, "resolv.conf")
+	if err := os.WriteFile(servers, []byte("nameserver 127.53.53.53\n"), 0o644); err != nil {
+		return nil, err
+	}
+	script := `mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf && shift 2 && exec "$@"`
+	return []string{"unshare", "--mount", "sh", "-c", script, "sh", g.names, servers}, g.Open()
+}
+
+// writeNames writes in place: the file is mounted.
+func (g *Gate) writeNames() error {
+	if g.names == "" {
+		return nil
+	}
+	names := "127.0.0.1 localhost\n"
+	if g.outage != Unnamed {
+		names += "127.0.0.1 " + keystoneName + "\n"
+	}
+	return os.WriteFile(g.names, []byte(names), 0o644)
 }
 
 // Shut begins an outage.
@@ -73,11 +121,14 @@ func (g *Gate) set(outage Outage) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.outage = outage
+	if err := g.writeNames(); err != nil {
+		return err
+	}
 	for _, conn := range g.open {
 		_ = conn.Close()
 	}
 	g.open = nil
-	if outage == Refused {
+	if outage == Refused || outage == Unnamed {
 		if g.listener != nil {
 			_ = g.listener.Close()
 			g.listener = nil

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,6 +28,8 @@ type Bench struct {
 	Bin string
 	// Cloud holds the keys; nil makes the program the stand-in.
 	Cloud *openstack.Cloud
+	// By is a command that starts the program given to it; nil starts it as it is.
+	By []string
 }
 
 // Key is a KEK.
@@ -177,10 +180,8 @@ func (b *Bench) New(dir, name string, s Settings) (*Sidecar, error) {
 	if len(c.Socket) > 107 {
 		return nil, fmt.Errorf("the socket path %q is longer than a unix address", c.Socket)
 	}
-	c.options = proc.Options{
-		Name: name, Bin: b.Bin, Dir: dir,
-		Args: []string{"serve", "--socketpath", c.Socket, "--cloud-config", c.Config},
-	}
+	command := append(slices.Clone(b.By), b.Bin, "serve", "--socketpath", c.Socket, "--cloud-config", c.Config)
+	c.options = proc.Options{Name: name, Bin: command[0], Dir: dir, Args: command[1:]}
 	return c, b.WriteConfig(c.Config, s)
 }
 

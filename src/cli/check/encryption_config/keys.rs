@@ -3,7 +3,7 @@
 use super::configuration::Keys;
 use crate::cli::check::findings::Findings;
 
-pub(super) fn judge(keys: &Keys, findings: &mut Findings) {
+pub(super) fn check(keys: &Keys, findings: &mut Findings) {
     let lengths: &[usize] = match keys.kind {
         "secretbox" => &[32],
         _ => &[16, 24, 32],

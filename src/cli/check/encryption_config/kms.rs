@@ -13,7 +13,7 @@ use crate::config;
 pub(super) struct Names<'a>(BTreeSet<&'a str>);
 
 /// Judges a provider; the socket that kube-apiserver will connect to.
-pub(super) fn judge<'a>(
+pub(super) fn check<'a>(
     kms: &'a Kms,
     names: &mut Names<'a>,
     findings: &mut Findings,

@@ -39,7 +39,7 @@ impl<'a> GroupResource<'a> {
 pub(super) struct Masks<'a>(BTreeSet<GroupResource<'a>>);
 
 /// Judges the resources of an entry.
-pub(super) fn judge<'a>(entry: &'a Entry, masks: &mut Masks<'a>, findings: &mut Findings) {
+pub(super) fn check<'a>(entry: &'a Entry, masks: &mut Masks<'a>, findings: &mut Findings) {
     let path = format!("{}.resources", entry.path);
     let texts = entry.resources.iter().enumerate();
     let texts: Vec<(usize, &str)> = texts

@@ -2,20 +2,20 @@ use super::*;
 
 const GOOD: &str = include_str!("../../../../static-pod/encryption-config.yaml");
 
-fn judged(text: &str) -> Reading {
-    judge(text.as_bytes())
+fn reading_of(text: &str) -> Reading {
+    check(text.as_bytes())
 }
 
 /// The good file with one text replaced.
 fn with(old: &str, new: &str) -> Findings {
     let changed = GOOD.replace(old, new);
     assert_ne!(changed, GOOD, "{old} is in the file");
-    judged(&changed).findings
+    reading_of(&changed).findings
 }
 
 /// A file of entries.
 fn file(entries: &str) -> Reading {
-    judged(&format!(
+    reading_of(&format!(
         "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n{entries}"
     ))
 }
@@ -43,13 +43,13 @@ fn only_wrong(findings: &Findings) -> &str {
 
 #[test]
 fn the_shipped_files_are_right() {
-    let reading = judged(GOOD);
+    let reading = reading_of(GOOD);
     assert_eq!(reading.findings.errors, []);
     assert_eq!(reading.findings.warnings, [""; 0]);
     assert_eq!(reading.sockets, ["/run/barbican-kms/kms.sock"]);
     assert_eq!(reading.summary, "secrets, at /run/barbican-kms/kms.sock");
     let first_step = include_str!("../../../../static-pod/encryption-config-read.yaml");
-    let findings = judged(first_step).findings;
+    let findings = reading_of(first_step).findings;
     assert_eq!(findings.errors, []);
     assert!(
         findings.warnings[0].contains("NOT encrypted"),
@@ -289,7 +289,7 @@ fn what_an_earlier_wildcard_masks_is_refused() {
 fn a_name_in_two_providers_is_found() {
     let entry = GOOD.split_once("resources:\n").expect("a list").1;
     let twice = format!("{GOOD}{}", entry.replace("secrets", "configmaps"));
-    let findings = judged(&twice).findings;
+    let findings = reading_of(&twice).findings;
     assert_eq!(
         only_wrong(&findings),
         "resources[1].providers[0].kms.name: \"barbican\" is the name of an earlier provider"
@@ -355,7 +355,7 @@ fn the_go_plugins_own_guide_is_outdated_and_works() {
     let old = GOOD
         .replace("EncryptionConfiguration", "EncryptionConfig")
         .replace("apiserver.config.k8s.io/v1", "v1");
-    let reading = judged(&old);
+    let reading = reading_of(&old);
     assert_eq!(reading.findings.errors, []);
     assert!(reading.findings.warnings[0].contains("outdated"));
     assert_eq!(reading.sockets, ["/run/barbican-kms/kms.sock"]);
@@ -365,7 +365,7 @@ fn the_go_plugins_own_guide_is_outdated_and_works() {
 fn what_begins_with_a_brace_is_json() {
     let entry = r#"{"resources": ["secrets"], "providers": [{"identity": {}}]}"#;
     let json = |resources: &str| {
-        judged(&format!(
+        reading_of(&format!(
             r#" {{"kind": "EncryptionConfiguration", "apiVersion": "apiserver.config.k8s.io/v1", {resources}}}"#
         ))
     };
@@ -378,13 +378,13 @@ fn what_begins_with_a_brace_is_json() {
         only_wrong(&twice).contains("a key occurs twice"),
         "{twice:?}"
     );
-    let yaml = judged("{kind: EncryptionConfiguration}").findings;
+    let yaml = reading_of("{kind: EncryptionConfiguration}").findings;
     assert!(only_wrong(&yaml).starts_with("not valid JSON"), "{yaml:?}");
 }
 
 #[test]
 fn only_the_first_document_is_read_and_strictly() {
-    let findings = judged(&format!("{GOOD}---\nkind: [\n")).findings;
+    let findings = reading_of(&format!("{GOOD}---\nkind: [\n")).findings;
     assert_eq!(findings.errors, []);
     assert!(
         findings.warnings[0].contains("only the first"),
@@ -411,7 +411,7 @@ fn only_the_first_document_is_read_and_strictly() {
         (format!("# \u{7}\n{GOOD}"), "a control character"),
         (format!("# \n\u{feff}{GOOD}"), "a byte order mark"),
     ] {
-        let findings = judged(&text).findings;
+        let findings = reading_of(&text).findings;
         let wrong = only_wrong(&findings);
         assert!(wrong.contains(found), "{found}: {wrong}");
     }
@@ -421,13 +421,13 @@ fn only_the_first_document_is_read_and_strictly() {
 fn a_text_may_be_in_utf_16_and_not_in_latin_1() {
     let mut bytes = vec![0xff, 0xfe];
     bytes.extend(GOOD.encode_utf16().flat_map(u16::to_le_bytes));
-    assert_eq!(judge(&bytes).findings.errors, []);
+    assert_eq!(check(&bytes).findings.errors, []);
     bytes.pop();
-    assert!(only_wrong(&judge(&bytes).findings).contains("illegal UTF-8"));
+    assert!(only_wrong(&check(&bytes).findings).contains("illegal UTF-8"));
     let latin = [b"# f\xfcr\n", GOOD.as_bytes()].concat();
-    assert!(only_wrong(&judge(&latin).findings).contains("illegal UTF-8"));
+    assert!(only_wrong(&check(&latin).findings).contains("illegal UTF-8"));
     assert_eq!(
-        judged(&format!("\u{feff}{}", GOOD.replace('\n', "\r\n")))
+        reading_of(&format!("\u{feff}{}", GOOD.replace('\n', "\r\n")))
             .findings
             .errors,
         []
@@ -460,14 +460,14 @@ fn anything_may_stand_in_the_file() {
         "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources: [1]",
         "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources: [{resources: [], providers: {}}]",
     ] {
-        assert!(!judged(text).findings.errors.is_empty(), "{text}");
+        assert!(!reading_of(text).findings.errors.is_empty(), "{text}");
     }
 }
 
 #[test]
 fn what_follows_the_end_of_the_document_is_not_read() {
     let file = |end: &str| [GOOD.as_bytes(), end.as_bytes(), b"# \xe9\n"].concat();
-    assert_eq!(judge(&file("...\n")).findings.errors, []);
-    let wrong = judge(&file("")).findings.errors;
+    assert_eq!(check(&file("...\n")).findings.errors, []);
+    let wrong = check(&file("")).findings.errors;
     assert!(wrong[0].what.contains("illegal UTF-8"), "{wrong:?}");
 }

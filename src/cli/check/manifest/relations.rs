@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::findings::{Findings, is_set, list, text};
 use super::containers;
-use super::here::{Here, keys_and_values};
+use super::findings_at::{FindingsAt, keys_and_values};
 use super::names::Form;
 use super::quantity;
 use crate::cli::check::quoted;
@@ -38,28 +38,28 @@ const FIELDS: [&str; 9] = [
 /// The built-in resources that a container can request.
 const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
-pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) {
-    let mut here = Here { at, findings };
+pub(super) fn check(of: &str, value: &Value, at: &str, findings: &mut Findings) {
+    let mut findings = FindingsAt { at, findings };
     match of {
-        "ObjectMeta" => keys_and_values(value, "labels", &mut here),
-        "PodSpec" => containers::pod(value, &mut here),
-        "Container" => containers::container(value, &mut here),
-        "Probe" | "LifecycleHandler" => one_of(value, HANDLERS, &mut here),
+        "ObjectMeta" => keys_and_values(value, "labels", &mut findings),
+        "PodSpec" => containers::pod(value, &mut findings),
+        "Container" => containers::container(value, &mut findings),
+        "Probe" | "LifecycleHandler" => one_of(value, HANDLERS, &mut findings),
         "Lifecycle" if is_set(value, "stopSignal") => {
-            here.error("stopSignal", "needs spec.os.name", "remove it");
+            findings.error("stopSignal", "needs spec.os.name", "remove it");
         }
         "ExecAction" if list(value, "command").next().is_none() => {
-            here.error("command", "is empty", "write one word per line");
+            findings.error("command", "is empty", "write one word per line");
         }
         "EnvVar" => {
             let is_filled = text(value, "value").is_some_and(|text| !text.is_empty());
             if is_filled && is_set(value, "valueFrom") {
-                here.error("", "has both value and valueFrom", "keep one");
+                findings.error("", "has both value and valueFrom", "keep one");
             }
         }
-        "EnvVarSource" => one_of(value, SOURCES, &mut here),
-        "EnvFromSource" => one_of(value, &["secretRef", "configMapRef"], &mut here),
-        "ObjectFieldSelector" => field_of_the_pod(value, &mut here),
+        "EnvVarSource" => one_of(value, SOURCES, &mut findings),
+        "EnvFromSource" => one_of(value, &["secretRef", "configMapRef"], &mut findings),
+        "ObjectFieldSelector" => field_of_the_pod(value, &mut findings),
         "ResourceFieldSelector" => {
             let resource = text(value, "resource").unwrap_or_default();
             let known = resource.split_once('.').is_some_and(|(kind, name)| {
@@ -67,42 +67,42 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
                     && (RESOURCES.contains(&name) || name.starts_with("hugepages-"))
             });
             if !known {
-                here.error(
+                findings.error(
                     "resource",
                     "is not known",
                     "write limits.memory or the like",
                 );
             }
         }
-        "ResourceRequirements" => resources(value, &mut here),
-        "SecurityContext" => security(value, &mut here),
+        "ResourceRequirements" => resources(value, &mut findings),
+        "SecurityContext" => security(value, &mut findings),
         "SeccompProfile" | "AppArmorProfile" => {
             let is_local = text(value, "type") == Some("Localhost");
             let profile = text(value, "localhostProfile").map(str::trim);
             let is_empty = profile.is_none_or(str::is_empty) && of == "AppArmorProfile";
             if is_local && (profile.is_none() || is_empty) {
-                here.error("localhostProfile", "is missing", "name the profile's file");
+                findings.error("localhostProfile", "is missing", "name the profile's file");
             } else if !is_local && profile.is_some() {
                 let fix = "remove it, or write `type: Localhost`";
-                here.error("localhostProfile", "is for type Localhost", fix);
+                findings.error("localhostProfile", "is for type Localhost", fix);
             }
         }
-        "VolumeMount" => mount(value, &mut here),
+        "VolumeMount" => mount(value, &mut findings),
         "EmptyDirVolumeSource" => {
             let limit = value.get("sizeLimit").and_then(quantity::value);
             if limit.is_some_and(|limit| limit < 0.0) {
-                here.error("sizeLimit", "is negative", "write `sizeLimit: 1Mi`");
+                findings.error("sizeLimit", "is negative", "write `sizeLimit: 1Mi`");
             }
         }
-        "Toleration" => toleration(value, &mut here),
+        "Toleration" => toleration(value, &mut findings),
         "NFSVolumeSource" if text(value, "path").is_some_and(|path| !path.starts_with('/')) => {
-            here.error("path", "does not begin with `/`", "write the full path");
+            findings.error("path", "does not begin with `/`", "write the full path");
         }
         _ => {}
     }
 }
 
-fn one_of(value: &Value, keys: &[&str], here: &mut Here<'_>) {
+fn one_of(value: &Value, keys: &[&str], findings: &mut FindingsAt<'_>) {
     let given: Vec<&str> = keys
         .iter()
         .copied()
@@ -110,9 +110,9 @@ fn one_of(value: &Value, keys: &[&str], here: &mut Here<'_>) {
         .collect();
     if given.is_empty() {
         let fix = format!("write one of {}", keys.join(", "));
-        here.error("", "has no field that the kubelet knows", &fix);
+        findings.error("", "has no field that the kubelet knows", &fix);
     } else if given.len() > 1 {
-        here.error(
+        findings.error(
             "",
             &format!("has {}", given.join(" and ")),
             "keep one of them",
@@ -120,10 +120,10 @@ fn one_of(value: &Value, keys: &[&str], here: &mut Here<'_>) {
     }
 }
 
-fn mount(mount: &Value, here: &mut Here<'_>) {
+fn mount(mount: &Value, findings: &mut FindingsAt<'_>) {
     let filled = |key: &str| text(mount, key).is_some_and(|text| !text.is_empty());
     if filled("subPath") && filled("subPathExpr") {
-        here.error("", "has both subPath and subPathExpr", "keep one");
+        findings.error("", "has both subPath and subPathExpr", "keep one");
     }
     let recursive = text(mount, "recursiveReadOnly");
     if recursive.is_some_and(|word| ["IfPossible", "Enabled"].contains(&word)) {
@@ -131,32 +131,32 @@ fn mount(mount: &Value, here: &mut Here<'_>) {
         let propagates = text(mount, "mountPropagation").is_some_and(|word| word != "None");
         if !is_read_only || propagates {
             let what = "needs readOnly, and no mountPropagation";
-            here.error("recursiveReadOnly", what, "remove recursiveReadOnly");
+            findings.error("recursiveReadOnly", what, "remove recursiveReadOnly");
         }
     }
     let mut known = BTreeSet::new();
     for option in list(mount, "bindMountOptions").filter_map(Value::as_str) {
         if !["noexec", "nodev", "nosuid"].contains(&option) || !known.insert(option) {
             let what = format!("has {}, or twice", quoted::word(option));
-            here.error("bindMountOptions", &what, "write noexec, nodev, nosuid");
+            findings.error("bindMountOptions", &what, "write noexec, nodev, nosuid");
         }
     }
 }
 
-fn field_of_the_pod(value: &Value, here: &mut Here<'_>) {
+fn field_of_the_pod(value: &Value, findings: &mut FindingsAt<'_>) {
     let path = text(value, "fieldPath").unwrap_or_default();
     let entry = |of: &str| path.starts_with(&format!("metadata.{of}['")) && path.ends_with("']");
     if !FIELDS.contains(&path) && !entry("labels") && !entry("annotations") {
         let fix = format!("write one of {}", FIELDS.join(", "));
-        here.error("fieldPath", "is not a name that a variable can have", &fix);
+        findings.error("fieldPath", "is not a name that a variable can have", &fix);
     }
     let version = text(value, "apiVersion").unwrap_or_default();
     if !["", "v1"].contains(&version) {
-        here.error("apiVersion", "is not v1", "remove it");
+        findings.error("apiVersion", "is not v1", "remove it");
     }
 }
 
-fn resources(value: &Value, here: &mut Here<'_>) {
+fn resources(value: &Value, findings: &mut FindingsAt<'_>) {
     // Nothing is decoded as zero.
     let amount_of = |amount: &Value| match amount {
         Value::Null => Some(0.0),
@@ -173,14 +173,14 @@ fn resources(value: &Value, here: &mut Here<'_>) {
                     "has {}, which is not a resource of a container",
                     quoted::word(name)
                 );
-                here.error(kind, &what, "write cpu, memory or ephemeral-storage");
+                findings.error(kind, &what, "write cpu, memory or ephemeral-storage");
             }
             let Some(amount) = amount_of(amount) else {
                 continue;
             };
             if amount < 0.0 || (is_own && amount.fract() != 0.0) {
                 let what = format!("has {} with an impossible amount", quoted::word(name));
-                here.error(kind, &what, "write an amount above zero");
+                findings.error(kind, &what, "write an amount above zero");
             }
             let limit = of("limits").and_then(|all| all.get(name));
             let limit = limit.and_then(amount_of);
@@ -189,16 +189,16 @@ fn resources(value: &Value, here: &mut Here<'_>) {
             let differs = !is_shared && limit != Some(amount);
             if kind == "requests" && (exceeds || differs) {
                 let what = format!("has more {} than limits has", quoted::word(name));
-                here.error(kind, &what, "raise the limit, or lower the request");
+                findings.error(kind, &what, "raise the limit, or lower the request");
             }
         }
     }
     if list(value, "claims").next().is_some() {
-        here.error("claims", "names claims of the API", "remove it");
+        findings.error("claims", "names claims of the API", "remove it");
     }
 }
 
-fn security(value: &Value, here: &mut Here<'_>) {
+fn security(value: &Value, findings: &mut FindingsAt<'_>) {
     let flag = |key: &str| value.get(key).and_then(Value::as_bool);
     if flag("allowPrivilegeEscalation") == Some(false) {
         let capabilities = value.get("capabilities");
@@ -210,11 +210,11 @@ fn security(value: &Value, here: &mut Here<'_>) {
         } else {
             return;
         };
-        here.error("allowPrivilegeEscalation", what, "remove one of them");
+        findings.error("allowPrivilegeEscalation", what, "remove one of them");
     }
 }
 
-fn toleration(value: &Value, here: &mut Here<'_>) {
+fn toleration(value: &Value, findings: &mut FindingsAt<'_>) {
     let of = |key: &str| text(value, key).unwrap_or_default();
     let (operator, word) = (of("operator"), of("value"));
     let fits = match operator {
@@ -224,13 +224,13 @@ fn toleration(value: &Value, here: &mut Here<'_>) {
     };
     if !fits {
         let fix = "remove value, or write `operator: Equal`";
-        here.error("value", "does not fit the operator", fix);
+        findings.error("value", "does not fit the operator", fix);
     }
     if of("key").is_empty() && operator != "Exists" {
-        here.error("operator", "must be Exists without a key", "write Exists");
+        findings.error("operator", "must be Exists without a key", "write Exists");
     }
     if is_set(value, "tolerationSeconds") && of("effect") != "NoExecute" {
         let fix = "remove tolerationSeconds";
-        here.error("effect", "must be NoExecute with tolerationSeconds", fix);
+        findings.error("effect", "must be NoExecute with tolerationSeconds", fix);
     }
 }

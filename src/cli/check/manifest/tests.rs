@@ -7,28 +7,28 @@ use super::*;
 use crate::cli::check::findings::text;
 use crate::cli::understand;
 
-fn judged_as(pod: &Value, sockets: &[String], checked: &Path) -> Findings {
-    let beside = Beside {
+fn findings_as(pod: &Value, sockets: &[String], checked: &Path) -> Findings {
+    let context = Context {
         sockets,
         checked: Some(checked),
         is_json: false,
         understand: Some(understand),
     };
-    judge(pod, beside)
+    check(pod, context)
 }
 
 const GOOD: &str = include_str!("../../../../static-pod/kube-apiserver.yaml");
 
-fn judged(text: &str) -> Findings {
+fn findings_of(text: &str) -> Findings {
     let sockets = ["/run/barbican-kms/kms.sock".to_owned()];
     let pod = crate::config::parse_yaml(text).expect("YAML");
     let checked = Path::new("/etc/kubernetes/encryption/encryption-config.yaml");
-    judged_as(&pod, &sockets, checked)
+    findings_as(&pod, &sockets, checked)
 }
 
 #[test]
 fn the_shipped_manifest_is_right() {
-    let findings = judged(GOOD);
+    let findings = findings_of(GOOD);
     assert_eq!(findings.errors, []);
     assert_eq!(findings.warnings, [""; 0]);
 }
@@ -105,7 +105,7 @@ fn each_classic_mistake_is_found_with_its_fix() {
     ] {
         let changed = GOOD.replacen(old, new, 1);
         assert_ne!(changed, GOOD, "{old} is in the file");
-        let findings = judged(&changed);
+        let findings = findings_of(&changed);
         let wrong = findings
             .errors
             .iter()
@@ -134,7 +134,7 @@ fn what_works_and_could_be_better_is_a_doubt() {
             "can read the metrics",
         ),
     ] {
-        let findings = judged(&GOOD.replacen(old, new, 1));
+        let findings = findings_of(&GOOD.replacen(old, new, 1));
         assert_eq!(findings.errors, [], "{found}");
         assert!(
             findings.warnings.iter().any(|doubt| doubt.contains(found)),
@@ -145,14 +145,14 @@ fn what_works_and_could_be_better_is_a_doubt() {
 
 #[test]
 fn the_file_that_was_checked_must_be_the_one_that_is_read() {
-    let judged = |manifest: &str, checked: &str| {
+    let findings_of = |manifest: &str, checked: &str| {
         let pod = crate::config::parse_yaml(manifest).expect("YAML");
-        judged_as(&pod, &[], Path::new(checked))
+        findings_as(&pod, &[], Path::new(checked))
     };
-    let other = judged(GOOD, "/etc/kubernetes/encryption/encryption-config.yml");
+    let other = findings_of(GOOD, "/etc/kubernetes/encryption/encryption-config.yml");
     assert!(other.errors[0].what.contains("was checked"), "{other:?}");
     assert!(other.errors[0].fix.contains("--encryption-config"));
-    let copy = judged(GOOD, "/root/encryption-config.yaml");
+    let copy = findings_of(GOOD, "/root/encryption-config.yaml");
     assert_eq!(copy.errors, []);
     assert!(
         copy.warnings[0].contains("must have the same content"),
@@ -161,7 +161,7 @@ fn the_file_that_was_checked_must_be_the_one_that_is_read() {
     // What the container calls /etc/kubernetes/encryption lies elsewhere.
     let moved = GOOD.replace("path: /etc/kubernetes/encryption", "path: /srv/encryption");
     assert_ne!(moved, GOOD);
-    let moved = judged(&moved, "/srv/encryption/encryption-config.yaml");
+    let moved = findings_of(&moved, "/srv/encryption/encryption-config.yaml");
     assert_eq!((moved.errors, moved.warnings), (vec![], vec![]));
 }
 
@@ -179,7 +179,7 @@ fn the_corpus_is_judged_as_its_verdicts_say() {
         let (file, verdict) = (text(&one, "file"), text(&one, "verdict"));
         let (file, verdict) = (file.expect("a file"), verdict.expect("a verdict"));
         let found = match crate::config::parse_yaml(&read(file)) {
-            Ok(_) => judged(&read(file)),
+            Ok(_) => findings_of(&read(file)),
             Err(_) => continue,
         };
         let (fails, doubts) = (!found.errors.is_empty(), !found.warnings.is_empty());
@@ -202,7 +202,7 @@ fn the_corpus_is_judged_as_its_verdicts_say() {
 fn changed(old: &str, new: &str) -> Findings {
     let changed = GOOD.replacen(old, new, 1);
     assert_ne!(changed, GOOD, "{old} is in the file");
-    judged(&changed)
+    findings_of(&changed)
 }
 
 const SIDECAR: &str = "  initContainers:\n  - args:\n";
@@ -298,7 +298,7 @@ fn what_the_kubelet_or_the_image_cannot_do_is_wrong() {
 fn every_form_of_a_flag_and_every_served_probe_is_right() {
     let metrics = |address: &str, probe: &str| {
         let with = GOOD.replacen(PROBE, &format!("      {probe}\n"), 1);
-        judged(&with.replacen(
+        findings_of(&with.replacen(
             SERVE,
             &format!("{SERVE}    - --metrics-address={address}\n"),
             1,
@@ -327,13 +327,13 @@ fn every_form_of_a_flag_and_every_served_probe_is_right() {
 fn another_user_of_kube_apiserver_needs_a_group_of_the_socket() {
     let user = "    securityContext: {runAsUser: 2000, runAsGroup: 2000}\n  hostNetwork: true\n";
     let pod = GOOD.replacen("  hostNetwork: true\n", user, 1);
-    let closed = judged(&pod);
+    let closed = findings_of(&pod);
     assert!(
         closed.errors[0].what.contains("cannot connect"),
         "{closed:?}"
     );
     let open = format!("{SERVE}    - --socket-mode=0660\n    - --socket-group=2000\n");
-    assert_eq!(judged(&pod.replacen(SERVE, &open, 1)).errors, []);
+    assert_eq!(findings_of(&pod.replacen(SERVE, &open, 1)).errors, []);
 }
 
 #[test]

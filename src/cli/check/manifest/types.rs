@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::super::findings::Findings;
-use super::here::{below, whole};
+use super::findings_at::{below, whole};
 use super::{quantity, values};
 use crate::config::edit_distance;
 
@@ -84,7 +84,7 @@ impl Walk<'_> {
                             None => self.unknown(key, &fields, at),
                         }
                     }
-                    values::judge(kind, value, at, self.findings);
+                    values::check(kind, value, at, self.findings);
                 }
                 None => self.error(
                     at,

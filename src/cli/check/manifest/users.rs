@@ -1,8 +1,8 @@
 //! Users: which user reads the cloud-config, and which may connect to the socket.
 
 use super::super::findings::{Findings, is_set};
+use super::findings_at::whole;
 use super::flags::Flags;
-use super::here::whole;
 use super::pod::{Container, Place};
 use super::server::ENCRYPTION;
 use super::sidecar::Served;

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::super::findings::{Findings, text};
-use super::here::{below, whole};
+use super::findings_at::{below, whole};
 use super::names::Form;
 use super::relations;
 use crate::cli::check::quoted;
@@ -191,7 +191,7 @@ const NEEDED: &[(&str, &str)] = &[
 ];
 
 /// Checks a part of the pod that has the type `of`.
-pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) {
+pub(super) fn check(of: &str, value: &Value, at: &str, findings: &mut Findings) {
     let known = |field: &str| value.get(field).filter(|value| !value.is_null());
     for (_, field) in NEEDED.iter().filter(|(one, _)| *one == of) {
         if known(field).is_none() {
@@ -250,7 +250,7 @@ pub(super) fn judge(of: &str, value: &Value, at: &str, findings: &mut Findings) 
             }
         }
     }
-    relations::judge(of, value, at, findings);
+    relations::check(of, value, at, findings);
 }
 
 /// A list's entries, or the value itself.

@@ -45,7 +45,7 @@ enum Event {
     /// A caller misses the key.
     Hurry(usize),
     /// Somebody asks whether it is there, again and again.
-    Nudge(usize),
+    HurryIfPassing(usize),
     Order(usize),
     OrderAll,
     Reload,
@@ -128,7 +128,11 @@ impl World {
             events.extend([Event::OrderAll, Event::Reload]);
         }
         for key in 0..2 {
-            events.extend([Event::Hurry(key), Event::Nudge(key), Event::Order(key)]);
+            events.extend([
+                Event::Hurry(key),
+                Event::HurryIfPassing(key),
+                Event::Order(key),
+            ]);
             if state.expected[key].under_way {
                 events.extend([Event::Success(key), Event::Silence(key)]);
                 for problem in self.problems {

@@ -9,7 +9,7 @@ fn what_the_kubelet_decodes_otherwise_is_refused_or_doubted() {
     let found = |change: &dyn Fn(&mut Value)| {
         let mut pod = crate::config::parse_yaml(GOOD).expect("YAML");
         change(&mut pod);
-        judged_as(
+        findings_as(
             &pod,
             &[],
             Path::new("/etc/kubernetes/encryption/encryption-config.yaml"),
@@ -141,7 +141,8 @@ fn a_secret_in_the_wrong_place_is_in_no_finding() {
             for new in [alone, after, beside].into_iter().flatten() {
                 let mut pod = good.clone();
                 *pod.pointer_mut(place).expect("it is there") = Value::String(new);
-                let findings = judged_as(&pod, &["/run/barbican-kms/kms.sock".to_owned()], checked);
+                let findings =
+                    findings_as(&pod, &["/run/barbican-kms/kms.sock".to_owned()], checked);
                 let said = format!("{findings:?}");
                 assert!(!said.contains(last), "{place}: {said}");
             }
@@ -155,11 +156,11 @@ fn a_file_is_read_as_the_kubelet_reads_it() {
         let mut findings = Findings::default();
         let document = document::read(text.as_bytes(), &mut findings);
         let document = document.map_err(|wrong| wrong.what)?;
-        let beside = Beside {
+        let context = Context {
             is_json: document.is_json,
-            ..Beside::default()
+            ..Context::default()
         };
-        findings.errors.extend(judge(&document.pod, beside).errors);
+        findings.errors.extend(check(&document.pod, context).errors);
         Ok::<_, String>((document.pod, findings))
     };
     let json = serde_json::to_string(&crate::config::parse_yaml(GOOD).expect("YAML"));

@@ -6,9 +6,9 @@ const PLUGIN: &str = include_str!("../../../../../static-pod/separate/barbican-k
 
 const SOCKET: &str = "/run/barbican-kms/kms.sock";
 
-fn judged_here(manifest: &Value) -> Findings {
+fn findings_in_pod(manifest: &Value) -> Findings {
     let checked = Path::new("/etc/kubernetes/encryption/encryption-config.yaml");
-    judged_as(manifest, &[SOCKET.to_owned()], checked)
+    findings_as(manifest, &[SOCKET.to_owned()], checked)
 }
 
 fn parsed(text: &str) -> Value {
@@ -31,7 +31,7 @@ fn lone_server() -> Value {
 
 #[test]
 fn a_pod_of_the_plugin_alone_is_right() {
-    let findings = judged_here(&parsed(PLUGIN));
+    let findings = findings_in_pod(&parsed(PLUGIN));
     assert_eq!(findings.errors, []);
     assert_eq!(findings.warnings, [""; 0]);
 }
@@ -50,12 +50,12 @@ fn a_pod_of_the_plugin_alone_must_show_its_socket_to_the_node() {
     ] {
         let changed = PLUGIN.replacen(old, new, 1);
         assert_ne!(changed, PLUGIN, "{old} is in the file");
-        let findings = judged_here(&parsed(&changed));
+        let findings = findings_in_pod(&parsed(&changed));
         let is_found = findings.errors.iter().any(|one| one.what.contains(found));
         assert!(is_found, "{found}: {findings:?}");
     }
     let moved = PLUGIN.replace("path: /run/barbican-kms\n", "path: /run/elsewhere\n");
-    let findings = judged_here(&parsed(&moved));
+    let findings = findings_in_pod(&parsed(&moved));
     assert_eq!(findings.errors, []);
     assert!(
         findings.warnings[0].contains("no provider names"),
@@ -65,12 +65,12 @@ fn a_pod_of_the_plugin_alone_must_show_its_socket_to_the_node() {
 
 #[test]
 fn a_kube_apiserver_without_a_sidecar_may_look_for_the_socket_on_the_node() {
-    let findings = judged_here(&lone_server());
+    let findings = findings_in_pod(&lone_server());
     assert_eq!(findings.errors, []);
     // An upgrade without the patch leaves no volume of the socket.
     let mut pod = lone_server();
     pod["spec"]["volumes"][0] = serde_json::json!({"name": "barbican-kms-socket", "emptyDir": {}});
-    let findings = judged_here(&pod);
+    let findings = findings_in_pod(&pod);
     assert!(
         findings.errors[0]
             .what
@@ -108,7 +108,7 @@ fn hosted(old: &str, new: &str) -> Findings {
     let changed = HOSTED.replacen(old, new, 1);
     assert!(old == new || changed != HOSTED, "{old} is in the file");
     let document = document::read(changed.as_bytes(), &mut Findings::default()).expect("YAML");
-    judged_here(&document.pod)
+    findings_in_pod(&document.pod)
 }
 
 #[test]
@@ -183,17 +183,17 @@ fn a_hosted_socket_on_the_node_is_doubted() {
 fn a_hosted_kube_apiserver_has_many_names_and_needs_the_sidecar() {
     let mut server = parsed(HOSTED.split("---").next().expect("the first"));
     server["spec"]["template"]["spec"]["containers"][0]["name"] = "apiserver".into();
-    assert_eq!(judged_here(&server).errors, []);
+    assert_eq!(findings_in_pod(&server).errors, []);
     let spec = server["spec"]["template"]["spec"].as_object_mut();
     spec.expect("a spec").remove("initContainers");
-    let findings = judged_here(&server);
+    let findings = findings_in_pod(&server);
     assert!(
         findings.errors[0].fix.contains("static-pod/hosted"),
         "{findings:?}"
     );
     server["spec"]["template"]["spec"] = serde_json::json!({"containers": []});
     assert!(
-        judged_here(&server)
+        findings_in_pod(&server)
             .errors
             .iter()
             .any(|one| one.what.contains("no container kube-apiserver"))

@@ -27,7 +27,7 @@ impl World {
                 self.fail(key, failure, &mut state)?;
             }
             Event::Hurry(key) => self.hurry(key, before, &mut state)?,
-            Event::Nudge(key) => self.nudge(key, before, &mut state)?,
+            Event::HurryIfPassing(key) => self.hurry_if_passing(key, before, &mut state)?,
             Event::Order(key) => {
                 state.schedule.order(&self.keys[key], self.now);
                 self.is_ordered(key, before, &state)?;
@@ -75,7 +75,7 @@ impl World {
             | Event::Failure(key, ..)
             | Event::Silence(key)
             | Event::Hurry(key)
-            | Event::Nudge(key)
+            | Event::HurryIfPassing(key)
             | Event::Order(key) => self.other(1 - key, before, state),
             _ => Ok(()),
         }
@@ -198,17 +198,21 @@ impl World {
         )
     }
 
-    fn nudge(&self, key: usize, before: &State, state: &mut State) -> Verdict {
+    fn hurry_if_passing(&self, key: usize, before: &State, state: &mut State) -> Verdict {
         if !state.expected[key].refused {
             let mut hurried = before.clone();
             self.hurry(key, before, &mut hurried)?;
-            state.schedule.nudge(&self.keys[key], self.now);
+            state
+                .schedule
+                .expedite_if_passing(&self.keys[key], self.now);
             return require(
                 state.schedule == hurried.schedule,
                 "who only asks hurries what may pass by itself",
             );
         }
-        state.schedule.nudge(&self.keys[key], self.now);
+        state
+            .schedule
+            .expedite_if_passing(&self.keys[key], self.now);
         require(
             state.schedule == before.schedule,
             "who only asks hurries nothing for which a person must act",

@@ -8,12 +8,12 @@ use crate::cli::check::quoted;
 use crate::config::redact;
 
 /// Where rules report to.
-pub(super) struct Here<'a> {
+pub(super) struct FindingsAt<'a> {
     pub(super) at: &'a str,
     pub(super) findings: &'a mut Findings,
 }
 
-impl Here<'_> {
+impl FindingsAt<'_> {
     pub(super) fn error(&mut self, field: &str, what: &str, fix: &str) {
         let at = if field.is_empty() {
             self.at.to_owned()
@@ -25,7 +25,7 @@ impl Here<'_> {
     }
 }
 
-pub(super) fn keys_and_values(value: &Value, labels: &str, here: &mut Here<'_>) {
+pub(super) fn keys_and_values(value: &Value, labels: &str, findings: &mut FindingsAt<'_>) {
     let pairs = |key: &str| {
         value
             .get(key)
@@ -41,13 +41,13 @@ pub(super) fn keys_and_values(value: &Value, labels: &str, here: &mut Here<'_>) 
                 quoted::word(key),
                 quoted::word(label)
             );
-            here.error(labels, &what, Form::LabelValue.expected());
+            findings.error(labels, &what, Form::LabelValue.expected());
         }
     }
     for (key, _) in pairs("annotations") {
         if !Form::Key.fits(&key.to_lowercase()) {
             let what = format!("has the key {}", quoted::word(key));
-            here.error("annotations", &what, Form::Key.expected());
+            findings.error("annotations", &what, Form::Key.expected());
         }
     }
 }
