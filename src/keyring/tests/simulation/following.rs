@@ -1,7 +1,7 @@
 //! What must be true of a sidecar that follows a container.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::node::Process;
 use super::observer::Observer;
@@ -31,6 +31,7 @@ impl Observer {
         snapshot: &Snapshot,
         report: &Report,
         applied: bool,
+        now: Instant,
     ) -> Result<(), String> {
         let interval = self.in_force.ring.revalidate_interval;
         let shortest = self.followed.interval.get_or_insert(interval);
@@ -43,7 +44,7 @@ impl Observer {
             self.followed.mixed = Some(tokio::time::Instant::now());
         }
         if !applied {
-            self.dropped(process, snapshot)?;
+            self.dropped(process, snapshot, now)?;
         }
         let container = report.container.as_deref();
         let container = container.ok_or("rule 8: the report knows no container")?;
@@ -67,13 +68,16 @@ impl Observer {
     }
 
     /// A key that was held leaves the ring when two readings miss it, an interval apart, and
-    /// Barbican gives it out after that.
-    fn dropped(&self, process: &Process, snapshot: &Snapshot) -> Result<(), String> {
+    /// Barbican gives it out after that; or when it is too old, and so held no more.
+    fn dropped(&self, process: &Process, snapshot: &Snapshot, now: Instant) -> Result<(), String> {
         let interval = self.followed.interval.unwrap_or_default();
         let apart = interval.mul_f64(APART);
+        let age = self.snapshot.max_cache_age();
         let (readings, entries) = (process.ledger.readings(), process.ledger.entries());
         for (id, before) in self.snapshot.slots() {
-            if before.key().is_none() || snapshot.slot(id).is_some() {
+            let expiry = age.and_then(|age| before.expiry(age));
+            let is_held = before.key().is_some() && expiry.is_none_or(|expiry| now < expiry);
+            if !is_held || snapshot.slot(id).is_some() {
                 continue;
             }
             let newest = entries.get(id).and_then(|entries| entries.confirmed.back());

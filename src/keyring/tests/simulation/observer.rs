@@ -175,7 +175,7 @@ impl Observer {
             return Err("rule 8: the report is of another configuration".to_owned());
         }
         if ring.container.is_some() {
-            return self.following(process, snapshot, report, applied == 1);
+            return self.following(process, snapshot, report, applied == 1, now);
         }
         Ok(())
     }
