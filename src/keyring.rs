@@ -6,6 +6,7 @@
 mod clock;
 mod follow;
 mod follower;
+mod key_problem;
 mod key_set;
 mod listing;
 mod loader;
@@ -14,6 +15,7 @@ mod reload;
 mod report;
 mod roster;
 mod schedule;
+mod slot;
 mod snapshot;
 mod source;
 mod usage;
@@ -32,13 +34,15 @@ use crate::mutation::{self, Mutation};
 use crate::secret::{self, Protection};
 
 pub use clock::Clock;
+pub use key_problem::KeyProblem;
 pub use listing::{ContainerProblem, ListedKeys, Listing, Reference};
 pub use refresh::Refresher;
 pub use reload::ConfigUpdate;
 pub use report::{ContainerReport, DroppedKey, ListedKey, ReloadOutcome, Report};
 pub use schedule::MISS_WAIT;
-pub use snapshot::{KeyProblem, RingSource, Slot, Snapshot};
-pub use source::{Cause, FetchError, KeySource, ListError};
+pub use slot::Slot;
+pub use snapshot::{RingSource, Snapshot};
+pub use source::{Cause, FetchError, KeySource, ListError, UpstreamError};
 pub use usage::Use;
 
 /// Why a request gets no key.

@@ -10,7 +10,8 @@
 //! edges     kms (+ socket)   openstack (http, keystone, barbican)   metrics
 //!           config::watch   config::files   audit::writer   log
 //! core      keyring (Keyring: the readers; refresh::Refresher: the single writer)
-//! pure      envelope   keyring::snapshot, ::usage, ::schedule, ::listing, ::roster   config   audit
+//! pure      envelope   config   audit
+//!           keyring::snapshot, ::slot, ::key_problem, ::usage, ::schedule, ::listing, ::roster
 //!           no I/O, no async, no clock
 //! leaves    secret   key_id   instruments   chance   proto   mutation   config::redact
 //!           log::error_chain, ::throttle, ::background

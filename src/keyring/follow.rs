@@ -11,10 +11,12 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::follower::{Listed, Moment, Standing};
+use super::key_problem::KeyProblem;
 use super::key_set::KeySet;
 use super::report::{ContainerReport, ListedKey};
 use super::roster::{Entry, Payload};
-use super::snapshot::{KeyProblem, RingSource, Slot, Snapshot};
+use super::slot::Slot;
+use super::snapshot::{RingSource, Snapshot};
 use super::writer::{Writer, list};
 use super::{Cause, KeySource};
 use crate::config::{Cloud, Ring};
@@ -132,7 +134,7 @@ where
     /// Somebody wants everything to be looked at now.
     pub(super) fn revalidate(&mut self) {
         let now = self.now();
-        self.ring.loader.schedule.expedite_all(now);
+        self.ring.loader.schedule.order_all(now);
         if let Some(follower) = &mut self.ring.follower {
             follower.order(now);
         }

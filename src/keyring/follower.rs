@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
+use super::key_problem::KeyProblem;
 use super::listing::{ContainerProblem, ListedKeys, Listing};
 use super::roster::Roster;
 use super::schedule::{Failure, MISS_WAIT, Schedule, revalidation_delay};
-use super::snapshot::KeyProblem;
-use super::{KeySource, ListError};
+use super::{KeySource, ListError, UpstreamError};
 use crate::config::Container;
 use crate::key_id::{ContainerId, KeyId};
 use crate::log::error_chain::ErrorChain;
@@ -34,7 +34,7 @@ pub(super) struct Follower {
     /// When the container was last read.
     pub(super) read_at: Option<SystemTime>,
     /// What is wrong with the newest reading, and the same for a person.
-    trouble: Option<(ContainerProblem, String)>,
+    problem: Option<(ContainerProblem, String)>,
     pub(super) warnings: Vec<String>,
     plan: Schedule<ContainerId>,
     /// When strangers have last brought a reading forward.
@@ -77,7 +77,7 @@ impl Follower {
             plan,
             roster: Roster::default(),
             read_at: None,
-            trouble: None,
+            problem: None,
             warnings: Vec::new(),
             last_hurried: None,
             task: JoinSet::new(),
@@ -100,7 +100,7 @@ impl Follower {
         next.roster = old.roster.clone();
         if same_source {
             next.read_at = old.read_at;
-            next.trouble.clone_from(&old.trouble);
+            next.problem.clone_from(&old.problem);
             next.warnings.clone_from(&old.warnings);
             next.last_hurried = old.last_hurried;
             let latest = now + interval;
@@ -117,7 +117,7 @@ impl Follower {
 
     /// What keeps the container from being followed.
     pub(super) fn problem(&self, wall: SystemTime) -> Option<ContainerProblem> {
-        match &self.trouble {
+        match &self.problem {
             // Time alone can put this right.
             Some((ContainerProblem::NoActiveKey, _)) if self.roster.has_active(wall) => None,
             Some((problem, _)) => Some(*problem),
@@ -128,7 +128,7 @@ impl Follower {
 
     /// The same for a person.
     pub(super) fn problem_text(&self, wall: SystemTime) -> String {
-        match (self.problem(wall), &self.trouble) {
+        match (self.problem(wall), &self.problem) {
             (None, _) => String::new(),
             (Some(_), Some((_, text))) => text.clone(),
             (Some(problem), None) => problem.to_string(),
@@ -201,12 +201,14 @@ impl Follower {
     pub(super) fn settle(&mut self, listed: Listed, moment: &Moment) -> Vec<KeyId> {
         self.answered.append(&mut self.waiting);
         let id = self.container.id;
-        let unanswered = matches!(listed, Err(ListError::Unanswered(_)));
-        let (wait, leaving) = match listed {
+        let upstream = listed.as_ref().err().and_then(ListError::upstream);
+        let unanswered = upstream.is_some_and(UpstreamError::is_unanswered);
+        let wait = upstream.and_then(UpstreamError::wait);
+        let leaving = match listed {
             Err(error) => {
                 let cause = ErrorChain(&error).to_string();
-                self.trouble = Some((error.problem(), cause));
-                (error.wait(), Vec::new())
+                self.problem = Some((error.problem(), cause));
+                Vec::new()
             }
             Ok(listing) => {
                 let ListedKeys { keys, warnings } = listing.keys();
@@ -214,7 +216,7 @@ impl Follower {
                 self.read_at = Some(moment.wall);
                 let apart = revalidation_delay(moment.interval, 1.0);
                 let leaving = self.roster.read(&keys, apart, moment.wall, moment.now);
-                self.trouble = match () {
+                self.problem = match () {
                     () if keys.is_empty() => Some(ContainerProblem::Empty),
                     () if !self.roster.has_active(moment.wall) => {
                         Some(ContainerProblem::NoActiveKey)
@@ -222,11 +224,11 @@ impl Follower {
                     () => None,
                 }
                 .map(|problem| (problem, format!("{problem}; {NO_KEY_HINT}")));
-                (None, leaving)
+                leaving
             }
         };
         let serving = moment.standing == Standing::Serving;
-        match &self.trouble {
+        match &self.problem {
             Some((problem, _)) if wait.is_some() || !is_of_content(*problem) || !serving => {
                 let failure = Failure {
                     problem: like_a_key(*problem),
@@ -257,7 +259,7 @@ impl Follower {
 
     fn log(&mut self, moment: &Moment) {
         let container = self.container.id;
-        let Some((problem, cause)) = &self.trouble else {
+        let Some((problem, cause)) = &self.problem else {
             if self.throttle.take().is_some() {
                 info!(key_container = %container, "key container read again");
             } else {
@@ -308,7 +310,7 @@ fn is_of_content(problem: ContainerProblem) -> bool {
     )
 }
 
-/// The trouble with a key that is tried again as soon.
+/// The problem of a key that is tried again as soon.
 fn like_a_key(problem: ContainerProblem) -> KeyProblem {
     match problem {
         ContainerProblem::Pending => KeyProblem::Pending,

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::warn;
 
 use super::follower::{Follower, Listed};
+use super::key_problem::KeyProblem;
 use super::loader::{Fetched, Loader};
 use super::schedule::{Failure, Schedule};
-use super::snapshot::{KeyProblem, Slot, Snapshot};
-use super::{FetchError, KeySource};
+use super::slot::Slot;
+use super::snapshot::Snapshot;
+use super::{FetchError, KeySource, UpstreamError};
 use crate::config::{Live, Ring};
 use crate::envelope::WrappingKey;
 use crate::key_id::KeyId;
@@ -299,8 +301,8 @@ fn key_of(
 ) -> Result<(Arc<WrappingKey>, bool), Unusable> {
     let kek = outcome.map_err(|error| Unusable {
         problem: error.problem(),
-        wait: error.wait(),
-        unanswered: matches!(error, FetchError::Unanswered(_)),
+        wait: error.upstream().and_then(UpstreamError::wait),
+        unanswered: error.upstream().is_some_and(UpstreamError::is_unanswered),
         cause: ErrorChain(&error).to_string(),
     })?;
     let looks_like_text = kek.expose().looks_like_text();

@@ -66,7 +66,7 @@ where
                 "the files contain the configuration that is being loaded: retrying at once"
             );
             let now = self.shared.clock.now();
-            candidate.keys.loader.schedule.expedite_all(now);
+            candidate.keys.loader.schedule.order_all(now);
             return;
         }
         self.candidate = None;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::snapshot::KeyProblem;
+use super::key_problem::KeyProblem;
 use crate::key_id::KeyId;
 use crate::mutation::{self, Mutation};
 
@@ -163,7 +163,7 @@ impl<K: Copy + Ord> Schedule<K> {
     fn answered(&mut self, now: Instant) {
         if self.quiet_until.take().is_some() {
             for plan in self.plans.values_mut().filter(|plan| plan.unanswered) {
-                plan.due = plan.due.map(|due| due.min(now));
+                plan.due_by(now);
             }
         }
     }
@@ -253,15 +253,14 @@ impl<K: Copy + Ord> Schedule<K> {
     /// Makes `id` due now, whatever a server has asked for: a person has ordered it.
     pub(super) fn order(&mut self, id: &K, now: Instant) {
         if let Some(plan) = self.plans.get_mut(id) {
-            plan.due = plan.due.map(|due| due.min(now));
+            plan.due_by(now);
         }
     }
 
-    /// Makes every key due now, regardless of a server's `Retry-After`: an operator has
-    /// requested it.
-    pub(super) fn expedite_all(&mut self, now: Instant) {
+    /// The same for every key.
+    pub(super) fn order_all(&mut self, now: Instant) {
         for plan in self.plans.values_mut() {
-            plan.due = plan.due.map(|due| due.min(now));
+            plan.due_by(now);
         }
     }
 
@@ -281,6 +280,11 @@ impl Plan {
             unanswered: false,
             may_pass: true,
         }
+    }
+
+    /// Due at `latest` at the latest, unless it is being fetched.
+    fn due_by(&mut self, latest: Instant) {
+        self.due = self.due.map(|due| due.min(latest));
     }
 }
 

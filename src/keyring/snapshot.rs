@@ -5,18 +5,17 @@
 //! slot.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::key_problem::KeyProblem;
 use super::listing::ContainerProblem;
-use super::usage::{Use, Uses};
+use super::slot::Slot;
 use crate::config::Ring;
-use crate::envelope::{Fingerprint, Untagged, WrappingKey};
+use crate::envelope::{Untagged, WrappingKey};
 use crate::key_id::KeyId;
 use crate::mutation::{self, Mutation};
-use crate::secret::{Kek, Protection};
+use crate::secret::Protection;
 
 /// The ring at one moment.
 #[derive(Clone, Debug)]
@@ -35,178 +34,6 @@ pub enum RingSource {
     File,
     /// A container, and what keeps it from being followed, if anything.
     Container(Option<ContainerProblem>),
-}
-
-/// One key of the ring.
-#[derive(Clone, Debug)]
-pub struct Slot {
-    key: Option<Arc<WrappingKey>>,
-    /// Of the key that is held, or was until it was wiped.
-    fingerprint: Option<Fingerprint>,
-    confirmed: Option<Instant>,
-    problem: Option<KeyProblem>,
-    /// Shared by all snapshots that have the key, as readers note it.
-    used: Arc<Uses>,
-}
-
-/// Barbican payloads are written once, so this cannot happen in good order.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "Barbican's payload differs from the key that is or was held; the sidecar never uses other \
-     bytes for the same id. Find out who changed the secret, and rotate to a new key"
-)]
-pub(super) struct AlteredKey;
-
-/// The problem that prevents a key from being loaded or confirmed. Each has one fixed text, which
-/// kube-apiserver may show to its clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyProblem {
-    /// Not tried yet.
-    Pending,
-    /// OpenStack did not answer.
-    Unavailable,
-    /// Keystone refused the credentials.
-    Login,
-    /// Barbican refused access.
-    Denied,
-    /// Barbican has no such secret, or it has expired.
-    NotFound,
-    /// The payload is not an AES key.
-    NotAKey,
-    /// Another user has created it than the configuration says.
-    Foreign,
-    /// The payload differs from the one that is held.
-    Altered,
-    /// The download has panicked.
-    Crashed,
-    /// Wiped: unconfirmed for longer than `max-cache-age`, and no attempt has failed:
-    /// the last one still goes on.
-    Unconfirmed,
-}
-
-impl KeyProblem {
-    /// The word used in `status` and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Unavailable => "unavailable",
-            Self::Login => "login-refused",
-            Self::Denied => "access-denied",
-            Self::NotFound => "not-found",
-            Self::NotAKey => "not-a-key",
-            Self::Foreign => "foreign",
-            Self::Altered => "altered",
-            Self::Crashed => "crashed",
-            Self::Unconfirmed => "unconfirmed",
-        }
-    }
-
-    /// Whether Barbican itself has said that it will not give this key out, whoever waits.
-    pub(super) fn is_refusal(self) -> bool {
-        self.is_final() || matches!(self, Self::Denied | Self::Foreign)
-    }
-
-    /// Whether Barbican itself has said that there is no such key to be had.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::NotFound | Self::NotAKey)
-    }
-}
-
-impl fmt::Display for KeyProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pending => "it is being loaded",
-            Self::Unavailable => "OpenStack is unavailable",
-            Self::Login => "Keystone refuses the login",
-            Self::Denied => "Barbican refuses access to it",
-            Self::NotFound => "Barbican has no such secret",
-            Self::NotAKey => "the secret is not an AES key",
-            Self::Foreign => "another user has created it than key-container-owner says",
-            Self::Altered => "the secret has changed in Barbican",
-            Self::Crashed => "its download crashed, which is a bug",
-            Self::Unconfirmed => "Barbican has not confirmed it within max-cache-age",
-        })
-    }
-}
-
-impl Slot {
-    fn empty() -> Self {
-        Self {
-            key: None,
-            fingerprint: None,
-            confirmed: None,
-            problem: Some(KeyProblem::Pending),
-            used: Arc::default(),
-        }
-    }
-
-    /// Notes that a call is given the key, at `second` of the coarse clock.
-    pub(super) fn note_use(&self, usage: Use, second: u64) {
-        // Nothing is ordered by it.
-        self.used.of(usage).store(second, Ordering::Relaxed);
-    }
-
-    /// The second of the coarse clock at which a call was last given the key for this.
-    pub(super) fn last(&self, usage: Use) -> Option<u64> {
-        let second = self.used.of(usage).load(Ordering::Relaxed);
-        (second > 0).then_some(second)
-    }
-
-    /// The second of the coarse clock at which a call last used the key.
-    pub(super) fn last_use(&self) -> Option<u64> {
-        self.last(Use::Wrap).max(self.last(Use::Unwrap))
-    }
-
-    /// The key, when it is held.
-    pub fn key(&self) -> Option<&Arc<WrappingKey>> {
-        self.key.as_ref()
-    }
-
-    /// The key that a download comes to: the one that is held, when it says the same.
-    pub(super) fn key_from(&self, kek: &Kek) -> Result<Arc<WrappingKey>, AlteredKey> {
-        match &self.key {
-            Some(held) if held.is_made_from(kek) => Ok(Arc::clone(held)),
-            Some(_) if mutation::active(Mutation::OtherBytesAreTaken) => {
-                Ok(Arc::new(WrappingKey::new(kek)))
-            }
-            Some(_) => Err(AlteredKey),
-            None => {
-                let key = WrappingKey::new(kek);
-                let known = self.fingerprint;
-                if known.is_some_and(|known| known != key.fingerprint()) {
-                    return Err(AlteredKey);
-                }
-                Ok(Arc::new(key))
-            }
-        }
-    }
-
-    /// Whether its key is or was held, so that other bytes are refused.
-    pub(super) fn has_history(&self) -> bool {
-        self.fingerprint.is_some()
-    }
-
-    /// Whether it holds a key that must be wiped, because it was not confirmed for `max_age`.
-    pub(super) fn is_stale(&self, max_age: Duration, now: Instant) -> bool {
-        let fresh = |confirmed| now.saturating_duration_since(confirmed) < max_age;
-        self.key.is_some() && !self.confirmed.is_some_and(fresh)
-    }
-
-    /// When the key that it holds becomes stale and is wiped; `None` when it holds none.
-    pub fn expiry(&self, max_age: Duration) -> Option<Instant> {
-        self.key.as_ref()?;
-        self.confirmed?.checked_add(max_age)
-    }
-
-    /// When Barbican last returned this key's bytes. Kept when the key is wiped.
-    pub fn confirmed(&self) -> Option<Instant> {
-        self.confirmed
-    }
-
-    /// What has gone wrong since, if anything.
-    pub fn problem(&self) -> Option<KeyProblem> {
-        self.problem
-    }
 }
 
 impl Snapshot {
@@ -265,7 +92,7 @@ impl Snapshot {
 
     /// Whether the key of `id` is held.
     pub fn holds(&self, id: &KeyId) -> bool {
-        self.slots.get(id).is_some_and(|slot| slot.key.is_some())
+        self.slots.get(id).is_some_and(|slot| slot.key().is_some())
     }
 
     /// The protection of the least protected held key.
@@ -276,30 +103,19 @@ impl Snapshot {
 
     /// Whether any key is held.
     pub fn holds_any(&self) -> bool {
-        self.slots.values().any(|slot| slot.key.is_some())
+        self.slots.values().any(|slot| slot.key().is_some())
     }
 
     /// With `id` loaded, or confirmed where it was loaded before.
     #[must_use]
     pub fn loaded(&self, id: &KeyId, key: Arc<WrappingKey>, now: Instant) -> Self {
-        self.with_slot(id, |slot| Slot {
-            fingerprint: Some(key.fingerprint()),
-            key: Some(key),
-            confirmed: Some(now),
-            problem: slot
-                .problem
-                .filter(|_| mutation::active(Mutation::ProblemIsKept)),
-            used: Arc::clone(&slot.used),
-        })
+        self.with_slot(id, |slot| slot.loaded(key, now))
     }
 
     /// With a failed attempt recorded; a held key stays.
     #[must_use]
     pub fn failing(&self, id: &KeyId, problem: KeyProblem) -> Self {
-        self.with_slot(id, |slot| Slot {
-            problem: Some(problem),
-            ..slot.clone()
-        })
+        self.with_slot(id, |slot| slot.failing(problem))
     }
 
     /// When the next key must be wiped, unless it is confirmed before.
@@ -315,22 +131,17 @@ impl Snapshot {
         max_age: Duration,
         now: Instant,
     ) -> Option<(Self, Vec<(KeyId, KeyProblem)>)> {
-        // The cause is kept: an operator who sees that the key is missing must see why.
         let wiped: Vec<(KeyId, KeyProblem)> = self
             .slots
             .iter()
             .filter(|(_, slot)| slot.is_stale(max_age, now))
-            .map(|(id, slot)| (*id, slot.problem.unwrap_or(KeyProblem::Unconfirmed)))
+            .map(|(id, slot)| (*id, slot.unconfirmed_because()))
             .collect();
         if wiped.is_empty() {
             return None;
         }
-        let next = wiped.iter().fold(self.clone(), |snapshot, (id, problem)| {
-            snapshot.with_slot(id, |slot| Slot {
-                key: None,
-                problem: Some(*problem),
-                ..slot.clone()
-            })
+        let next = wiped.iter().fold(self.clone(), |snapshot, (id, _)| {
+            snapshot.with_slot(id, Slot::wiped)
         });
         Some((next, wiped))
     }
@@ -341,11 +152,12 @@ impl Snapshot {
     pub fn replaced_by(&self, ring: &Ring, staged: &Self) -> Self {
         let slot = |id: KeyId| {
             let old = self.slot(&id);
-            let staged = staged.slot(&id).filter(|slot| slot.key.is_some());
-            let mut slot = staged.or(old).cloned().unwrap_or_else(Slot::empty);
-            if let Some(old) = old {
-                slot.used = Arc::clone(&old.used);
-            }
+            let staged = staged.slot(&id).filter(|slot| slot.key().is_some());
+            let slot = staged.or(old).cloned().unwrap_or_else(Slot::empty);
+            let slot = match old {
+                Some(old) => slot.with_uses_of(old),
+                None => slot,
+            };
             (id, slot)
         };
         Self {

@@ -6,8 +6,8 @@ use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
+use super::key_problem::KeyProblem;
 use super::listing::{ContainerProblem, Listing};
-use super::snapshot::KeyProblem;
 use crate::key_id::{ContainerId, KeyId};
 use crate::secret::Kek;
 
@@ -32,54 +32,10 @@ pub trait KeySource: Send + Sync + 'static {
     }
 }
 
-/// Why a container could not be read; each variant is a different thing to do next.
+/// Why OpenStack gives no answer of use, whatever it is asked for; each variant is a different
+/// thing to do next.
 #[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// Nobody answered, or something in the place of a server that is away: try again at
-    /// once, and go on so until somebody does.
-    #[error("OpenStack is unavailable")]
-    Unanswered(#[source] Cause),
-    /// An answer that is of no use and may pass: try again soon.
-    #[error("OpenStack is unavailable")]
-    Unavailable {
-        /// The source's own error.
-        #[source]
-        cause: Cause,
-        /// How long the server has asked not to be asked again, if it has.
-        retry_after: Option<Duration>,
-    },
-    /// Keystone refuses the credentials: try again rarely.
-    #[error("Keystone refuses the login")]
-    Login {
-        /// The source's own error.
-        #[source]
-        cause: Cause,
-        /// How long the source will not ask Keystone again.
-        again_in: Duration,
-    },
-    /// Barbican knows us and refuses this container.
-    #[error("Barbican refuses access to the container")]
-    Denied(#[source] Cause),
-    /// Barbican has no such container.
-    #[error("Barbican has no such container")]
-    NotFound(#[source] Cause),
-    /// It is of another type, which cannot be changed.
-    #[error("the container is not of type generic")]
-    NotGeneric(#[source] Cause),
-    /// Its description is longer than what is read.
-    #[error("the container is too large")]
-    TooLarge(#[source] Cause),
-    /// The answer is none that Barbican gives.
-    #[error("the answer is not a container's description")]
-    Invalid(#[source] Cause),
-    /// The source has panicked.
-    #[error("the reading crashed, which is a bug: please report the preceding log lines")]
-    Crashed,
-}
-
-/// Why a key could not be had; each variant is a different thing to do next.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub enum UpstreamError {
     /// Nobody answered, or something in the place of a server that is away: try again at
     /// once, and go on so until somebody does.
     #[error("OpenStack is unavailable")]
@@ -103,6 +59,40 @@ pub enum FetchError {
         /// How long the source will not ask Keystone again.
         again_in: Duration,
     },
+}
+
+/// Why a container could not be read; each variant is a different thing to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// OpenStack gives no answer of use.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// Barbican knows us and refuses this container.
+    #[error("Barbican refuses access to the container")]
+    Denied(#[source] Cause),
+    /// Barbican has no such container.
+    #[error("Barbican has no such container")]
+    NotFound(#[source] Cause),
+    /// It is of another type, which cannot be changed.
+    #[error("the container is not of type generic")]
+    NotGeneric(#[source] Cause),
+    /// Its description is longer than what is read.
+    #[error("the container is too large")]
+    TooLarge(#[source] Cause),
+    /// The answer is none that Barbican gives.
+    #[error("the answer is not a container's description")]
+    Invalid(#[source] Cause),
+    /// The source has panicked.
+    #[error("the reading crashed, which is a bug: please report the preceding log lines")]
+    Crashed,
+}
+
+/// Why a key could not be had; each variant is a different thing to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// OpenStack gives no answer of use.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// Barbican knows us and refuses this key (401 after a new login, or 403).
     #[error("Barbican refuses access to the key")]
     Denied(#[source] Cause),
@@ -132,11 +122,27 @@ pub enum FetchError {
 /// The error of an edge, of which the core knows only the text.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
+impl UpstreamError {
+    /// Whether nobody has answered.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unanswered(_))
+    }
+
+    /// For how long another try is unwelcome, or of no use.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Unanswered(_) => None,
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Login { again_in, .. } => Some(*again_in),
+        }
+    }
+}
+
 impl ListError {
     pub(super) fn problem(&self) -> ContainerProblem {
         match self {
-            Self::Unanswered(_) | Self::Unavailable { .. } => ContainerProblem::Unavailable,
-            Self::Login { .. } => ContainerProblem::Login,
+            Self::Upstream(UpstreamError::Login { .. }) => ContainerProblem::Login,
+            Self::Upstream(_) => ContainerProblem::Unavailable,
             Self::Denied(_) => ContainerProblem::Denied,
             Self::NotFound(_) => ContainerProblem::NotFound,
             Self::NotGeneric(_) => ContainerProblem::NotGeneric,
@@ -146,11 +152,10 @@ impl ListError {
         }
     }
 
-    /// For how long another reading is unwelcome, or of no use.
-    pub(super) fn wait(&self) -> Option<Duration> {
+    /// The failure of OpenStack as a whole, if it is one.
+    pub(super) fn upstream(&self) -> Option<&UpstreamError> {
         match self {
-            Self::Unavailable { retry_after, .. } => *retry_after,
-            Self::Login { again_in, .. } => Some(*again_in),
+            Self::Upstream(error) => Some(error),
             _ => None,
         }
     }
@@ -159,8 +164,8 @@ impl ListError {
 impl FetchError {
     pub(super) fn problem(&self) -> KeyProblem {
         match self {
-            Self::Unanswered(_) | Self::Unavailable { .. } => KeyProblem::Unavailable,
-            Self::Login { .. } => KeyProblem::Login,
+            Self::Upstream(UpstreamError::Login { .. }) => KeyProblem::Login,
+            Self::Upstream(_) => KeyProblem::Unavailable,
             Self::Denied(_) => KeyProblem::Denied,
             Self::NotFound(_) => KeyProblem::NotFound,
             Self::NotAKey(_) => KeyProblem::NotAKey,
@@ -169,17 +174,11 @@ impl FetchError {
         }
     }
 
-    /// For how long another fetch is unwelcome, or of no use.
-    pub(super) fn wait(&self) -> Option<Duration> {
+    /// The failure of OpenStack as a whole, if it is one.
+    pub(super) fn upstream(&self) -> Option<&UpstreamError> {
         match self {
-            Self::Unavailable { retry_after, .. } => *retry_after,
-            Self::Login { again_in, .. } => Some(*again_in),
-            Self::Unanswered(_)
-            | Self::Denied(_)
-            | Self::NotFound(_)
-            | Self::NotAKey(_)
-            | Self::Foreign { .. }
-            | Self::Crashed => None,
+            Self::Upstream(error) => Some(error),
+            _ => None,
         }
     }
 }

@@ -133,7 +133,9 @@ impl KeySource for Fake {
                     .finish()
                     .map_err(|error| FetchError::NotAKey(error.into()))
             }
-            Answer::Unreachable => Err(FetchError::Unanswered("connection refused".into())),
+            Answer::Unreachable => {
+                Err(UpstreamError::Unanswered("connection refused".into()).into())
+            }
             Answer::Failing => Err(unavailable(None)),
             Answer::Busy(seconds) => Err(unavailable(Some(seconds))),
             Answer::Denied => Err(FetchError::Denied("403".into())),
@@ -169,10 +171,11 @@ impl KeySource for Fake {
 }
 
 fn unavailable(retry_after: Option<u64>) -> FetchError {
-    FetchError::Unavailable {
+    let error = UpstreamError::Unavailable {
         cause: "307, a redirect".into(),
         retry_after: retry_after.map(Duration::from_secs),
-    }
+    };
+    error.into()
 }
 
 /// A running refresher; dropping it ends the task.

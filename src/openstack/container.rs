@@ -101,19 +101,7 @@ impl From<Error> for ContainerError {
 impl From<ContainerError> for ListError {
     fn from(error: ContainerError) -> Self {
         match error {
-            ContainerError::Upstream(error) => match error {
-                Error::Login { again_in, .. } => Self::Login {
-                    again_in,
-                    cause: error.into(),
-                },
-                Error::Unavailable(request) if request.problem.is_silence() => {
-                    Self::Unanswered(Error::Unavailable(request).into())
-                }
-                _ => Self::Unavailable {
-                    retry_after: error.retry_after(),
-                    cause: error.into(),
-                },
-            },
+            ContainerError::Upstream(error) => Self::Upstream(error.into()),
             ContainerError::Denied(_) => Self::Denied(error.into()),
             ContainerError::NotFound(_) => Self::NotFound(error.into()),
             ContainerError::NotGeneric(_) => Self::NotGeneric(error.into()),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use super::catalog::EndpointError;
-use crate::keyring::FetchError;
+use crate::keyring::{FetchError, UpstreamError};
 use crate::secret::KekLengthError;
 
 pub use problem::{Problem, ReplyError};
@@ -57,6 +57,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether nobody has answered, or something in the place of a server that is down.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Unavailable(request) if request.problem.is_silence())
+    }
+
     /// How long the server has asked to be left alone.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -101,22 +106,31 @@ fn denied_hint(refusal: &RequestError) -> &'static str {
     }
 }
 
-impl From<Error> for FetchError {
+/// For errors that are not about what was asked for.
+impl From<Error> for UpstreamError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Unavailable(request) if request.problem.is_silence() => {
-                Self::Unanswered(Error::Unavailable(request).into())
-            }
-            // Retrying soon helps neither, but the login itself works, and a catalog
-            // may be corrected at any time.
-            Error::Unavailable(_) | Error::Endpoint(_) => Self::Unavailable {
-                retry_after: error.retry_after(),
-                cause: error.into(),
-            },
             Error::Login { again_in, .. } => Self::Login {
                 again_in,
                 cause: error.into(),
             },
+            _ if error.is_silence() => Self::Unanswered(error.into()),
+            // Retrying soon does not help, but the login itself works, and a catalog
+            // may be corrected at any time.
+            _ => Self::Unavailable {
+                retry_after: error.retry_after(),
+                cause: error.into(),
+            },
+        }
+    }
+}
+
+impl From<Error> for FetchError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unavailable(_) | Error::Endpoint(_) | Error::Login { .. } => {
+                Self::Upstream(error.into())
+            }
             Error::Denied { .. } => Self::Denied(error.into()),
             Error::NotFound(_) => Self::NotFound(error.into()),
             Error::NotAKey(_) | Error::NotBytes(_) => Self::NotAKey(error.into()),

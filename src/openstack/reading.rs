@@ -44,18 +44,12 @@ impl OpenStack {
         self.with_session(Asked::Metadata(id), budget, read).await
     }
 
-    async fn container_within(
-        &self,
-        id: ContainerId,
-        budget: Budget,
-    ) -> Result<Container, ContainerError> {
+    async fn container_within(&self, id: ContainerId, budget: Budget) -> Result<Container, Error> {
         let read = |session: Arc<Session>, endpoint| async move {
             let (http, timing) = (&self.http, &self.timing);
             container::read(http, timing, &session, &endpoint, id, budget).await
         };
-        Ok(self
-            .with_session(Asked::Container(id), budget, read)
-            .await?)
+        self.with_session(Asked::Container(id), budget, read).await
     }
 
     async fn with_session<T, F>(
@@ -99,40 +93,39 @@ impl OpenStack {
 }
 
 impl OpenStack {
-    /// Urgent, as long as nobody answers.
-    fn next_budget(&self) -> Budget {
-        Budget {
-            urgent: !self.answered.load(Ordering::Relaxed),
+    /// Asks, urgently as long as nobody answers, and notes whether somebody has.
+    async fn noting_silence<T, F>(&self, ask: impl FnOnce(Budget) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let urgent = !self.answered.load(Ordering::Relaxed);
+        let outcome = ask(Budget {
+            urgent,
             ..self.budget()
-        }
-    }
-
-    fn note_answer(&self, answered: bool) {
-        self.answered.store(answered, Ordering::Relaxed);
+        })
+        .await;
+        let silence = matches!(&outcome, Err(error) if error.is_silence());
+        self.answered.store(!silence, Ordering::Relaxed);
+        outcome
     }
 }
 
 impl KeySource for OpenStack {
     async fn fetch(&self, id: KeyId) -> Result<Kek, FetchError> {
-        let outcome = self.key_within(id, self.next_budget()).await;
-        let outcome = outcome.map_err(FetchError::from);
-        self.note_answer(!matches!(outcome, Err(FetchError::Unanswered(_))));
-        outcome
+        let ask = |budget| self.key_within(id, budget);
+        Ok(self.noting_silence(ask).await?)
     }
 
     async fn creator(&self, id: KeyId) -> Result<Option<String>, FetchError> {
-        let outcome = self.record_within(id, self.next_budget()).await;
-        let outcome = outcome.map_err(FetchError::from);
-        self.note_answer(!matches!(outcome, Err(FetchError::Unanswered(_))));
-        Ok(outcome?.creator_id)
+        let ask = |budget| self.record_within(id, budget);
+        Ok(self.noting_silence(ask).await?.creator_id)
     }
 
     async fn list(&self, id: ContainerId) -> Result<Listing, ListError> {
-        let outcome = self.container_within(id, self.next_budget()).await;
-        let outcome = outcome.and_then(Container::listing);
-        let outcome = outcome.map_err(ListError::from);
-        self.note_answer(!matches!(outcome, Err(ListError::Unanswered(_))));
-        outcome
+        let ask = |budget| self.container_within(id, budget);
+        let container = self.noting_silence(ask).await;
+        let container = container.map_err(ContainerError::from)?;
+        Ok(container.listing()?)
     }
 }
 

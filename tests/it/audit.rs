@@ -147,9 +147,10 @@ async fn a_full_disk_fails_no_call_and_is_said_once() {
             Some(()).filter(|()| scrape.count("audit_lines_total{outcome=\"dropped\"}") == 10)
         })
         .await;
-    let said = sidecar.errors();
-    assert_eq!(said.matches("cannot be written").count(), 1, "{said}");
-    assert!(said.contains("No space left on device"), "{said}");
+    let event = sidecar.logged("cannot be written").await.to_string();
+    assert!(event.contains("No space left on device"), "{event}");
+    let log = sidecar.errors();
+    assert_eq!(log.matches("cannot be written").count(), 1, "{log}");
 }
 
 /// A file system of two pages; gone when dropped.

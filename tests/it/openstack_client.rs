@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barbican_kms::config::{Interface, Roots};
-use barbican_kms::keyring::{FetchError, KeySource};
+use barbican_kms::keyring::{FetchError, KeySource, UpstreamError};
 use barbican_kms::openstack::{Error, OpenStack, SetupError, Timing, Trust};
 use tokio::task::JoinSet;
 
@@ -232,7 +232,10 @@ async fn a_refused_login_is_not_repeated_for_a_while() {
     let client = OpenStack::new(&cloud(&server.base()), timing).expect("valid");
     for _ in 0..5 {
         let error = client.fetch(key_id()).await.expect_err("refused");
-        assert!(matches!(error, FetchError::Login { .. }), "{error}");
+        assert!(
+            matches!(error, FetchError::Upstream(UpstreamError::Login { .. })),
+            "{error}"
+        );
     }
     assert_eq!(logins(&server), 1);
     pass(61).await;
@@ -348,7 +351,7 @@ async fn a_wrong_region_is_answered_with_the_right_ones() {
 
 #[tokio::test]
 async fn a_wrong_length_is_not_a_key() {
-    for length in [0, 15, 17, 31, 33, 44, 4096] {
+    for length in [0, 15, 17, 31, 33, 44, 4096, 4097, 100_000] {
         let server = Recorder::default()
             .start_with(None, move |request| {
                 let read = request.target.ends_with("/payload");

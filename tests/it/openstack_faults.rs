@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use barbican_kms::keyring::{FetchError, KeySource};
+use barbican_kms::keyring::{FetchError, KeySource, UpstreamError};
 use barbican_kms::openstack::{Error, OpenStack, Timing};
 use tokio::net::TcpListener;
 
@@ -50,10 +50,10 @@ async fn a_storm_ends_after_a_few_tries() {
             .expect_err("down");
         let text = error.to_string();
         match (status, FetchError::from(error)) {
-            (429, FetchError::Unavailable { retry_after, .. }) => {
+            (429, FetchError::Upstream(UpstreamError::Unavailable { retry_after, .. })) => {
                 assert!(retry_after.is_some(), "it has enough of us");
             }
-            (500.., FetchError::Unanswered(_)) => {}
+            (500.., FetchError::Upstream(UpstreamError::Unanswered(_))) => {}
             (_, other) => panic!("{status}: {other:?}"),
         }
         assert!(
@@ -75,7 +75,10 @@ async fn a_fetch_in_an_outage_sends_one_request_and_after_it_all_again() {
     let client = client(&server.base());
     for reads_so_far in 1..=2 {
         let error = client.fetch(key_id()).await.expect_err("down");
-        assert!(matches!(error, FetchError::Unanswered(_)), "{error:?}");
+        assert!(
+            matches!(error, FetchError::Upstream(UpstreamError::Unanswered(_))),
+            "{error:?}"
+        );
         assert_eq!(reads(&server), reads_so_far, "the caller comes again");
     }
     client.fetch(key_id()).await.expect("a key");
@@ -120,7 +123,7 @@ async fn a_retry_after_beyond_our_time_ends_the_operation_at_once() {
     let server = payloads(|_| Reply::status(503).header("Retry-After", 3600)).await;
     let start = Instant::now();
     let error = client(&server.base()).fetch(key_id()).await;
-    let Err(FetchError::Unavailable { retry_after, .. }) = error else {
+    let Err(FetchError::Upstream(UpstreamError::Unavailable { retry_after, .. })) = error else {
         panic!("unavailable, not {error:?}");
     };
     assert_eq!(retry_after, Some(Duration::from_secs(3600)), "passed on");

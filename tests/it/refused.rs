@@ -302,6 +302,7 @@ async fn a_revoked_token_is_replaced_by_one_new_login() {
             answer.err().filter(|status| status.code() == wanted)
         })
         .await;
+    sidecar.logged_times("key loaded", 2).await;
     assert_eq!(logins(&sidecar), 2);
     client.round_trip().await;
 }
@@ -327,6 +328,7 @@ async fn an_unknown_key_id_is_refused_without_a_request_to_barbican() {
     let place = Place::new(&cloud.config("application_credential_narrow"));
     let mut sidecar = place.start_with(&["--log-level", "debug"]);
     let client = sidecar.ready().await;
+    sidecar.logged("key loaded").await;
     let before = requests(&sidecar, "http").len();
     // It exists, and this credential could read it.
     let other = cloud.key(1);
@@ -344,6 +346,7 @@ async fn a_malformed_key_id_is_refused_before_anything_is_asked() {
     let place = Place::new(&cloud.config("application_credential_narrow"));
     let mut sidecar = place.start_with(&["--log-level", "debug"]);
     let client = sidecar.ready().await;
+    sidecar.logged("key loaded").await;
     let before = requests(&sidecar, "http").len();
     let long = "a".repeat(5000);
     let climbing = format!("../{}", cloud.key(0));

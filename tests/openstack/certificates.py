@@ -1,4 +1,4 @@
-"""A CA of its own and a certificate for localhost and 127.0.0.1."""
+"""A CA of its own and a certificate for 127.0.0.1, localhost, and NAMES, which a test may give another address."""
 import datetime
 import ipaddress
 import os
@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from rest import write_private
 
 DAYS = 365
+NAMES = "keystone.example.com", "barbican.example.com"
 
 
 def make(folder):
@@ -23,7 +24,7 @@ def make(folder):
         (usage(key_cert_sign=True, crl_sign=True), True)])
     save(folder, "ca", ca, ca_key)
     names = x509.SubjectAlternativeName([
-        x509.DNSName("localhost"),
+        *map(x509.DNSName, ("localhost", *NAMES)),
         x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     for who, purpose, more in (
             ("server", ExtendedKeyUsageOID.SERVER_AUTH, [(names, False)]),

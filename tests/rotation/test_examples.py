@@ -1,4 +1,4 @@
-"""static-pod/README.md, Rotation by a container, and static-pod/rotation: what they say works."""
+"""static-pod/README.md, Before you begin, and static-pod/rotation: what they say works."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def setUpModule():
 def guide(number):
     """The n-th block of commands of the section."""
     text = (REPO / "static-pod/README.md").read_text()
-    section = re.search(r"(?ms)^## Rotation by a container\n(.*?)(?=^## )", text)[1]
+    section = re.search(r"(?ms)^## Before you begin.*?\n(.*?)(?=^## )", text)[1]
     return re.findall(r"(?ms)^```sh\n(.*?)^```", section)[number - 1]
 
 

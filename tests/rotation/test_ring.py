@@ -74,6 +74,11 @@ class NextStep(unittest.TestCase):
         step, key = ring((A, JANUARY), (B, "staged " + JANUARY), (B, MAY)).under_way(NOW)
         self.assertEqual((step, key.id), ("settle", B))
 
+    def test_a_key_that_took_the_place_of_a_deleted_one_waits_for_the_migration(self):
+        step, key = ring((B, "staged " + JANUARY), (B, MAY)).under_way(NOW)
+        self.assertEqual((step, key.id), ("settle", B), "what was written before is still under the deleted key")
+        self.assertIsNone(ring((B, "staged " + JANUARY), (B, MAY), (B, "migrated " + MAY)).under_way(NOW))
+
     def test_a_key_ahead_is_waited_for(self):
         step, key = ring((A, JANUARY), (B, JULY)).under_way(NOW)
         self.assertEqual((step, key.id), ("settle", B))

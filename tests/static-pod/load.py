@@ -13,6 +13,7 @@ import http.client
 import itertools
 import json
 import re
+import secrets
 import signal
 import ssl
 import sys
@@ -22,6 +23,7 @@ import time
 import urllib.parse
 
 ENDED = threading.Event()
+RUN = secrets.token_hex(4)
 SECRETS = "/api/v1/namespaces/default/secrets"
 
 
@@ -73,7 +75,7 @@ def worker(client, number):
         if ENDED.wait(0.05):
             return
         # Never the same again: a broken connection does not tell whether it was made.
-        name = f"load-{number}-{count}"
+        name = f"load-{RUN}-{number}-{count}"
         value = base64.b64encode(name.encode()).decode()
         if client.ask("create", "POST", SECRETS, {"metadata": {"name": name}, "data": {"key": value}}):
             made.append(name)

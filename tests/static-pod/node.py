@@ -20,7 +20,9 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent.parent
-STATIC_POD = REPO / "static-pod"
+# What an operator has: the release that is tested, unpacked, or this checkout.
+FILES = pathlib.Path(os.environ.get("BARBICAN_KMS_FILES") or REPO)
+STATIC_POD = FILES / "static-pod"
 ADDRESS = "192.0.2.10"
 VERSION = "v1.37.2"
 IMAGE = "localhost/barbican-kms:0.1.0"
@@ -51,9 +53,9 @@ def until(what, check, seconds=120, every=0.2):
         time.sleep(every)
 
 
-def guide(section, number=1, language="sh"):
-    """The n-th block of commands, or of something else, in a section of static-pod/README.md."""
-    text = (STATIC_POD / "README.md").read_text()
+def guide(section, number=1, language="sh", document="README.md"):
+    """The n-th block of commands, or of something else, in a section of a document in static-pod."""
+    text = (STATIC_POD / document).read_text()
     body = re.search(rf"(?ms)^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text)[1]
     return re.findall(rf"(?ms)^```{language}\n(.*?)^```", body)[number - 1]
 
@@ -161,7 +163,7 @@ class Node:
         servers, own = programs()
         command = ["unshare", "--mount", "--pid", "--net", "--uts", "--fork", "--kill-child=SIGKILL",
                    "--propagation", "private", str(HERE / "node-init"), str(self.directory), ADDRESS]
-        binds = [str(REPO), str(servers), str(own), str(self.log), *map(str, {i.parent for i in self.images})]
+        binds = [str(REPO), str(FILES), str(servers), str(own), str(self.log), *map(str, {i.parent for i in self.images})]
         with open(self.log / "init.log", "w") as err:
             self.holder = subprocess.Popen(command + binds, stdout=subprocess.PIPE, stderr=err, text=True,
                                            preexec_fn=die_with_parent)
@@ -278,13 +280,13 @@ class Node:
                         found.append((int(entry.name), [c.decode() for c in command]))
         return found
 
-    def etcd_value(self, key):
-        """What etcd has stored under a key."""
+    def etcd_value(self, key, pki="/etc/kubernetes/pki/etcd", server="https://127.0.0.1:2379"):
+        """What an etcd has stored under a key."""
         tls = [arg for pair in (("--cacert", "ca.crt"), ("--cert", "server.crt"), ("--key", "server.key"))
-               for arg in (pair[0], f"/etc/kubernetes/pki/etcd/{pair[1]}")]
+               for arg in (pair[0], f"{pki}/{pair[1]}")]
         import base64
         request = json.dumps({"key": base64.b64encode(key.encode()).decode()})
-        answer = json.loads(self.exec("curl", "-sSf", *tls, "-d", request, "https://127.0.0.1:2379/v3/kv/range").stdout)
+        answer = json.loads(self.exec("curl", "-sSf", *tls, "-d", request, f"{server}/v3/kv/range").stdout)
         return base64.b64decode(answer["kvs"][0]["value"]) if answer.get("kvs") else None
 
 
@@ -294,6 +296,8 @@ version = 3
   sandbox = "localhost/pause:1"
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true # a test machine may lack CAP_SYS_RESOURCE
+[plugins."io.containerd.cri.v1.runtime".cni]
+  use_internal_loopback = true
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
@@ -313,7 +317,7 @@ enforceNodeAllocatable: []
 failSwapOn: false
 localStorageCapacityIsolation: false
 makeIPTablesUtilChains: false
-address: 127.0.0.1
+address: 192.0.2.10 # where kube-apiserver asks it for exec
 healthzPort: 0
 fileCheckFrequency: 2s
 syncFrequency: 5s

@@ -65,33 +65,52 @@ class Guide(unittest.TestCase):
 
 
 class OpenStack(unittest.TestCase):
-    def test_key_credential_and_file_of_the_guide_work(self):
-        directory = pathlib.Path(tempfile.mkdtemp(prefix="barbican-kms-guide-"))
-        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
-        self.addCleanup(run, REPO / "scripts/openstack", "down", directory, check=False)
-        state = json.loads(run(REPO / "scripts/openstack", "up", directory, "--tls").stdout)
+    """What the guide has its reader do before there is a node, for both ways to name the keys."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = pathlib.Path(tempfile.mkdtemp(prefix="barbican-kms-guide-"))
+        cls.addClassCleanup(shutil.rmtree, cls.directory, ignore_errors=True)
+        cls.addClassCleanup(run, REPO / "scripts/openstack", "down", cls.directory, check=False)
+        cls.state = json.loads(run(REPO / "scripts/openstack", "up", cls.directory, "--tls").stdout)
+
+    def shell(self, text, who="user"):
         # The client is where the servers are.
+        state = self.state
         server = pathlib.Path(f"/proc/{state['keystone_pid']}/cmdline").read_text().split("\0")[0]
-        user = {
-            "HOME": str(directory), "PATH": f"{os.path.dirname(server)}:{os.environ['PATH']}",
-            "OS_AUTH_URL": state["auth_url"], "OS_CACERT": state["ca_file"], "OS_IDENTITY_API_VERSION": "3", "OS_USERNAME": state["user"]["username"], "OS_PASSWORD": state["user"]["password"],
+        return run("bash", "-euc", text, env={
+            "HOME": str(self.directory), "PATH": f"{os.path.dirname(server)}:{os.environ['PATH']}",
+            "OS_AUTH_URL": state["auth_url"], "OS_CACERT": state["ca_file"], "OS_IDENTITY_API_VERSION": "3",
+            "OS_USERNAME": state[who]["username"], "OS_PASSWORD": state[who]["password"],
             "OS_USER_DOMAIN_NAME": state["domain"]["name"], "OS_PROJECT_ID": state["project"]["id"], "OS_REGION_NAME": state["region"],
-        }
+        }).stdout
 
-        def client(command):
-            return json.loads(run("bash", "-euc", command.strip() + " -f json", env=user).stdout)
-
-        order, credential = re.split(r"(?m)^(?=openstack application)", guide("Before you begin: key, credential, files"))
-        href = client(order)["Order href"]
-        key = client(f"openstack secret order get {href}")["Secret href"].rpartition("/")[2]
-        made = client(credential.replace("KEY-ID", key))
-        text = guide("Before you begin: key, credential, files", language="ini")
-        for name, value in (("auth-url", state["auth_url"]), ("application-credential-id", made["ID"]),
-                            ("application-credential-secret", made["Secret"]), ("ca-file", state["ca_file"]), ("key-id", key)):
+    def check(self, credential, edit=lambda text: text, **values):
+        """What `check` says of the guide's cloud-config with the reader's values in it."""
+        text = edit(guide("Before you begin: key, credential, files", language="ini"))
+        values = {"auth-url": self.state["auth_url"], "application-credential-id": credential["ID"],
+                  "application-credential-secret": credential["Secret"], "ca-file": self.state["ca_file"], **values}
+        for name, value in values.items():
             text, n = re.subn(rf"(?m)^{name} = .*", f'{name} = "{value}"', text)
             self.assertEqual(n, 1, name)
-        (directory / "cloud.conf").write_text(text)
-        said = run(os.environ["BARBICAN_KMS_BIN"], "check", "--cloud-config", directory / "cloud.conf").stdout
+        file = self.directory / "cloud.conf"
+        file.write_text(text)
+        return run(os.environ["BARBICAN_KMS_BIN"], "check", "--cloud-config", file).stdout
+
+    def test_container_credential_and_file_of_the_guide_work(self):
+        section = "Before you begin: key, credential, files"
+        said = self.shell(guide(section, 2).replace("READER-ID", self.state["reader"]["id"]))
+        container = re.search(r'key-container = "(.*)"', said)[1]
+        made = self.shell(guide(section, 3).replace("CONTAINER-ID", container).strip() + " -f json", "reader")
+        said = self.check(json.loads(made), **{"key-container": container})
+        self.assertRegex(said, rf"ok +key container .*{container}: 1 key")
+        self.assertIn(": an AES key of 256 bits", said)
+        self.assertIn("not readable with this credential, as recommended", said)
+
+    def test_credential_and_file_for_one_key_work(self):
+        key = self.state["secret_id"]
+        made = self.shell(guide("One key in the file").replace("KEY-ID", key).strip() + " -f json")
+        said = self.check(json.loads(made), lambda text: text.replace("key-container", "key-id"), **{"key-id": key})
         # The credential reads this payload, and nothing else.
         self.assertIn(f"{key}: an AES key of 256 bits", said)
         self.assertIn("not readable with this credential, as recommended", said)

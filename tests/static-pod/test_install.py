@@ -6,13 +6,13 @@ import shutil
 import unittest
 
 from cluster import CONFIG, ENCRYPTION, PREFIX, OnNode, images
-from node import IMAGE, REPO, STATIC_POD, guide, kubeadm_config, until
+from node import FILES, IMAGE, STATIC_POD, guide, kubeadm_config, until
 
 MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 BACKUPS = "/etc/kubernetes/barbican-kms-backup"
 # Lets kube-apiserver end before the kubelet kills it after 30 s; the tests restart it often.
 FLAG = 'apiServer: {extraArgs: [{name: shutdown-watch-termination-grace-period, value: "1s"}]}\n'
-TOOL = REPO / "scripts/install-sidecar"
+TOOL = FILES / "scripts/install-sidecar"
 
 
 class Install(OnNode):
@@ -41,12 +41,12 @@ class Install(OnNode):
 
     def test_01_it_says_what_is_missing_and_changes_nothing(self):
         self.assertIn("no patch for the sidecar", self.refused())
-        self.follow("Before you begin: key, credential, files", 2)
+        self.follow("Before you begin: key, credential, files", 4)
         self.assertIn("encryption-config.yaml: not there", self.refused())
         self.encryption("encryption-config-read.yaml")
         self.node.exec("ctr", "-n", "k8s.io", "images", "rm", IMAGE)
         self.assertIn(f"the image {IMAGE} is not on this node", self.refused())
-        bring = guide("Before you begin: key, credential, files", 3).splitlines()[-1]
+        bring = guide("Before you begin: key, credential, files", 5).splitlines()[-1]
         self.node.exec("sh", "-euc", f"ln -s {images()[-1]} /root/barbican-kms.tar; cd /root; {bring}")
 
     def test_02_it_refuses_a_cloud_config_that_does_not_work(self):

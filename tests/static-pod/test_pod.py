@@ -10,7 +10,7 @@ import time
 import unittest
 
 from cluster import CONFIG, PREFIX, SOCKET, OnNode
-from node import ADDRESS, REPO, STATIC_POD, guide, kubeadm_config, until
+from node import ADDRESS, FILES, STATIC_POD, guide, kubeadm_config, until
 
 MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 ASIDE = "/etc/kubernetes/kube-apiserver.yaml.aside"
@@ -22,7 +22,7 @@ class Pod(OnNode):
         super().setUpClass()
         cls.patches()
         cls.node.exec("mkdir", "-p", "/etc/kubernetes/encryption")
-        cls.node.exec("sh", "-euc", f"cd {REPO}; " + guide("A new kubeadm cluster").splitlines()[0])
+        cls.node.exec("sh", "-euc", f"cd {FILES}; " + guide("A new kubeadm cluster").splitlines()[0])
         # Without it, watches keep a stopping kube-apiserver until the kubelet kills the pod after 30 s.
         config = kubeadm_config("v1beta4").replace(
             "  extraArgs:\n", '  extraArgs:\n  - {name: shutdown-watch-termination-grace-period, value: "1s"}\n')

@@ -277,7 +277,7 @@ class Tool(unittest.TestCase):
         self.install("--force")
         self.put(MANIFEST, self.go_manifest())
         (self.etc / GO_CONFIG).unlink()
-        self.assertIn("nobody knows what it could open", self.refused())
+        self.assertIn("it is not known what it can decrypt", self.refused())
         self.go_config("secrets", [kms, "identity: {}"])
         self.install()
         self.assertEqual(self.manifest().count("--encryption-provider-config="), 1)

@@ -230,9 +230,12 @@ async fn a_pinned_key_stays_whatever_the_container_says() {
 
 #[tokio::test(start_paused = true)]
 async fn a_container_of_no_use_leaves_the_ring_as_it_is() {
-    let unavailable: fn() -> ListError = || ListError::Unavailable {
-        cause: "x".into(),
-        retry_after: None,
+    let unavailable: fn() -> ListError = || {
+        let error = UpstreamError::Unavailable {
+            cause: "x".into(),
+            retry_after: None,
+        };
+        error.into()
     };
     for (error, problem) in [
         (unavailable, ContainerProblem::Unavailable),

@@ -47,6 +47,8 @@ impl Good {
     /// right again.
     async fn refuses(&mut self, outcome: &str, reason: &str, act: impl FnOnce(&Path)) {
         let socket = self.place.socket();
+        let text = "configuration not reloaded";
+        let before = self.sidecar.errors().matches(text).count();
         act(self.place.config());
         let seen = async |_: &Sidecar| {
             let (found, message) = last_reload(&socket).await?;
@@ -54,11 +56,7 @@ impl Good {
         };
         let message = self.sidecar.until(reason, seen).await;
         assert!(!message.contains('\n'), "{message}");
-        let logged = self.sidecar.errors();
-        let event = logged
-            .lines()
-            .rfind(|line| line.contains("configuration not reloaded"));
-        let event = event.expect("it is in the log");
+        let event = self.sidecar.line(&[text], before).await;
         assert!(
             event.contains("ERROR") && event.contains("the old one stays in use"),
             "{event}"
@@ -238,14 +236,21 @@ async fn an_unchanged_file_asks_nobody_and_new_credentials_read_every_key() {
             barbican.asked("/payload"),
         )
     };
-    assert_eq!(asked(), (1, 3), "one login, and each key once");
+    // Once, or twice where the server was silent for a second and a probe was answered.
+    let once_or_again = |count: usize, expected: usize| (expected..=2 * expected).contains(&count);
+    let (logins, reads) = asked();
+    assert!(once_or_again(logins, 1), "one login, not {logins}");
+    assert!(
+        once_or_again(reads, 3),
+        "each key once, not {reads} downloads"
+    );
 
     // Touched, written with the same contents, with a remark more; SIGHUP.
     write(&file, &scene.text);
     replace(&file, &format!("# nothing new\n{}", scene.text));
     scene.sidecar.signal(Signal::HUP);
     scene.sidecar.logged("nothing to reload").await;
-    assert_eq!(asked(), (1, 3), "nobody is asked");
+    assert_eq!(asked(), (logins, reads), "nobody is asked");
 
     // Credentials that may log in, and may not read keys.
     let mut reader = openstack.config("reader");
@@ -263,8 +268,15 @@ async fn an_unchanged_file_asks_nobody_and_new_credentials_read_every_key() {
     replace(&file, &tapped(other));
     scene.sidecar.logged("configuration reloaded").await;
     let (logins_now, reads_now) = asked();
-    assert_eq!(logins_now, logins + 1, "one login proves them");
-    assert_eq!(reads_now, reads + 3, "and each key is read");
+    let (logins, reads) = (logins_now - logins, reads_now - reads);
+    assert!(
+        once_or_again(logins, 1),
+        "one login proves them, not {logins}"
+    );
+    assert!(
+        once_or_again(reads, 3),
+        "each key is read, not {reads} downloads"
+    );
     scene.client.round_trip().await;
 }
 

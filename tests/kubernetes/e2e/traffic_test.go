@@ -29,6 +29,9 @@ type traffic struct {
 	mu            sync.Mutex
 	reads, writes int
 	failures      []string
+	killed        map[*cluster.APIServer]bool
+	lost          int               // requests that a killed API server had in flight
+	values        map[string]string // of the Secrets that were written
 }
 
 // every is how long each reader and writer waits between requests.
@@ -37,7 +40,10 @@ const every = 50 * time.Millisecond
 // traffic begins; the Secret "old" must be there.
 func (w *world) traffic(servers ...*cluster.APIServer) *traffic {
 	ctx, cancel := context.WithCancel(w.t.Context())
-	tr := &traffic{w: w, cancel: cancel, gates: map[*cluster.APIServer]*sync.RWMutex{}}
+	tr := &traffic{
+		w: w, cancel: cancel, gates: map[*cluster.APIServer]*sync.RWMutex{},
+		killed: map[*cluster.APIServer]bool{}, values: map[string]string{"old": "hunter2"},
+	}
 	w.t.Cleanup(func() { cancel(); tr.group.Wait() })
 	for i, a := range servers {
 		tr.gates[a] = &sync.RWMutex{}
@@ -49,10 +55,13 @@ func (w *world) traffic(servers ...*cluster.APIServer) *traffic {
 				Data:     map[string][]byte{"value": fmt.Append(nil, writes)},
 			}
 			writes++
+			var err error
 			if writes <= 20 {
-				return a.CreateSecret(ctx, namespace, s.Metadata.Name, string(s.Data["value"]))
+				err = a.CreateSecret(ctx, namespace, s.Metadata.Name, string(s.Data["value"]))
+			} else {
+				_, err = a.PutSecret(ctx, s)
 			}
-			_, err := a.PutSecret(ctx, s)
+			tr.wrote(s, err)
 			return err
 		})
 		reads := 0
@@ -83,6 +92,10 @@ func (tr *traffic) run(ctx context.Context, a *cluster.APIServer, count *int, re
 			case <-tick.C:
 			}
 			tr.gates[a].RLock()
+			if tr.isKilled(a) {
+				tr.gates[a].RUnlock()
+				continue
+			}
 			err := request()
 			tr.gates[a].RUnlock()
 			if ctx.Err() != nil {
@@ -90,7 +103,9 @@ func (tr *traffic) run(ctx context.Context, a *cluster.APIServer, count *int, re
 			}
 			tr.mu.Lock()
 			*count++
-			if err != nil {
+			if err != nil && tr.killed[a] {
+				tr.lost++
+			} else if err != nil {
 				tr.failures = append(tr.failures, fmt.Sprintf("%s: %s: %v", time.Now().Format(time.TimeOnly), a.Name, err))
 			}
 			tr.mu.Unlock()
@@ -105,6 +120,57 @@ func (tr *traffic) without(a *cluster.APIServer, f func()) {
 	f()
 }
 
+// kill ends the API server with requests on their way, which may fail, and calls f before there
+// are more.
+func (tr *traffic) kill(a *cluster.APIServer, f func()) {
+	tr.setKilled(a, true)
+	a.Kill()
+	f()
+	// What was on its way has failed by now, or is not counted before this.
+	tr.without(a, func() { tr.setKilled(a, false) })
+}
+
+func (tr *traffic) setKilled(a *cluster.APIServer, killed bool) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.killed[a] = killed
+}
+
+func (tr *traffic) isKilled(a *cluster.APIServer) bool {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.killed[a]
+}
+
+// wrote keeps the value that must be read at the end; none where the answer was lost.
+func (tr *traffic) wrote(s cluster.Secret, err error) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if err != nil {
+		delete(tr.values, s.Metadata.Name)
+	} else {
+		tr.values[s.Metadata.Name] = string(s.Data["value"])
+	}
+}
+
+// readable fails the test unless the API server gives out every Secret as it was written last. The
+// traffic has ended.
+func (tr *traffic) readable(a *cluster.APIServer) {
+	t := tr.w.t
+	t.Helper()
+	list, err := a.ListSecrets(tr.w.soon(time.Minute), namespace)
+	check(t, err)
+	found := map[string]string{}
+	for _, s := range list {
+		found[s.Metadata.Name] = string(s.Data["value"])
+	}
+	for name, value := range tr.values {
+		if found[name] != value {
+			t.Errorf("%s: Secret %s reads %q, want %q", a.Name, name, found[name], value)
+		}
+	}
+}
+
 // end stops the traffic; a single failed request fails the test.
 func (tr *traffic) end() {
 	t := tr.w.t
@@ -114,6 +180,9 @@ func (tr *traffic) end() {
 	report.note(t, "reads", tr.reads)
 	report.note(t, "writes", tr.writes)
 	report.note(t, "failed requests", len(tr.failures))
+	if tr.lost > 0 {
+		report.note(t, "requests that a killed API server had in flight", tr.lost)
+	}
 	if tr.reads < 100 || tr.writes < 100 {
 		t.Errorf("only %d reads and %d writes: the traffic proves nothing", tr.reads, tr.writes)
 	}

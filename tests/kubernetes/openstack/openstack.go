@@ -20,6 +20,7 @@ import (
 type Cloud struct {
 	dir, script        string
 	global             string
+	reader, cloudsYAML string // id of the user that reads keys; the operator's login
 	keystone, barbican string // scheme, host and port
 }
 
@@ -31,7 +32,7 @@ const (
 
 // Up starts a cloud of its own in the directory, or finds the one that runs there.
 func Up(ctx context.Context, dir string) (*Cloud, error) {
-	script, err := findScript()
+	script, err := Script("openstack")
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +53,7 @@ func (c *Cloud) Down() error {
 
 // Open reads what `scripts/openstack up DIR` left in the directory.
 func Open(dir string) (*Cloud, error) {
-	script, err := findScript()
+	script, err := Script("openstack")
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +65,8 @@ func Open(dir string) (*Cloud, error) {
 		AuthURL      string            `json:"auth_url"`
 		BarbicanURL  string            `json:"barbican_url"`
 		CloudConfigs map[string]string `json:"cloud_configs"`
+		CloudsYAML   string            `json:"clouds_yaml"`
+		Reader       struct{ ID string }
 	}
 	if err := json.Unmarshal(text, &state); err != nil {
 		return nil, fmt.Errorf("%s/state.json: %w", dir, err)
@@ -77,7 +80,7 @@ func Open(dir string) (*Cloud, error) {
 		return nil, errors.New("the cloud-config has no section KeyManager")
 	}
 	return &Cloud{
-		dir: dir, script: script, global: global,
+		dir: dir, script: script, global: global, reader: state.Reader.ID, cloudsYAML: state.CloudsYAML,
 		keystone: strings.TrimSuffix(state.AuthURL, "/v3"), barbican: state.BarbicanURL,
 	}, nil
 }
@@ -97,18 +100,10 @@ func (c *Cloud) NewSecret(ctx context.Context, key []byte) (string, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", err
 	}
-	out, err := c.ctl(ctx, "secret-create", "--hex", hex.EncodeToString(key), "--name", "kek",
+	var made struct{ ID string }
+	err = c.ctlInto(ctx, &made, "secret-create", "--hex", hex.EncodeToString(key), "--name", "kek",
 		"--secret-type", "symmetric", "--algorithm", "aes", "--mode", "cbc", "--bit-length", fmt.Sprint(8*len(key)))
-	if err != nil {
-		return "", err
-	}
-	var answer struct {
-		ID string `json:"id"`
-	}
-	if err := json.Unmarshal(out, &answer); err != nil || answer.ID == "" {
-		return "", fmt.Errorf("secret-create answered %q (%w)", out, err)
-	}
-	return answer.ID, nil
+	return made.ID, err
 }
 
 // Close makes a server refuse connections.
@@ -134,19 +129,19 @@ func (c *Cloud) ctl(ctx context.Context, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// findScript looks for scripts/openstack from here upwards.
-func findScript() (string, error) {
+// Script looks for a program of the folder scripts, from here upwards.
+func Script(name string) (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
 	for ; ; dir = filepath.Dir(dir) {
-		script := filepath.Join(dir, "scripts", "openstack")
+		script := filepath.Join(dir, "scripts", name)
 		if _, err := os.Stat(script); err == nil {
 			return script, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", errors.New("scripts/openstack is in no directory above this one")
+			return "", fmt.Errorf("scripts/%s is in no directory above this one", name)
 		}
 	}
 }

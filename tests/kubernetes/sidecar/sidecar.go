@@ -6,10 +6,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -109,7 +111,9 @@ func UUID() string {
 
 // Settings are what a test changes in the cloud-config.
 type Settings struct {
-	Write      string
+	Write string
+	// Container lists the keys, instead of Write.
+	Container  string
 	Decrypt    []string
 	Suffix     string
 	Revalidate time.Duration
@@ -123,7 +127,12 @@ func (b *Bench) WriteConfig(path string, s Settings) error {
 	} else {
 		out.WriteString("[Global]\nauth-url = \"https://keystone.invalid/v3\"\n")
 	}
-	fmt.Fprintf(&out, "\n[KeyManager]\nkey-id = %q\n", s.Write)
+	out.WriteString("\n[KeyManager]\n")
+	if s.Container != "" {
+		fmt.Fprintf(&out, "key-container = %q\n", s.Container)
+	} else {
+		fmt.Fprintf(&out, "key-id = %q\n", s.Write)
+	}
 	if len(s.Decrypt) > 0 {
 		fmt.Fprintf(&out, "decrypt-key-ids = %q\n", strings.Join(s.Decrypt, ","))
 	}
@@ -161,7 +170,7 @@ func (b *Bench) New(dir, name string, s Settings) (*Sidecar, error) {
 		return nil, err
 	}
 	c := &Sidecar{
-		Socket: filepath.Join(dir, name+".sock"),
+		Socket: socketPath(dir, name),
 		Config: filepath.Join(configs, "cloud.conf"),
 		bench:  b,
 	}
@@ -173,6 +182,42 @@ func (b *Bench) New(dir, name string, s Settings) (*Sidecar, error) {
 		Args: []string{"serve", "--socketpath", c.Socket, "--cloud-config", c.Config},
 	}
 	return c, b.WriteConfig(c.Config, s)
+}
+
+// Status is what the sidecar says of its ring.
+type Status struct {
+	WriteKeyID string `json:"write_key_id"`
+	Keys       []struct {
+		ID string
+		// Listed: by the container, now.
+		Held, Listed bool
+	}
+}
+
+// IDs of its keys.
+func (s Status) IDs() (ids []string) {
+	for _, key := range s.Keys {
+		ids = append(ids, key.ID)
+	}
+	return ids
+}
+
+// StatusCommand asks a sidecar of the directory for its Status.
+func (b *Bench) StatusCommand(dir, name string) []string {
+	return []string{b.Bin, "status", "--json", "--socketpath", socketPath(dir, name)}
+}
+
+func socketPath(dir, name string) string { return filepath.Join(dir, name+".sock") }
+
+// Status asks it.
+func (c *Sidecar) Status(ctx context.Context) (Status, error) {
+	command := c.bench.StatusCommand(c.options.Dir, c.Name)
+	var status Status
+	out, err := exec.CommandContext(ctx, command[0], command[1:]...).Output()
+	if err != nil {
+		return status, fmt.Errorf("%s: %w", strings.Join(command, " "), err)
+	}
+	return status, json.Unmarshal(out, &status)
 }
 
 // Detach makes the next Start outlive this process.

@@ -33,7 +33,7 @@ impl World {
                 self.is_ordered(key, before, &state)?;
             }
             Event::OrderAll => {
-                state.schedule.expedite_all(self.now);
+                state.schedule.order_all(self.now);
                 self.is_ordered(0, before, &state)?;
                 self.is_ordered(1, before, &state)?;
             }
