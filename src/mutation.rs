@@ -46,6 +46,14 @@ pub(crate) enum Mutation {
     FailuresAreKept,
     /// What was wrong with a key is said for ever.
     ProblemIsKept,
+    /// A key is dropped when one reading of the container does not list it.
+    OneReadingDrops,
+    /// A key leaves the ring though Barbican does not give it out any more.
+    GoneKeysAreDropped,
+    /// An earlier key becomes the write key again.
+    WriteKeyGoesBack,
+    /// A key becomes the write key before it is held.
+    MissingKeyIsActivated,
 }
 
 /// Whether `mutation` is switched on.

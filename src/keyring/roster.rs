@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::key_id::KeyId;
+use crate::mutation::{self, Mutation};
 
 /// What the refresher knows of a key's payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +82,9 @@ impl Roster {
                 since: now,
                 again: None,
             });
-            if absence.again.is_none() && now.saturating_duration_since(absence.since) >= apart {
+            let late = now.saturating_duration_since(absence.since) >= apart
+                || mutation::active(Mutation::OneReadingDrops);
+            if absence.again.is_none() && late {
                 absence.again = Some(now);
                 leaving.push(*id);
             }
@@ -99,7 +102,8 @@ impl Roster {
             let Payload {
                 held, confirmed, ..
             } = payload(id);
-            let given_out = confirmed.is_some_and(|confirmed| confirmed >= again);
+            let given_out = confirmed.is_some_and(|confirmed| confirmed >= again)
+                || mutation::active(Mutation::GoneKeysAreDropped);
             // What is not held cannot be saved by keeping its name.
             Some(*id) == newest || (held && !given_out)
         });
@@ -117,7 +121,10 @@ impl Roster {
             .iter()
             .filter(|(_, entry)| entry.listed && entry.time_has_come(wall))
             .filter_map(|(id, entry)| Some((entry.active_from?, *id)))
-            .filter(|key| self.newest.is_none_or(|newest| *key > newest))
+            .filter(|key| {
+                self.newest.is_none_or(|newest| *key > newest)
+                    || mutation::active(Mutation::WriteKeyGoesBack)
+            })
             .collect();
         due.sort_unstable_by(|one, other| other.cmp(one));
         if self.newest.is_none() {
@@ -128,7 +135,9 @@ impl Roster {
             }
             return Some(chosen.1);
         }
-        if let Some(next) = due.iter().find(|(_, id)| payload(id).held) {
+        let usable =
+            |id: &KeyId| payload(id).held || mutation::active(Mutation::MissingKeyIsActivated);
+        if let Some(next) = due.iter().find(|(_, id)| usable(id)) {
             self.newest = Some(*next);
         }
         self.newest.map(|(_, id)| id)

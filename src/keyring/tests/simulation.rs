@@ -7,7 +7,9 @@
 
 mod apiserver;
 mod campaign;
+mod container;
 mod control_plane;
+mod following;
 mod history;
 mod node;
 mod observer;
@@ -74,6 +76,8 @@ fn many_histories_break_no_rule() {
     let summary = campaign::run(first, budget);
     println!("{summary}");
     if let Some((history, violation)) = summary.broken {
+        // What follows takes a while.
+        println!("SEED={} breaks a rule: {violation:?}", history.seed);
         panic!("{}", shrink::shown(&history, &violation));
     }
 }
@@ -120,4 +124,8 @@ deliberate_faults! {
     the_simulator_finds_a_failure_counted_twice: FailuresCountTwice breaks "rule 8";
     the_simulator_finds_failures_that_never_end: FailuresAreKept breaks "rule 8";
     the_simulator_finds_a_problem_that_never_ends: ProblemIsKept breaks "rule 8";
+    the_simulator_finds_a_key_that_one_reading_drops: OneReadingDrops breaks "rule 9";
+    the_simulator_finds_a_key_that_is_dropped_when_gone: GoneKeysAreDropped breaks "rule 9";
+    the_simulator_finds_a_write_key_that_goes_back: WriteKeyGoesBack breaks "rule 9";
+    the_simulator_finds_a_missing_key_that_is_activated: MissingKeyIsActivated breaks "rule 9";
 }

@@ -7,13 +7,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::apiserver::{ApiServer, Judge, Stored, unwrap};
-use super::history::{DAY, Dice, History, KEYS, Secret, What};
+use super::history::{DAY, Dice, Edit, History, KEYS, Move, Secret, What};
 use super::key_id;
 use super::node::{File, Process, Times};
 use super::observer::Observer;
 use super::operator::{Rotation, Stage};
 use super::play::{Figures, Violation};
-use super::servers::{Cloud, key_byte};
+use super::servers::{Cloud, key_byte, number_of};
 use crate::envelope::{Fingerprint, WrappingKey};
 use crate::keyring::ConfigUpdate;
 use crate::secret::KekWriter;
@@ -30,18 +30,23 @@ const LOOK: Duration = Duration::from_secs(150);
 /// After so long without an event fewer polls are enough.
 const QUIET: Duration = Duration::from_secs(1800);
 
+/// So many operators rotate at once.
+const OPERATORS: usize = 2;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// How often a node looks at its clock in an hour at most: some twenty times for each of
-/// its tries, of which there is one each second while nobody answers.
-const LOOKS: u64 = 90_000;
+/// its tries, of which there is one each second while nobody answers, and one for a container.
+const LOOKS: u64 = 150_000;
 
 pub(super) struct ControlPlane {
     cloud: Cloud,
     nodes: Vec<Node>,
     careful: bool,
+    container: bool,
     etcd: Vec<Stored>,
-    rotation: Option<Rotation>,
+    /// Of each operator who is at one.
+    rotations: Vec<Rotation>,
     calls: JoinSet<()>,
     dice: Dice,
     begin: Instant,
@@ -67,6 +72,7 @@ impl ControlPlane {
     pub(super) fn new(history: &History) -> Self {
         let dice = Dice::new(history.seed, 3);
         let file = File {
+            container: history.container,
             write: 0,
             decrypt: Vec::new(),
             credential: 0,
@@ -76,8 +82,7 @@ impl ControlPlane {
             typo: false,
         };
         let node = |_| {
-            let times = Times::default();
-            times.change_date(i64::try_from(dice.below(600)).expect("small") - 300);
+            let times = Times::new(i64::try_from(dice.below(600)).expect("small") - 300);
             Node {
                 file: file.clone(),
                 before: file.clone(),
@@ -91,8 +96,9 @@ impl ControlPlane {
             cloud: Cloud::new(history.seed, history.nodes),
             nodes: (0..history.nodes).map(node).collect(),
             careful: history.careful,
+            container: history.container,
             etcd: Vec::new(),
-            rotation: None,
+            rotations: Vec::new(),
             calls: JoinSet::new(),
             dice,
             begin: Instant::now(),
@@ -150,7 +156,7 @@ impl ControlPlane {
     /// When somebody acts of his own accord next.
     pub(super) fn next_step(&self) -> Duration {
         let polls = self.nodes.iter().map(|node| node.api.next_poll);
-        let look = self.rotation.map_or(DAY, |_| self.next_look);
+        let look = self.rotations.first().map_or(DAY, |_| self.next_look);
         let own = [self.next_hour, look, self.ready_at.unwrap_or(DAY)];
         polls.chain(own).min().unwrap_or(DAY)
     }
@@ -165,7 +171,7 @@ impl ControlPlane {
         } else if self.next_hour <= now {
             self.next_hour += HOUR;
             self.each_hour();
-        } else if self.rotation.is_some() && self.next_look <= now {
+        } else if !self.rotations.is_empty() && self.next_look <= now {
             self.next_look = now + LOOK;
             self.rotate();
         } else if let Some(node) =
@@ -184,13 +190,15 @@ impl ControlPlane {
             What::Barbican(weather) => self.cloud.state().barbican = weather,
             What::Keystone(weather) => self.cloud.state().keystone = weather,
             What::Cut(node, cut) => self.cloud.state().cut[node] = cut,
-            What::Secret(key, secret) => self.cloud.state().secrets[key] = secret,
+            What::Secret(key, secret) => self.cloud.state().change_secret(key, secret),
+            What::Container(health) => self.cloud.state().container.health = health,
+            What::Move(change) => self.make(change),
             What::Credential(number, taken) => self.cloud.state().credentials[number] = taken,
             What::TokensRevoked => self.cloud.state().era += 1,
             What::Backup => self.lose_newest_key(),
             What::Edit(node, edit) => {
                 let node_of = &mut self.nodes[node];
-                if edit == super::history::Edit::Undo {
+                if edit == Edit::Undo {
                     std::mem::swap(&mut node_of.file, &mut node_of.before);
                 } else {
                     node_of.before = node_of.file.clone();
@@ -245,10 +253,21 @@ impl ControlPlane {
     }
 
     fn lose_newest_key(&mut self) {
-        let newest = self.nodes.iter().map(|node| node.file.write).max();
+        let newest = self.nodes.iter().filter_map(Node::write).max();
         let mut state = self.cloud.state();
         state.era += 1;
-        state.secrets[newest.unwrap_or(0)] = Secret::Gone;
+        state.container.restore();
+        state.change_secret(newest.unwrap_or(0), Secret::Gone);
+    }
+
+    /// Seconds since the begin.
+    fn now(&self) -> i64 {
+        i64::try_from(self.begin.elapsed().as_secs()).expect("a day")
+    }
+
+    fn make(&self, change: Move) {
+        let now = self.now();
+        self.cloud.state().container.make(change, now);
     }
 
     fn all_clear(&mut self) {
@@ -264,21 +283,22 @@ impl ControlPlane {
         let named = |key: &usize| {
             let id = key_id(*key);
             self.etcd.iter().any(|stored| stored.id == id)
-                || self.nodes.iter().any(|node| {
-                    node.running
-                        .as_ref()
-                        .is_some_and(|(_, observer)| observer.in_force.ring.write == Some(id))
-                })
+                || self.nodes.iter().any(|node| node.write() == Some(*key))
         };
         let needed: Vec<usize> = (0..KEYS).filter(named).collect();
+        if self.container {
+            self.put_right(&needed);
+        } else if self.careful {
+            self.agree();
+        }
         for number in 0..self.nodes.len() {
             let node = &mut self.nodes[number];
             let before = node.file.clone();
             node.file.typo = false;
             node.file.credential = 0;
-            if !self.careful {
+            if !self.careful && !self.container {
                 for key in &needed {
-                    node.file.edit(super::history::Edit::Add(*key));
+                    node.file.edit(Edit::Add(*key));
                 }
             }
             if node.holds_other_bytes() {
@@ -286,6 +306,29 @@ impl ControlPlane {
             } else if node.file != before || node.running.is_none() {
                 self.propose(number);
             }
+        }
+    }
+
+    /// Whoever is responsible for the container, and the clocks, does so.
+    fn put_right(&self, needed: &[usize]) {
+        if !self.careful {
+            let now = self.now();
+            self.cloud.state().container.repair(needed, now);
+        }
+        for node in &self.nodes {
+            node.times
+                .set_date(i64::try_from(self.dice.below(600)).expect("small") - 300);
+        }
+    }
+
+    /// Operators who have come into each other's way agree on one of their keys.
+    fn agree(&mut self) {
+        let new = self.nodes[0].file.write;
+        let other = self.nodes.iter().map(|node| node.file.write);
+        if self.rotations.is_empty()
+            && let Some(old) = other.into_iter().find(|write| *write != new)
+        {
+            self.rotations.push(Rotation::new(old, new));
         }
     }
 
@@ -297,6 +340,9 @@ impl ControlPlane {
                 wrong.get_or_insert(format!("rule 7: node {number} does not run"));
                 continue;
             };
+            if let Err(error) = process.keyring.status() {
+                wrong.get_or_insert(format!("rule 7: node {number} is not ready: {error}"));
+            }
             let snapshot = process.keyring.snapshot();
             let missing = snapshot.slots().find(|(_, slot)| slot.key().is_none());
             if let Some((id, slot)) = missing {
@@ -345,6 +391,7 @@ impl ControlPlane {
     }
 
     fn poll(&mut self, number: usize) {
+        let careful = self.is_careful();
         let node = &mut self.nodes[number];
         let Some((process, _)) = &node.running else {
             node.api.next_poll += Duration::from_secs(10);
@@ -355,7 +402,7 @@ impl ControlPlane {
             cloud: self.cloud.clone(),
             begin: self.begin,
             node: number,
-            careful: self.careful,
+            careful,
         };
         let (kms, keyring) = (process.kms.clone(), process.keyring.clone());
         let fresh = node.api.seed_id.is_none();
@@ -391,7 +438,7 @@ impl ControlPlane {
             cloud: self.cloud.clone(),
             begin: self.begin,
             node: number,
-            careful: self.careful,
+            careful: self.is_careful(),
         };
         let same_bytes = stored.is_under(observer.fingerprint(&stored.id));
         unwrap(
@@ -405,42 +452,111 @@ impl ControlPlane {
         );
     }
 
+    /// Whether nothing has happened that makes data unreadable.
+    fn is_careful(&self) -> bool {
+        self.careful && !(self.container && self.cloud.state().accident)
+    }
+
     fn begin_rotation(&mut self) {
-        let old = self.nodes[0].file.write;
-        if self.rotation.is_none() && self.nodes.iter().all(|node| node.file.write == old) {
-            let rotation = Rotation::from(old);
-            self.cloud.state().secrets[rotation.new] = Secret::There;
-            self.rotation = Some(rotation);
-            self.next_look = self.begin.elapsed() + LOOK;
+        let old = self.nodes[0].write();
+        let Some(old) = old.filter(|_| self.nodes.iter().all(|node| node.write() == old)) else {
+            return;
+        };
+        let others: Vec<usize> = self.rotations.iter().map(|other| other.new).collect();
+        let new = if self.container {
+            self.cloud.state().container.unused()
+        } else {
+            (1..KEYS)
+                .map(|step| (old + step) % KEYS)
+                .find(|key| !others.contains(key))
+        };
+        let Some(new) = new.filter(|new| others.len() < OPERATORS && !others.contains(new)) else {
+            return;
+        };
+        self.cloud.state().secrets[new] = Secret::There;
+        self.rotations.push(Rotation::new(old, new));
+        self.next_look = self.next_look.max(self.begin.elapsed() + LOOK);
+    }
+
+    /// Each operator looks, and does the next thing if all is well so far.
+    fn rotate(&mut self) {
+        for rotation in std::mem::take(&mut self.rotations) {
+            if let Some(rotation) = self.go_on(rotation) {
+                self.rotations.push(rotation);
+            }
         }
     }
 
-    /// The operator looks, and does the next thing if all is well so far.
-    fn rotate(&mut self) {
-        let Some(rotation) = self.rotation else {
-            return;
-        };
-        let edit = |node: &Node| rotation.edit(&node.file);
-        let next = (0..self.nodes.len()).find_map(|at| Some((at, edit(&self.nodes[at])?)));
-        if let Some((number, edit)) = next {
+    /// What `rotation` comes to; `None` when it is over.
+    fn go_on(&mut self, rotation: Rotation) -> Option<Rotation> {
+        if self.is_overtaken(rotation) {
+            return None;
+        }
+        if self.container {
+            let change = rotation.change(&self.cloud.state().container);
+            if let Some(change) = change {
+                // Whoever was restarted with a clock that is slow has used the old key again.
+                if rotation.stage != Stage::Drop || self.is_migrated(rotation) {
+                    self.make(change);
+                }
+                return Some(rotation);
+            }
+        } else if let Some((number, edit)) = self.next_edit(rotation) {
             let node = &mut self.nodes[number];
             node.before = node.file.clone();
             node.file.edit(edit);
-            return self.propose(number);
+            self.propose(number);
+            return Some(rotation);
         }
         if !self.nodes.iter().all(|node| node.has_passed(rotation)) {
-            return;
+            return Some(rotation);
         }
         if rotation.stage == Stage::Migrate {
+            self.is_migrated(rotation);
+        }
+        let next = rotation.next();
+        self.figures.rotations += u64::from(next.is_none());
+        next
+    }
+
+    /// Has everything written again, as far as every server uses the new key.
+    fn is_migrated(&mut self, rotation: Rotation) -> bool {
+        let new = Some(key_id(rotation.new));
+        let done = self.nodes.iter().all(|node| node.api.seed_id == new);
+        if done {
             let old = key_id(rotation.old);
             self.etcd.retain(|stored| stored.id != old);
         }
-        self.rotation = rotation.next();
-        self.figures.rotations += u64::from(self.rotation.is_none());
+        done
+    }
+
+    fn next_edit(&self, rotation: Rotation) -> Option<(usize, Edit)> {
+        let edit = |node: &Node| rotation.edit(&node.file);
+        (0..self.nodes.len()).find_map(|at| Some((at, edit(&self.nodes[at])?)))
+    }
+
+    /// Another operator has brought a key of his own into use meanwhile.
+    fn is_overtaken(&self, rotation: Rotation) -> bool {
+        let is_another = |write: usize| write != rotation.old && write != rotation.new;
+        rotation.stage != Stage::Drop
+            && self
+                .nodes
+                .iter()
+                .any(|node| node.write().is_some_and(is_another))
     }
 }
 
 impl Node {
+    /// The number of the write key: by the file, or as the process says.
+    fn write(&self) -> Option<usize> {
+        if !self.file.container {
+            return Some(self.file.write);
+        }
+        let (process, _) = self.running.as_ref()?;
+        let id = process.keyring.snapshot().write_id()?;
+        number_of(&id.to_string())
+    }
+
     fn has_passed(&self, rotation: Rotation) -> bool {
         let new = key_id(rotation.new);
         let Some((process, _)) = &self.running else {

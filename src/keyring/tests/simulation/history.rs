@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::container::Health;
 use crate::chance::Chance;
 
 /// A simulated day.
@@ -20,12 +21,20 @@ pub(super) const CREDENTIALS: usize = 3;
 /// After an end of all faults nothing happens for so long.
 pub(super) const CALM: Duration = Duration::from_secs(16 * 60);
 
+/// How long a time of trouble takes, in seconds. While nobody answers a second costs most, and
+/// most of what can go wrong goes wrong at its begin and its end: so most are short.
+const LENGTHS: [u32; 16] = [
+    60, 60, 300, 300, 300, 300, 600, 600, 600, 900, 900, 1800, 1800, 3600, 3600, 7200,
+];
+
 #[derive(Clone, Debug)]
 pub(super) struct History {
     pub(super) seed: u64,
     pub(super) nodes: usize,
     /// The operator keeps to the documented order.
     pub(super) careful: bool,
+    /// A container lists the keys, and not each node's file.
+    pub(super) container: bool,
     /// How often keys are confirmed, in seconds.
     pub(super) interval: u64,
     /// `max-cache-age` in seconds, if any.
@@ -66,8 +75,9 @@ pub(super) enum Weather {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Secret {
     There,
-    /// Deleted or expired.
+    /// Deleted, which takes it out of the container as well.
     Gone,
+    Expired,
     OtherBytes,
     /// Of no length that a key has.
     NoKey,
@@ -94,6 +104,16 @@ pub(super) enum Edit {
     Undo,
 }
 
+/// What an operator changes in the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Move {
+    /// Makes a key readable.
+    Stage(usize),
+    /// Makes it the write key in so many seconds.
+    Activate(usize, i64),
+    Retire(usize),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Barbican(Weather),
@@ -101,11 +121,14 @@ pub(super) enum What {
     /// A node reaches neither of them any more, or again.
     Cut(usize, bool),
     Secret(usize, Secret),
+    Container(Health),
+    Move(Move),
     /// Keystone takes a credential, or does not.
     Credential(usize, bool),
     /// Every token that was given out is worthless.
     TokensRevoked,
-    /// Both servers are restored: the newest key and all tokens are lost.
+    /// Both servers are restored: the newest key, the last change of the container and all
+    /// tokens are lost.
     Backup,
     Edit(usize, Edit),
     /// The same files once more.
@@ -117,7 +140,7 @@ pub(super) enum What {
     Suspend(usize, u64),
     /// The date changes by so many seconds.
     Date(usize, i64),
-    /// A rotation in the documented order begins.
+    /// An operator begins a rotation in the documented order, maybe beside another one.
     Rotate,
     /// Faults end, and what is wrong is put right.
     AllClear,
@@ -169,6 +192,7 @@ impl History {
             seed,
             nodes: 1 + dice.index(5),
             careful: dice.one_in(2),
+            container: Dice::new(seed, 4).one_in(2),
             interval,
             age: dice.pick(&[None, None, Some(2 * interval), Some(4 * interval)]),
             events: Vec::new(),
@@ -182,7 +206,7 @@ impl History {
 
     /// A time of trouble, and its end.
     fn episode(&mut self, begin: Duration, dice: &Dice) -> Duration {
-        let long = dice.pick(&[300, 1800, 7200, 14400]);
+        let long = dice.pick(&LENGTHS);
         let mut times: Vec<Duration> = (0..3 + dice.below(8))
             .map(|_| begin + dice.seconds(0, long))
             .filter(|at| *at + CALM < DAY)
@@ -192,7 +216,7 @@ impl History {
             let what = self.trouble(dice);
             self.events.push(Event { at: *at, what });
         }
-        let end = times.last().copied().unwrap_or(begin) + dice.seconds(1, 1200);
+        let end = times.last().copied().unwrap_or(begin) + dice.seconds(1, 600);
         let end = end.min(DAY.saturating_sub(CALM));
         self.events.push(Event {
             at: end,
@@ -214,8 +238,10 @@ impl History {
             11 => What::Restart(node),
             12 => What::Suspend(node, dice.pick(&[5, 90, 600, 4000, 30_000])),
             13 => What::Date(node, dice.pick(&[-7200, -300, -1, 60, 3600, 90_000])),
-            14 if self.careful => What::Rotate,
+            14 | 16 if self.careful => What::Rotate,
             14 => What::Backup,
+            16 if self.container => What::Move(change(dice)),
+            17 if self.container => What::Container(health(dice)),
             15 if dice.one_in(2) => What::Revalidate(node),
             _ => What::Edit(node, self.edit(dice)),
         }
@@ -223,13 +249,19 @@ impl History {
 
     fn edit(&self, dice: &Dice) -> Edit {
         let age = self.interval * dice.pick(&[2, 3, 8]);
-        match dice.below(if self.careful { 4 } else { 12 }) {
+        let kinds = match (self.careful, self.container) {
+            (true, _) => 4,
+            (false, true) => 7,
+            (false, false) => 12,
+        };
+        match dice.below(kinds) {
             0 => Edit::Age(Some(age).filter(|_| dice.one_in(2))),
             1 => Edit::Authenticated(dice.one_in(2)),
             2 => Edit::Typo,
             3 if self.careful => Edit::Interval(self.interval),
             3 => Edit::Credential(dice.index(CREDENTIALS)),
             4 => Edit::Interval(dice.pick(&[60, 300, 3600])),
+            5 if self.container => Edit::Drop(dice.index(KEYS)),
             5..=6 => Edit::Add(dice.index(KEYS)),
             7..=8 => Edit::Write(dice.index(KEYS)),
             9 => Edit::WriteOnly(dice.index(KEYS)),
@@ -262,9 +294,29 @@ fn secret(dice: &Dice) -> Secret {
     dice.pick(&[
         Secret::There,
         Secret::Gone,
-        Secret::Gone,
+        Secret::Expired,
         Secret::OtherBytes,
         Secret::NoKey,
+    ])
+}
+
+fn change(dice: &Dice) -> Move {
+    let key = dice.index(KEYS);
+    match dice.below(4) {
+        0 => Move::Stage(key),
+        1 => Move::Activate(key, 0),
+        2 => Move::Activate(key, dice.pick(&[-3600, 30, 900, 4000])),
+        _ => Move::Retire(key),
+    }
+}
+
+fn health(dice: &Dice) -> Health {
+    dice.pick(&[
+        Health::Fine,
+        Health::Gone,
+        Health::Certificate,
+        Health::Strange,
+        Health::TooLarge,
     ])
 }
 
@@ -276,6 +328,8 @@ impl fmt::Display for Event {
             What::Barbican(weather) => ("Barbican".to_owned(), format!("{weather:?}")),
             What::Keystone(weather) => ("Keystone".to_owned(), format!("{weather:?}")),
             What::Secret(key, secret) => ("Barbican".to_owned(), format!("key {key}: {secret:?}")),
+            What::Container(health) => ("Barbican".to_owned(), format!("container: {health:?}")),
+            What::Move(change) => ("operator".to_owned(), format!("container: {change:?}")),
             What::Credential(number, taken) => (
                 "Keystone".to_owned(),
                 format!("takes credential {number}: {taken}"),

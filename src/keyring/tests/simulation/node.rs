@@ -1,22 +1,26 @@
 //! A node: its cloud-config, its clock, and the process that runs on it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::history::Dice;
+use super::container::{BEGIN, CONTAINER};
+use super::history::{Dice, KEYS};
 use super::key_id;
 use super::servers::{Cloud, Line, problem};
 use crate::chance::Chance;
 use crate::config::{self, Content, Environment, Identity, Live};
 use crate::instruments::Instruments;
-use crate::key_id::KeyId;
-use crate::keyring::{Clock, ConfigUpdate, FetchError, KeyProblem, KeySource, Keyring, Refresher};
+use crate::key_id::{ContainerId, KeyId};
+use crate::keyring::{
+    Clock, ConfigUpdate, ContainerProblem, FetchError, KeyProblem, KeySource, Keyring, ListError,
+    Listing, Refresher,
+};
 use crate::kms::Kms;
 use crate::metrics::{Exposition, Metrics};
 use crate::openstack::{OpenStack, Timing};
@@ -25,6 +29,8 @@ use crate::secret::Kek;
 /// What a node's cloud-config says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct File {
+    /// A container says which keys there are, besides the pinned ones of `decrypt`.
+    pub(super) container: bool,
     pub(super) write: usize,
     pub(super) decrypt: Vec<usize>,
     pub(super) credential: usize,
@@ -65,11 +71,15 @@ impl File {
         format!(
             "[Global]\nauth-url = http://keystone.test/v3\nusername = u{user}\n\
              password = secret{user}\ntenant-id = p\ndomain-name = d\n\
-             [KeyManager]\nkey-id = {write}{typo}\n{decrypt}\
+             [KeyManager]\n{source}{typo}\n{decrypt}\
              require-authentication = {authenticated}\nrevalidate-interval = {interval}s\n\
              max-cache-age = {age}s\n",
             user = self.credential,
-            write = key_id(self.write),
+            source = if self.container {
+                format!("key-container = {CONTAINER}")
+            } else {
+                format!("key-id = {}", key_id(self.write))
+            },
             typo = if self.typo { "0" } else { "" },
             decrypt = if decrypt.is_empty() {
                 String::new()
@@ -83,16 +93,17 @@ impl File {
     }
 
     pub(super) fn names(&self, key: usize) -> bool {
-        self.write == key || self.decrypt.contains(&key)
+        (self.write == key && !self.container) || self.decrypt.contains(&key)
     }
 }
 
 /// The clocks of a node, which no restart changes.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Times(Arc<Dials>);
 
-#[derive(Default)]
 struct Dials {
+    /// When the history began.
+    begin: tokio::time::Instant,
     /// For how long the machine has been suspended, in seconds.
     suspended: AtomicU64,
     /// How far the date is from that of others, in seconds.
@@ -106,6 +117,22 @@ struct Dials {
 const RESTLESS: u64 = 20_000;
 
 impl Times {
+    /// At the begin of a history, with a date that is so many seconds off.
+    pub(super) fn new(date: i64) -> Self {
+        Self(Arc::new(Dials {
+            begin: tokio::time::Instant::now(),
+            suspended: AtomicU64::new(0),
+            date: AtomicI64::new(date),
+            reads: AtomicU64::new(0),
+            restless: AtomicU64::new(0),
+        }))
+    }
+
+    /// Somebody sets the date right, but for so many seconds.
+    pub(super) fn set_date(&self, seconds: i64) {
+        self.0.date.store(seconds, Ordering::Relaxed);
+    }
+
     pub(super) fn suspend(&self, seconds: u64) {
         self.0.suspended.fetch_add(seconds, Ordering::Relaxed);
     }
@@ -138,34 +165,50 @@ impl Times {
 
     pub(super) fn clock(&self) -> Clock {
         let (one, other) = (self.clone(), self.clone());
-        let begin = self.now();
         let now = move || {
             one.0.reads.fetch_add(1, Ordering::Relaxed);
             let restless = one.0.restless.fetch_add(1, Ordering::Relaxed);
             assert!(restless < RESTLESS, "a busy loop");
             one.now()
         };
-        let wall = move || {
-            let date = other
-                .0
-                .date
-                .load(Ordering::Relaxed)
-                .saturating_add(2_000_000_000);
-            let date = Duration::from_secs(u64::try_from(date).expect("after 1970"));
-            UNIX_EPOCH + date + (other.now() - begin)
-        };
+        let wall = move || other.wall();
         Clock::new(now, wall)
+    }
+
+    /// The date, which a suspended machine asks for when it goes on.
+    pub(super) fn wall(&self) -> SystemTime {
+        let off = self.0.date.load(Ordering::Relaxed);
+        let date = BEGIN.saturating_add_signed(off);
+        UNIX_EPOCH + Duration::from_secs(date) + self.0.begin.elapsed()
     }
 }
 
 /// What the sources of one process have been told.
 #[derive(Clone, Default)]
-pub(super) struct Ledger(Arc<Mutex<BTreeMap<KeyId, Entries>>>);
+pub(super) struct Ledger {
+    keys: Arc<Mutex<BTreeMap<KeyId, Entries>>>,
+    readings: Arc<Mutex<Readings>>,
+}
+
+/// What was read of the container.
+#[derive(Default)]
+pub(super) struct Readings {
+    /// What any of them has listed.
+    pub(super) lists: BTreeSet<BTreeSet<KeyId>>,
+    /// How others have failed.
+    pub(super) problems: Vec<ContainerProblem>,
+    /// Since when, and until when, each key is missing in all of them that list a write key.
+    pub(super) absent: BTreeMap<KeyId, (Instant, Instant)>,
+    pub(super) under_way: usize,
+}
 
 #[derive(Default)]
 pub(super) struct Entries {
     /// When it was given out, by the clock of the node; the newest ones.
     pub(super) confirmed: VecDeque<Instant>,
+    /// How any of them has failed: the ring in use and a new one share this, so that the
+    /// newest ends may all be of the other one.
+    pub(super) problems: Vec<KeyProblem>,
     /// How the newest downloads have ended, and when.
     pub(super) ends: VecDeque<(Instant, Option<KeyProblem>)>,
     pub(super) starts: VecDeque<tokio::time::Instant>,
@@ -177,7 +220,35 @@ const REMEMBERED: usize = 12;
 
 impl Ledger {
     pub(super) fn entries(&self) -> MutexGuard<'_, BTreeMap<KeyId, Entries>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn readings(&self) -> MutexGuard<'_, Readings> {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, times: &Times, outcome: &Result<Listing, ListError>) {
+        let mut readings = self.readings();
+        let listed = match outcome {
+            Ok(listing) => listing.keys().keys,
+            Err(error) => {
+                let problem = error.problem();
+                if !readings.problems.contains(&problem) {
+                    readings.problems.push(problem);
+                }
+                return;
+            }
+        };
+        let (now, wall) = (times.now(), times.wall());
+        let is_whole = listed.values().flatten().any(|time| *time <= wall);
+        for id in (0..KEYS).map(key_id) {
+            if listed.contains_key(&id) {
+                readings.absent.remove(&id);
+            } else if is_whole {
+                readings.absent.entry(id).or_insert((now, now)).1 = now;
+            }
+        }
+        readings.lists.insert(listed.into_keys().collect());
     }
 
     /// How many downloads of `id` have begun within a minute, this one included.
@@ -203,7 +274,11 @@ impl Ledger {
         if outcome.is_ok() {
             push(&mut of_key.confirmed, at);
         }
-        push(&mut of_key.ends, (at, outcome.as_ref().err().map(problem)));
+        let problem = outcome.as_ref().err().map(problem);
+        if let Some(problem) = problem.filter(|problem| !of_key.problems.contains(problem)) {
+            of_key.problems.push(problem);
+        }
+        push(&mut of_key.ends, (at, problem));
     }
 }
 
@@ -221,6 +296,15 @@ pub(super) struct Source {
     times: Times,
     cloud: Cloud,
     node: usize,
+}
+
+/// Ends when a reading does, or when nobody wants it any more.
+struct Reading(Ledger);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.readings().under_way -= 1;
+    }
 }
 
 /// Ends when a download does, or when nobody wants it any more.
@@ -248,6 +332,14 @@ impl KeySource for Source {
         let _under_way = UnderWay(self.ledger.clone(), id);
         let outcome = self.client.fetch(id).await;
         self.ledger.ends(id, self.times.now(), &outcome);
+        outcome
+    }
+
+    async fn list(&self, id: ContainerId) -> Result<Listing, ListError> {
+        self.ledger.readings().under_way += 1;
+        let _under_way = Reading(self.ledger.clone());
+        let outcome = self.client.list(id).await;
+        self.ledger.read(&self.times, &outcome);
         outcome
     }
 }
@@ -279,6 +371,20 @@ impl Process {
             wanted.push((format!("barbican_kms_key_held{label}"), held));
             wanted.push((format!("barbican_kms_key_write{label}"), write));
         }
+        if let Some(container) = &report.container {
+            for problem in ContainerProblem::ALL {
+                let name = format!(
+                    "barbican_kms_container_problem{{problem=\"{}\"}}",
+                    problem.as_str()
+                );
+                wanted.push((name, u64::from(container.problem == Some(problem))));
+            }
+            for (id, key) in &container.keys {
+                let hash = id.sha256_label();
+                let name = format!("barbican_kms_key_secret_gone{{key_id_hash=\"{hash}\"}}");
+                wanted.push((name, u64::from(key.secret_gone)));
+            }
+        }
         for (outcome, count) in report.reloads.by_outcome() {
             let name = format!(
                 "barbican_kms_config_reloads_total{{outcome=\"{}\"}}",
@@ -286,9 +392,10 @@ impl Process {
             );
             wanted.push((name, count));
         }
+        let lines: HashSet<&str> = text.lines().collect();
         for (name, value) in wanted {
             let line = format!("{name} {value}");
-            if !text.lines().any(|other| other == line) {
+            if !lines.contains(&*line) {
                 return Err(format!("rule 8: the metrics do not say {line}"));
             }
         }

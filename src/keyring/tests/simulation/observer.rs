@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::following::{Followed, no_write_key};
 use super::node::{Process, Times};
-use crate::config::{Live, Ring};
+use crate::config::Live;
 use crate::envelope::Fingerprint;
 use crate::key_id::KeyId;
 use crate::keyring::{KeyProblem, Report, Slot, Snapshot};
@@ -34,12 +35,14 @@ pub(super) struct Observer {
     pub(super) report: Arc<Report>,
     pub(super) in_force: Arc<Live>,
     /// The files, as the process was told of them last.
-    newest: Result<Arc<Live>, String>,
+    pub(super) newest: Result<Arc<Live>, String>,
     /// What the process was told just now, and has not answered.
     told: bool,
     /// The first bytes of each key since it came into the ring.
     bytes: BTreeMap<KeyId, Fingerprint>,
     ever_held: BTreeMap<KeyId, bool>,
+    /// Of a container.
+    pub(super) followed: Followed,
     /// Whether the newest change has counted as failed.
     failed: bool,
     /// Until then nothing changes by itself, as long as the snapshot does not.
@@ -58,6 +61,7 @@ impl Observer {
             told: false,
             bytes: BTreeMap::new(),
             ever_held: BTreeMap::new(),
+            followed: Followed::default(),
             failed: false,
             still: None,
             suspended: None,
@@ -134,11 +138,14 @@ impl Observer {
             let Ok(live) = &self.newest else {
                 return Err("rule 4: a file with an error is in force".to_owned());
             };
-            let old = write_of(&self.in_force.ring);
-            if live.ring.ids().all(|id| id != old) && !self.never_usable(&old) {
+            if let Some(old) = self.snapshot.write_id()
+                && snapshot.slot(&old).is_none()
+                && !self.never_usable(&old)
+            {
                 return Err(format!("rule 4: the write key {old} has left the ring"));
             }
-            if self.could_serve(live, now) && !snapshot.holds(&write_of(&live.ring)) {
+            let write = snapshot.write_id();
+            if self.could_serve(live, write, now) && write.is_none_or(|id| !snapshot.holds(&id)) {
                 return Err("rule 4: the new write key is not loaded".to_owned());
             }
             // What has become too old just now is another matter.
@@ -147,16 +154,15 @@ impl Observer {
                 .filter(|(id, slot)| slot.key().is_none() && !self.snapshot.holds(id));
             asked_for_at_once(process, missing.map(|(id, _)| *id))?;
             self.in_force = Arc::clone(live);
-            let (bytes, held) = (&mut self.bytes, &mut self.ever_held);
-            bytes.retain(|id, _| live.ring.ids().any(|other| other == *id));
-            held.retain(|id, _| live.ring.ids().any(|other| other == *id));
         }
+        self.bytes.retain(|id, _| snapshot.slot(id).is_some());
+        self.ever_held.retain(|id, _| snapshot.slot(id).is_some());
         let ring = &self.in_force.ring;
         let wanted = Snapshot::new(ring);
         let same_ids = snapshot.slots().count() == wanted.slots().count()
             && wanted.slots().all(|(id, _)| snapshot.slot(id).is_some());
-        if !same_ids
-            || snapshot.write_id() != ring.write
+        let same_keys = same_ids && snapshot.write_id() == ring.write;
+        if !(same_keys || ring.container.is_some())
             || snapshot.untagged() != wanted.untagged()
             || snapshot.max_cache_age() != ring.max_cache_age
         {
@@ -168,19 +174,22 @@ impl Observer {
         {
             return Err("rule 8: the report is of another configuration".to_owned());
         }
+        if ring.container.is_some() {
+            return self.following(process, snapshot, report, applied == 1, now);
+        }
         Ok(())
     }
 
     /// Whether there is a key in force that `live` must not make useless: one that is not
     /// too old, where the new write key has not just become too old itself.
-    fn could_serve(&self, live: &Live, now: Instant) -> bool {
+    fn could_serve(&self, live: &Live, write: Option<KeyId>, now: Instant) -> bool {
         let ages = [self.in_force.ring.max_cache_age, live.ring.max_cache_age];
         let age = ages.into_iter().flatten().min();
         let fresh = |slot: &Slot| {
             let expiry = age.and_then(|age| slot.expiry(age));
             slot.key().is_some() && expiry.is_none_or(|expiry| now < expiry)
         };
-        let slot = self.snapshot.slot(&write_of(&live.ring));
+        let slot = write.and_then(|id| self.snapshot.slot(&id));
         let outlived = slot.is_some_and(|slot| slot.key().is_some() && !fresh(slot));
         !outlived && self.snapshot.slots().any(|(_, slot)| fresh(slot))
     }
@@ -205,10 +214,13 @@ impl Observer {
         let applied = new.applied > old.applied;
         let unchanged = told
             .is_some_and(|told| !applied && told.as_ref().is_ok_and(|live| *live == self.in_force));
-        let old_write = write_of(&self.in_force.ring);
-        let vanishes = |live: &Arc<Live>| live.ring.ids().all(|id| id != old_write);
+        let old_write = self.snapshot.write_id();
+        let vanishes = |live: &Arc<Live>| {
+            live.ring.container.is_none() && live.ring.ids().all(|id| Some(id) != old_write)
+        };
+        let usable = old_write.is_some_and(|id| !self.never_usable(&id));
         let must_refuse = |told: &Result<Arc<Live>, String>| {
-            !applied && told.as_ref().is_ok_and(vanishes) && !self.never_usable(&old_write)
+            !applied && told.as_ref().is_ok_and(vanishes) && usable
         };
         let refused = told.is_some_and(must_refuse);
         more(
@@ -270,18 +282,18 @@ impl Observer {
                     ));
                 }
             }
-            if let Some(problem) = slot.problem().filter(|problem| {
+            let said = slot.problem().filter(|problem| {
                 !matches!(
                     problem,
                     KeyProblem::Pending | KeyProblem::Unconfirmed | KeyProblem::Altered
                 )
-            }) {
-                let ends = entries.map(|entries| &entries.ends);
-                if ends.is_none_or(|ends| ends.iter().all(|(_, end)| *end != Some(problem))) {
-                    return Err(format!(
-                        "rule 8: no download of {id} has ended in {problem:?}"
-                    ));
-                }
+            });
+            if let Some(problem) = said
+                && entries.is_none_or(|entries| !entries.problems.contains(&problem))
+            {
+                return Err(format!(
+                    "rule 8: no download of {id} has ended in {problem:?}"
+                ));
             }
             let newest = entries.and_then(|entries| entries.ends.back());
             if let Some((at, None)) = newest
@@ -323,15 +335,12 @@ impl Observer {
     }
 }
 
-/// The write key of a ring that a file names.
-fn write_of(ring: &Ring) -> KeyId {
-    ring.write.expect("the simulation has no containers")
-}
-
 /// Rule 1: whoever is told a key id can use it, and whoever can is told.
 fn status_is_true(process: &Process, now: Instant) -> Result<(), String> {
     let snapshot = process.keyring.snapshot();
-    let id = snapshot.write_id().ok_or("rule 4: there is no write key")?;
+    let Some(id) = snapshot.write_id() else {
+        return no_write_key(&snapshot, process.keyring.status());
+    };
     let slot = snapshot
         .slot(&id)
         .ok_or("rule 4: the write key has no slot")?;
@@ -351,8 +360,10 @@ fn status_is_true(process: &Process, now: Instant) -> Result<(), String> {
 
 /// Rule 7: whoever has changed something need not wait for it.
 fn asked_for_at_once(process: &Process, ids: impl Iterator<Item = KeyId>) -> Result<(), String> {
+    let reading = process.ledger.readings().under_way;
     let ledger = process.ledger.entries();
-    let under_way: usize = ledger.values().map(|entries| entries.under_way).sum();
+    let under_way = ledger.values().map(|entries| entries.under_way);
+    let under_way = under_way.sum::<usize>() + reading;
     if under_way >= AT_ONCE {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! The operator who rotates in the documented order, and edits of one file.
 
-use super::history::{Edit, KEYS};
+use super::container::Container;
+use super::history::{Edit, Move};
 use super::node::File;
 
 /// A rotation under way.
@@ -24,12 +25,24 @@ pub(super) enum Stage {
 }
 
 impl Rotation {
-    /// From the key in use to the next one.
-    pub(super) fn from(old: usize) -> Self {
+    /// From the key in use to another one.
+    pub(super) fn new(old: usize, new: usize) -> Self {
         Self {
             old,
-            new: (old + 1) % KEYS,
+            new,
             stage: Stage::Add,
+        }
+    }
+
+    /// The change of the container that is needed at this stage, if one is.
+    pub(super) fn change(self, container: &Container) -> Option<Move> {
+        let (old, new) = (container.entry(self.old), container.entry(self.new));
+        match self.stage {
+            Stage::Add => (!new.listed).then_some(Move::Stage(self.new)),
+            // A few seconds, so that no clock that is right has passed it.
+            Stage::Write => new.time.is_none().then_some(Move::Activate(self.new, 5)),
+            Stage::Migrate => None,
+            Stage::Drop => old.listed.then_some(Move::Retire(self.old)),
         }
     }
 
@@ -37,7 +50,7 @@ impl Rotation {
     pub(super) fn edit(self, file: &File) -> Option<Edit> {
         match self.stage {
             Stage::Add => (!file.names(self.new)).then_some(Edit::Add(self.new)),
-            Stage::Write => (file.write != self.new).then_some(Edit::Write(self.new)),
+            Stage::Write => (file.write == self.old).then_some(Edit::Write(self.new)),
             Stage::Migrate => None,
             Stage::Drop => file.names(self.old).then_some(Edit::Drop(self.old)),
         }

@@ -12,6 +12,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tokio::time::Instant;
 
+use super::container::{Container, Health};
 use super::history::{CREDENTIALS, Dice, KEYS, Secret, Weather};
 use super::key_id;
 use crate::key_id::KeyId;
@@ -32,6 +33,9 @@ pub(super) struct State {
     pub(super) keystone: Weather,
     pub(super) barbican: Weather,
     pub(super) secrets: [Secret; KEYS],
+    pub(super) container: Container,
+    /// A secret that the container lists has been lost.
+    pub(super) accident: bool,
     pub(super) credentials: [bool; CREDENTIALS],
     /// Tokens of earlier ones are worthless.
     pub(super) era: u64,
@@ -78,6 +82,8 @@ impl Cloud {
             keystone: Weather::Fine,
             barbican: Weather::Fine,
             secrets: [Secret::There; KEYS],
+            container: Container::new(),
+            accident: false,
             credentials: [true; CREDENTIALS],
             era: 0,
             cut: vec![false; nodes],
@@ -101,6 +107,7 @@ impl Cloud {
         let mut state = self.state();
         (state.keystone, state.barbican) = (Weather::Fine, Weather::Fine);
         state.secrets = [Secret::There; KEYS];
+        state.container.health = Health::Fine;
         state.credentials = [true; CREDENTIALS];
         state.cut.fill(false);
         let refused = state.refused_login;
@@ -163,12 +170,29 @@ impl State {
             && self.begin.elapsed().as_millis() < end
     }
 
+    /// Something befalls the secret of `key`.
+    pub(super) fn change_secret(&mut self, key: usize, secret: Secret) {
+        self.secrets[key] = secret;
+        self.accident |= self.container.entry(key).listed && secret != Secret::There;
+    }
+
+    fn listing(&mut self, token: &str) -> Reply {
+        if !self.takes(token) {
+            return unauthorized();
+        }
+        let lagging = self.container.may_lag() && self.dice.one_in(2);
+        match self.container.description(self.secrets, lagging) {
+            Ok(text) => json(text),
+            Err(code) => barbican_says(code, "Not Found"),
+        }
+    }
+
     fn payload(&self, token: &str, key: usize) -> Reply {
         if !self.takes(token) {
             return unauthorized();
         }
         match self.secrets[key] {
-            Secret::Gone => barbican_says(404, "Not Found"),
+            Secret::Gone | Secret::Expired => barbican_says(404, "Not Found"),
             Secret::There => bytes(vec![key_byte(key); 32]),
             Secret::OtherBytes => bytes(vec![key_byte(key) ^ 0x80; 32]),
             Secret::NoKey => bytes(vec![key_byte(key); 31]),
@@ -232,10 +256,15 @@ impl Line {
         Ok(reply)
     }
 
-    async fn payload(&self, request: Request<Full<Bytes>>) -> Result<Reply, Problem> {
+    async fn read(&self, request: Request<Full<Bytes>>) -> Result<Reply, Problem> {
         self.on_the_way(self.arrives(false)).await?;
         let token = request.headers().get("x-auth-token");
         let token = token.and_then(|token| token.to_str().ok()).unwrap_or("");
+        if request.uri().path().contains("/containers/") {
+            let mut state = self.cloud.state();
+            let upset = upset(state.barbican, barbican_says);
+            return Ok(upset.unwrap_or_else(|| state.listing(token)));
+        }
         let key = request.uri().path().rsplit('/').nth(1).and_then(number_of);
         let key = key.expect("of a key that there is");
         let state = self.cloud.state();
@@ -262,7 +291,7 @@ impl Servers for Line {
         if request.uri().path().ends_with("/auth/tokens") {
             Box::pin(self.login())
         } else {
-            Box::pin(self.payload(request))
+            Box::pin(self.read(request))
         }
     }
 }
@@ -304,7 +333,8 @@ pub(super) fn key_byte(key: usize) -> u8 {
     u8::try_from(key + 1).expect("a few keys")
 }
 
-fn number_of(uuid: &str) -> Option<usize> {
+/// The number of the key with this id.
+pub(super) fn number_of(uuid: &str) -> Option<usize> {
     let id: KeyId = uuid.parse().ok()?;
     (0..KEYS).find(|key| key_id(*key) == id)
 }
@@ -334,6 +364,13 @@ fn status(status: u16) -> http::response::Builder {
 
 fn bytes(bytes: Vec<u8>) -> Reply {
     status(200).body(Full::from(bytes)).expect("a reply")
+}
+
+fn json(text: String) -> Reply {
+    status(200)
+        .header("content-type", "application/json")
+        .body(Full::from(text))
+        .expect("a reply")
 }
 
 fn barbican_says(code: u16, title: &str) -> Reply {
