@@ -300,6 +300,12 @@ impl ControlPlane {
                 for key in &needed {
                     node.file.edit(Edit::Add(*key));
                 }
+                // What a refused reload asks for: the write key in use stays in the ring.
+                let in_use = node.running.as_ref();
+                let in_use = in_use.and_then(|(_, observer)| observer.in_force.ring.write);
+                for key in (0..KEYS).filter(|key| in_use == Some(key_id(*key))) {
+                    node.file.edit(Edit::Add(key));
+                }
             }
             if node.holds_other_bytes() {
                 self.start(number);
