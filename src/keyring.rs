@@ -20,6 +20,7 @@ mod slot;
 mod snapshot;
 mod source;
 mod usage;
+mod write_key_stays;
 mod writer;
 
 use std::sync::Arc;

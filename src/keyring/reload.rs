@@ -12,10 +12,11 @@ use super::key_set::{FetchEffect, KeySet};
 use super::loader::Fetched;
 use super::report::ReloadOutcome;
 use super::schedule::{Schedule, revalidation_delay};
+use super::write_key_stays::WriteKeyWouldVanish;
 use super::writer::{Candidate, Writer, list};
-use super::{Cause, KeyProblem, KeySource};
+use super::{Cause, KeySource};
 use crate::config::{Cloud, Live, Ring};
-use crate::key_id::{ContainerId, KeyId};
+use crate::key_id::KeyId;
 use crate::log::error_chain::ErrorChain;
 use crate::mutation::{self, Mutation};
 
@@ -91,38 +92,6 @@ where
                 self.record_reload(ReloadOutcome::Invalid, cause);
             }
         }
-    }
-
-    /// The write key must not leave the ring in the step in which it stops being the
-    /// write key: other nodes, and this one's own data, still need it.
-    fn may_replace(&self, next: &Ring) -> Result<(), WriteKeyWouldVanish> {
-        let Some(old) = self.ring.ring.write else {
-            return Ok(());
-        };
-        if mutation::active(Mutation::WriteKeyVanishes) {
-            return Ok(());
-        }
-        if next.ids().any(|id| id == old) {
-            return Ok(());
-        }
-        // A mistyped id: this process has never held such a key, and Barbican says that
-        // there is none. No data is lost, because the id can be added later.
-        let never_usable = self.ring.slots.slot(&old).is_some_and(|slot| {
-            slot.confirmed().is_none() && slot.problem().is_some_and(KeyProblem::is_final)
-        });
-        if never_usable {
-            return Ok(());
-        }
-        Err(match &next.container {
-            Some(container) => WriteKeyWouldVanish::Container {
-                old,
-                container: container.id,
-            },
-            None => WriteKeyWouldVanish::File {
-                old,
-                decrypt: next.decrypt.iter().copied().chain([old]).collect(),
-            },
-        })
     }
 
     fn refuse(&self, refusal: &WriteKeyWouldVanish) {
@@ -339,21 +308,4 @@ where
             }
         });
     }
-}
-
-/// The reload would make data unreadable.
-#[derive(Debug, thiserror::Error)]
-enum WriteKeyWouldVanish {
-    #[error(
-        "key-id changes and the key in use until now, {old}, is missing from decrypt-key-ids; data \
-         that it has wrapped could not be read. Add it: decrypt-key-ids = {}",
-        list(decrypt)
-    )]
-    File { old: KeyId, decrypt: Vec<KeyId> },
-    #[error(
-        "the container {container} does not list the key in use until now, {old}; data that \
-         it has wrapped could not be read. Add it to the container, the write key under a time that has \
-         passed, or to decrypt-key-ids"
-    )]
-    Container { old: KeyId, container: ContainerId },
 }

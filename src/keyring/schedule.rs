@@ -2,19 +2,20 @@
 //!
 //! Used by the loader. Time and randomness are arguments.
 
+mod failure;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::key_problem::KeyProblem;
 use crate::key_id::KeyId;
 use crate::mutation::{self, Mutation};
+
+use failure::{EXPEDITED_SPACING, retry_delay};
+pub(super) use failure::{Failure, Fraction};
 
 /// How long a call waits for a key that is being loaded: kube-apiserver gives up
 /// after 3 s by default, and should get an answer before that.
 pub const MISS_WAIT: Duration = Duration::from_millis(2500);
-
-/// A key that callers wait for is not asked for more often than this.
-const EXPEDITED_SPACING: Duration = Duration::from_secs(1);
 
 /// While there is no answer and a key is missing, a fetch begins this long after the one
 /// before, or when that one has ended...
@@ -23,30 +24,12 @@ const STEADY_SPACING: Duration = EXPEDITED_SPACING;
 /// ...and up to this much later, so that nodes do not stay in step.
 const STEADY_SPREAD: Duration = Duration::from_millis(100);
 
-/// The same after a refusal, which ends when an operator acts: it may take this long
-/// until the next call notices.
-const REFUSED_SPACING: Duration = Duration::from_secs(5);
-
-/// While the key is missing, a server's `Retry-After` is respected up to this limit:
-/// nobody can read a Secret in the meantime, and a value of hours is a mistake.
-const LONGEST_WAIT_MISSING: Duration = Duration::from_secs(60);
-
-/// The same while the key is held without a limit: waiting loses nothing.
-const LONGEST_WAIT_HELD: Duration = Duration::from_secs(300);
-
-/// Repeated wrong passwords can lock the account: the source itself waits before the next
-/// login. It would not log in sooner, and a wait without end would be a bug.
-const LONGEST_WAIT_LOGIN: Duration = Duration::from_secs(3600);
-
 /// The wait is longer than the server's `Retry-After` by up to this fraction of it.
 const GRANTED_SPREAD: f64 = 0.25;
 
 /// Revalidation happens after this part of the interval at the earliest, and after
 /// all of it at the latest: the interval is a promise, the jitter only shortens it.
 const EARLIEST_REVALIDATION: f64 = 0.7;
-
-/// A number in `0.0..1.0`, drawn again for each use.
-pub(super) type Fraction = f64;
 
 /// The plans for a set of keys, or of other things that are read again and again.
 #[derive(Debug)]
@@ -80,19 +63,6 @@ struct Plan {
     unanswered: bool,
     /// The problem may end without an operator, according to the last fetch.
     may_pass: bool,
-}
-
-/// A fetch that failed, as far as the next one depends on it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Failure {
-    pub(super) problem: KeyProblem,
-    /// For how long another fetch is unwanted by the server, or useless.
-    pub(super) wait: Option<Duration>,
-    /// There was no answer: a retry costs hardly anything.
-    pub(super) unanswered: bool,
-    pub(super) held: bool,
-    /// Time until a held key is wiped, if it is not confirmed.
-    pub(super) wiped_in: Option<Duration>,
 }
 
 impl<K: Copy + Ord> Schedule<K> {
@@ -288,70 +258,9 @@ impl Plan {
     }
 }
 
-impl Failure {
-    /// Whether calls fail until there is an answer.
-    fn is_steady(self) -> bool {
-        self.unanswered && !self.held
-    }
-
-    /// How long we wait because the server asks for it.
-    fn granted(self) -> Duration {
-        let longest = match self.problem {
-            KeyProblem::Login => LONGEST_WAIT_LOGIN,
-            _ if mutation::active(Mutation::WishIsUnbounded) => Duration::from_secs(86_400),
-            _ if self.held && self.wiped_in.is_none() => LONGEST_WAIT_HELD,
-            _ => LONGEST_WAIT_MISSING,
-        };
-        self.wait.unwrap_or_default().min(longest)
-    }
-
-    /// The latest retry before the key is wiped: after half of the remaining time, so
-    /// that there is more than one try.
-    fn last_chance(self) -> Duration {
-        match self.wiped_in {
-            // Until then the source does not log in.
-            _ if self.problem == KeyProblem::Login => Duration::MAX,
-            Some(left) if self.held => (left / 2).max(EXPEDITED_SPACING),
-            _ => Duration::MAX,
-        }
-    }
-
-    fn spacing(self) -> Duration {
-        if self.may_pass_by_itself() {
-            EXPEDITED_SPACING
-        } else {
-            REFUSED_SPACING
-        }
-    }
-
-    fn may_pass_by_itself(self) -> bool {
-        matches!(
-            self.problem,
-            KeyProblem::Unavailable | KeyProblem::Pending | KeyProblem::Unconfirmed
-        )
-    }
-}
-
 /// 70 to 100 % of the interval.
 pub(super) fn revalidation_delay(interval: Duration, jitter: Fraction) -> Duration {
     interval.mul_f64(1.0 - jitter * (1.0 - EARLIEST_REVALIDATION))
-}
-
-/// Doubles from a first delay to a bound, of which it then takes 50 to 100 %.
-fn retry_delay(failure: Failure, failures: u32, jitter: Fraction) -> Duration {
-    let (first, bound) = match failure.problem {
-        // Nobody can read a Secret until this works, so retry soon.
-        _ if failure.may_pass_by_itself() && !failure.held => (1, 15),
-        // Repeated wrong passwords can lock the account.
-        KeyProblem::Login => (5, 120),
-        // Either it is held, or an operator has to change something in Barbican first.
-        _ => (5, 60),
-    };
-    let doublings = failures.saturating_sub(1).min(16);
-    let delay = Duration::from_secs(first).saturating_mul(1 << doublings);
-    delay
-        .min(Duration::from_secs(bound))
-        .mul_f64(1.0 - jitter / 2.0)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use super::*;
 use crate::chance::Chance;
+use crate::keyring::KeyProblem;
 
 /// Three in each of a thousand clusters.
 const NODES: u16 = 3_000;

@@ -1,6 +1,8 @@
 mod histories;
 
+use super::failure::REFUSED_SPACING;
 use super::*;
+use crate::keyring::KeyProblem;
 
 fn id(last: u8) -> KeyId {
     format!("b5309dfb-b326-4148-b0ad-e9cd1ec223{last:02x}")
