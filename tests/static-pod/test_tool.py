@@ -231,7 +231,8 @@ class Tool(unittest.TestCase):
     def running(self, *arguments):
         process = subprocess.Popen(self.command("--program", str(self.directory / "program"), *arguments),
                                    stderr=subprocess.PIPE, text=True, env=self.environment(),
-                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) # a shell's & ignores it
+                                   preexec_fn=lambda: [signal.signal(one, signal.SIG_DFL) for one in
+                                                       (signal.SIGINT, signal.SIGHUP)]) # a shell's & and nohup ignore them
         try:
             yield process
         finally:
