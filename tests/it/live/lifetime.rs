@@ -77,7 +77,13 @@ async fn keys_that_barbican_takes_away_are_noticed_at_the_interval_and_wiped_at_
             (key.get("held") == Some(&Value::Bool(false))).then_some(())
         };
         sidecar.until(&format!("wiped: {id}"), wiped).await;
-        sidecar.line(&["key wiped", id], 0).await;
+        let logged = async |sidecar: &Sidecar| {
+            let mut log = sidecar.log().into_iter();
+            log.find(|event| {
+                event["key_id"] == id.as_str() && event.to_string().contains("key wiped")
+            })
+        };
+        sidecar.until(&format!("logged: {id}"), logged).await;
         let mut wrapped = client.encrypt(SEED).await.expect("the write key is held");
         wrapped.key_id.clone_from(id);
         let (code, _) = refusal(client.decrypt(&wrapped).await);

@@ -56,7 +56,8 @@ impl Good {
         };
         let message = self.sidecar.until(reason, seen).await;
         assert!(!message.contains('\n'), "{message}");
-        let event = self.sidecar.line(&[text], before).await;
+        let event = self.sidecar.logged_times(text, before + 1).await;
+        let event = event.to_string();
         assert!(
             event.contains("ERROR") && event.contains("the old one stays in use"),
             "{event}"

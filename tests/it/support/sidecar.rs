@@ -241,19 +241,6 @@ impl Sidecar {
         .await
     }
 
-    /// The first line of the log after `skip` others that contains all of `texts`, once it is
-    /// there: the log is written after what it tells of, by a thread of its own.
-    pub(crate) async fn line(&mut self, texts: &[&str], skip: usize) -> String {
-        self.until(&texts.join(" … "), async |sidecar| {
-            let log = sidecar.errors();
-            let mut found = log
-                .lines()
-                .filter(|line| texts.iter().all(|text| line.contains(text)));
-            found.nth(skip).map(str::to_owned)
-        })
-        .await
-    }
-
     /// Polls, and panics with the log when the process has ended or time is up.
     pub(crate) async fn until<T>(
         &mut self,
