@@ -251,6 +251,10 @@ class Node:
             extra = arguments if phase.startswith("control-plane") else ()
             self.exec("kubeadm", "init", "phase", *phase.split(), "--config", "/root/kubeadm.yaml", *extra)
 
+    def allow_exec(self):
+        """Lets kube-apiserver ask the kubelet for exec: kubeadm's rights for it come with this phase."""
+        self.exec("kubeadm", "init", "phase", "bootstrap-token", "--config", "/root/kubeadm.yaml")
+
     def ready(self, seconds=180):
         """Waits until kube-apiserver is ready, and makes kubeadm's administrator one."""
         until(lambda: "kube-apiserver is ready\n" + self.report(), lambda: self.ok("kubectl", "--kubeconfig",

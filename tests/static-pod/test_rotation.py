@@ -21,8 +21,7 @@ class Rotation(OnNode):
         cls.node.kubeadm(kubeadm_config("v1beta4"))
         cls.node.kubelet()
         cls.node.ready()
-        # Lets kube-apiserver ask the kubelet for exec.
-        cls.node.exec("kubeadm", "init", "phase", "bootstrap-token", "--config", "/root/kubeadm.yaml")
+        cls.node.allow_exec()
 
     def test_1_from_a_key_in_the_file_to_a_container_by_a_reload(self):
         self.kms_healthy()
