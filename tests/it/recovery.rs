@@ -9,9 +9,11 @@ use crate::support::openstack;
 use crate::support::random::Random;
 use crate::support::sidecar::{BINARY, Place};
 
-/// From the moment when Keystone and Barbican answer until the key is held: 1.1 s between
-/// two tries, and the login and the download of a machine with other work.
-const BOUND: Duration = Duration::from_millis(1_500);
+/// At most between two tries while nobody answers.
+const BETWEEN_TRIES: Duration = Duration::from_millis(1_100);
+
+/// What the login and the download of a try may take, where the machine is not busier than that.
+const TRY: Duration = Duration::from_millis(400);
 
 /// In how many outages it is measured; the README's figures are those of 20.
 fn outages() -> usize {
@@ -122,11 +124,14 @@ impl Outage {
     }
 }
 
-/// How long each of the outages took to be over, sorted.
-async fn recoveries(outage: Outage, seed: u64) -> Vec<Duration> {
+/// How long a start takes without an outage, and each of the outages took to be over, sorted.
+async fn recoveries(outage: Outage, seed: u64) -> (Duration, Vec<Duration>) {
     let cloud = Cloud::new().await;
     // The servers have to be warm.
     cloud.place.spawn(cloud.serve()).ready().await;
+    let begin = Instant::now();
+    cloud.place.spawn(cloud.serve()).ready().await;
+    let start = begin.elapsed();
     let mut random = Random::new(seed);
     let mut all = Vec::new();
     for _ in 0..outages() {
@@ -144,17 +149,20 @@ async fn recoveries(outage: Outage, seed: u64) -> Vec<Duration> {
         sidecar.stop().await;
     }
     all.sort_unstable();
-    all
+    (start, all)
 }
 
+/// From the moment when Keystone and Barbican answer until the key is held: at most the time
+/// between two tries, and that of a try.
 async fn assert_bound(outage: Outage, seed: u64) {
-    let all = recoveries(outage, seed).await;
-    println!("{outage:?}: {all:.2?}");
+    let (start, all) = recoveries(outage, seed).await;
+    println!("{outage:?}: {all:.2?}, a start {start:.2?}");
+    let bound = BETWEEN_TRIES + TRY.max(start);
     let median = all[all.len() / 2];
-    assert!(median <= BOUND, "{outage:?}: {all:?}");
+    assert!(median <= bound, "{outage:?}: {all:?}, a start {start:?}");
     // Other work of the machine may be in the way of one.
     let worst = all[all.len() - 1];
-    assert!(worst <= BOUND * 2, "{outage:?}: {all:?}");
+    assert!(worst <= bound * 2, "{outage:?}: {all:?}, a start {start:?}");
 }
 
 #[tokio::test]

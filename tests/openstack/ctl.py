@@ -156,16 +156,21 @@ class Ctl:
         time.sleep(1.0 - time.time() % 1.0)  # as in tokens_revoke
         return {"user_id": user}
 
-    def password_expire(self):
-        user = self.user_id(self.args.whom, self.admin())
-        file = os.path.join(self.root, "keystone", "keystone.db")
+    def in_database(self, server, statement, *values):
+        """Do what no request can; returns how many rows it was done to."""
+        file = os.path.join(self.root, server, server + ".db")
         with contextlib.closing(sqlite3.connect(file, timeout=30)) as database:
             with database:
-                # Keystone itself does so only days after a password was set.
-                database.execute(
-                    "UPDATE password SET expires_at = '2020-01-01 00:00:00',"
-                    " expires_at_int = 1577836800000000 WHERE local_user_id IN"
-                    " (SELECT id FROM local_user WHERE user_id = ?)", (user,))
+                return database.execute(statement, values).rowcount
+
+    def password_expire(self):
+        user = self.user_id(self.args.whom, self.admin())
+        # Keystone itself does so only days after a password was set.
+        self.in_database(
+            "keystone",
+            "UPDATE password SET expires_at = '2020-01-01 00:00:00',"
+            " expires_at_int = 1577836800000000 WHERE local_user_id IN"
+            " (SELECT id FROM local_user WHERE user_id = ?)", user)
         return {"user_id": user}
 
     def user_lock(self):
@@ -280,6 +285,16 @@ class Ctl:
 
     def secret_delete(self):
         self.barbican.call("DELETE", self.secret_path(), self.token())
+        return {"id": self.args.id}
+
+    def secret_expire(self):
+        # Barbican takes the time of expiry only when a secret is made.
+        changed = self.in_database(
+            "barbican",
+            "UPDATE secrets SET expiration = '2020-01-01 00:00:00' WHERE id = ?",
+            self.args.id)
+        if changed != 1:
+            sys.exit("there is no secret " + self.args.id)
         return {"id": self.args.id}
 
     def secret_acl(self):
@@ -499,7 +514,8 @@ def parse():
     for name, run, text in (
             ("secret-get", Ctl.secret_get, "a secret's metadata"),
             ("secret-payload", Ctl.secret_payload, "a secret's payload in hex"),
-            ("secret-delete", Ctl.secret_delete, "delete a secret")):
+            ("secret-delete", Ctl.secret_delete, "delete a secret"),
+            ("secret-expire", Ctl.secret_expire, "a secret has expired")):
         command(name, run, text, True).add_argument("id")
     for name, run, text in (
             ("secret-acl", Ctl.secret_acl, "who may read a secret"),

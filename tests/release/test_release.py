@@ -102,7 +102,7 @@ class Refusals(unittest.TestCase):
 
     def test_a_release_of_one_architecture_is_refused(self):
         self.tagged()
-        self.refuses("of both architectures", "--arch", "amd64")
+        self.refuses("has both architectures", "--arch", "amd64")
 
     def test_a_directory_with_files_in_it_is_refused(self):
         self.tagged()
