@@ -214,12 +214,13 @@ where
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
+        // It also brings a ring that follows a container to where the one in force stands.
+        candidate.update_missing(&self.ring, self.shared.clock.wall(), now);
         // With nothing in force there is nothing to protect: take the new settings at once.
         if !self.ring.slots.holds_any() || mutation::active(Mutation::ReloadDoesNotWait) {
             self.adopt(candidate);
             return;
         }
-        candidate.update_missing(&self.ring, self.shared.clock.wall(), now);
         if !candidate.is_ready() {
             self.candidate = Some(candidate);
         } else if let Err(refusal) = self.may_replace(&candidate.keys.ring) {
