@@ -179,15 +179,14 @@ where
         };
         let (failures, cause) = (failed.failures, failed.cause);
         let retry_seconds = failed.retry_in.as_secs_f32();
-        let key_id_hash = id.sha256_label();
         if failed.news {
             error!(
-                key_id = %id, key_id_hash, failures, retry_seconds,
+                key_id = %id, key_id_hash = id.sha256_label(), failures, retry_seconds,
                 "configuration not reloaded, the old one stays in use: key not loaded: {cause}"
             );
         } else {
             debug!(
-                key_id = %id, key_id_hash, failures, retry_seconds,
+                key_id = %id, key_id_hash = id.sha256_label(), failures, retry_seconds,
                 "configuration still not reloaded: key not loaded: {cause}"
             );
         }
