@@ -21,11 +21,13 @@ pub(super) const CREDENTIALS: usize = 3;
 /// After an end of all faults nothing happens for so long.
 pub(super) const CALM: Duration = Duration::from_secs(16 * 60);
 
-/// How long a time of trouble takes, in seconds. While nobody answers a second costs most, and
-/// most of what can go wrong goes wrong at its begin and its end: so most are short.
-const LENGTHS: [u32; 16] = [
-    60, 60, 300, 300, 300, 300, 600, 600, 600, 900, 900, 1800, 1800, 3600, 3600, 7200,
+/// How often keys are confirmed, in seconds.
+const INTERVALS: [u64; 16] = [
+    300, 900, 900, 1800, 1800, 1800, 1800, 3600, 3600, 3600, 3600, 3600, 3600, 7200, 7200, 7200,
 ];
+
+/// Control planes are of one, three or five nodes; two show most of what one does to another.
+const NODES: [usize; 10] = [1, 1, 1, 1, 2, 2, 2, 3, 3, 5];
 
 #[derive(Clone, Debug)]
 pub(super) struct History {
@@ -187,10 +189,10 @@ impl Dice {
 impl History {
     pub(super) fn drawn(seed: u64) -> Self {
         let dice = Dice::new(seed, 1);
-        let interval = dice.pick(&[300, 900, 1800, 1800, 3600, 3600]);
+        let interval = dice.pick(&INTERVALS);
         let mut history = Self {
             seed,
-            nodes: 1 + dice.index(5),
+            nodes: dice.pick(&NODES),
             careful: dice.one_in(2),
             container: Dice::new(seed, 4).one_in(2),
             interval,
@@ -199,14 +201,14 @@ impl History {
         };
         let mut at = dice.seconds(60, 1800);
         while at + CALM * 2 < DAY {
-            at = history.episode(at, &dice) + CALM + dice.seconds(0, 4 * 3600);
+            at = history.episode(at, &dice) + CALM + dice.seconds(0, 8 * 3600);
         }
         history
     }
 
     /// A time of trouble, and its end.
     fn episode(&mut self, begin: Duration, dice: &Dice) -> Duration {
-        let long = dice.pick(&LENGTHS);
+        let long = length(dice);
         let mut times: Vec<Duration> = (0..3 + dice.below(8))
             .map(|_| begin + dice.seconds(0, long))
             .filter(|at| *at + CALM < DAY)
@@ -216,7 +218,7 @@ impl History {
             let what = self.trouble(dice);
             self.events.push(Event { at: *at, what });
         }
-        let end = times.last().copied().unwrap_or(begin) + dice.seconds(1, 600);
+        let end = times.last().copied().unwrap_or(begin) + dice.seconds(1, 240);
         let end = end.min(DAY.saturating_sub(CALM));
         self.events.push(Event {
             at: end,
@@ -268,6 +270,21 @@ impl History {
             10 => Edit::Drop(dice.index(KEYS)),
             _ => Edit::Undo,
         }
+    }
+}
+
+/// How long a time of trouble takes, in seconds. While nobody answers a second costs most, and
+/// most of what can go wrong goes wrong at its begin and its end: so most are short.
+fn length(dice: &Dice) -> u32 {
+    match dice.below(64) {
+        0 => 7200,
+        1 => 3600,
+        2..=3 => 1800,
+        4..=6 => 900,
+        7..=14 => 600,
+        15..=30 => 300,
+        31..=44 => 120,
+        _ => 60,
     }
 }
 
