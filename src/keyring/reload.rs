@@ -215,14 +215,15 @@ where
         };
         // It also brings a ring that follows a container to where the one in force stands.
         candidate.update_missing(&self.ring, self.shared.clock.wall(), now);
-        // With nothing in force there is nothing to protect: take the new settings at once.
-        if !self.ring.slots.holds_any() || mutation::active(Mutation::ReloadDoesNotWait) {
+        let refusal = self.may_replace(&candidate.keys.ring);
+        // With no key held there is nothing to lose but the name of the write key, which a
+        // container that has not been read does not list: take the new settings at once.
+        let nothing_to_lose = !self.ring.slots.holds_any() && refusal.is_ok();
+        if nothing_to_lose || mutation::active(Mutation::ReloadDoesNotWait) {
             self.adopt(candidate);
-            return;
-        }
-        if !candidate.is_ready() {
+        } else if !candidate.is_ready() {
             self.candidate = Some(candidate);
-        } else if let Err(refusal) = self.may_replace(&candidate.keys.ring) {
+        } else if let Err(refusal) = refusal {
             self.refuse(&refusal);
         } else {
             self.adopt(candidate);

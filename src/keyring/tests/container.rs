@@ -537,6 +537,27 @@ async fn a_reload_with_no_key_in_force_keeps_the_newest_write_key() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_no_key_in_force_a_container_is_read_before_it_replaces_the_write_key() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    let mut settings = live(1, &[]);
+    settings.ring.max_cache_age = Some(Duration::from_secs(600));
+    let running = Running::start(&fake, settings);
+    seconds(1).await;
+    fake.set(1, Answer::Unreachable);
+    fake.list_fails(|| ListError::NotFound("404".into()));
+    running.propose(following(&[]));
+    seconds(601).await;
+    assert!(!running.keyring.snapshot().holds_any());
+    fake.set(1, Answer::Key(1));
+    seconds(2).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)), "by the old settings");
+    fake.lists(&[(1, Some(-10))]);
+    seconds(61).await;
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_a_key_was_used_is_noted_for_each_use() {
     let fake = Fake::with_container(&[(1, Some(-10)), (2, None)]);
     let running = Running::start(&fake, following(&[]));
