@@ -18,6 +18,7 @@ mod operator;
 mod play;
 mod servers;
 mod shrink;
+mod switching;
 
 use std::sync::LazyLock;
 use std::time::Duration;

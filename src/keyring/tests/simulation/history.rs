@@ -102,6 +102,8 @@ pub(super) enum Edit {
     Interval(u64),
     Authenticated(bool),
     Typo,
+    /// Puts `key-container` in place of `key-id`, or the other way round.
+    Switch,
     /// Writes what was there before the last change.
     Undo,
 }
@@ -144,6 +146,8 @@ pub(super) enum What {
     Date(usize, i64),
     /// An operator begins a rotation in the documented order, maybe beside another one.
     Rotate,
+    /// An operator begins to go from keys in the files to a container, or back.
+    Switch,
     /// Faults end, and what is wrong is put right.
     AllClear,
 }
@@ -241,8 +245,9 @@ impl History {
             12 => What::Suspend(node, dice.pick(&[5, 90, 600, 4000, 30_000])),
             13 => What::Date(node, dice.pick(&[-7200, -300, -1, 60, 3600, 90_000])),
             14 | 16 if self.careful => What::Rotate,
+            18 if self.careful && dice.one_in(2) => What::Switch,
             14 => What::Backup,
-            16 if self.container => What::Move(change(dice)),
+            16 if self.container || dice.one_in(3) => What::Move(change(dice)),
             17 if self.container => What::Container(health(dice)),
             15 if dice.one_in(2) => What::Revalidate(node),
             _ => What::Edit(node, self.edit(dice)),
@@ -253,8 +258,8 @@ impl History {
         let age = self.interval * dice.pick(&[2, 3, 8]);
         let kinds = match (self.careful, self.container) {
             (true, _) => 4,
-            (false, true) => 7,
-            (false, false) => 12,
+            (false, true) => 9,
+            (false, false) => 13,
         };
         match dice.below(kinds) {
             0 => Edit::Age(Some(age).filter(|_| dice.one_in(2))),
@@ -262,8 +267,11 @@ impl History {
             2 => Edit::Typo,
             3 if self.careful => Edit::Interval(self.interval),
             3 => Edit::Credential(dice.index(CREDENTIALS)),
-            4 => Edit::Interval(dice.pick(&[60, 300, 3600])),
+            4 => Edit::Interval(dice.pick(&[60, 900, 1800, 3600, 3600, 7200])),
             5 if self.container => Edit::Drop(dice.index(KEYS)),
+            7 if self.container => Edit::Switch,
+            8 if self.container => Edit::Undo,
+            12 => Edit::Switch,
             5..=6 => Edit::Add(dice.index(KEYS)),
             7..=8 => Edit::Write(dice.index(KEYS)),
             9 => Edit::WriteOnly(dice.index(KEYS)),
@@ -360,6 +368,10 @@ impl fmt::Display for Event {
             What::Suspend(node, time) => (format!("node {node}"), format!("suspended {time} s")),
             What::Date(node, by) => (format!("node {node}"), format!("date jumps {by} s")),
             What::Rotate => ("operator".to_owned(), "begins a rotation".to_owned()),
+            What::Switch => (
+                "operator".to_owned(),
+                "begins to go from the files to a container, or back".to_owned(),
+            ),
             What::AllClear => ("everybody".to_owned(), "all clear".to_owned()),
         };
         write!(f, "{clock}  {who:<9}  {what}")

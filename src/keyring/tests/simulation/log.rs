@@ -15,7 +15,7 @@ use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::key_id::KeyId;
-use crate::keyring::{Report, Snapshot};
+use crate::keyring::{Report, Slot, Snapshot};
 
 /// One line, as far as it is looked at.
 #[derive(Clone, Debug, Default)]
@@ -199,7 +199,7 @@ impl Change<'_> {
                 "rule 8: {gone:?} are wiped, and the log says {wiped:?}"
             ));
         }
-        let problem = |id: &KeyId| after.slot(id).and_then(|slot| slot.problem());
+        let problem = |id: &KeyId| after.slot(id).and_then(Slot::problem);
         let is_well = |id: &KeyId| after.holds(id) && problem(id).is_none();
         let is_kept = |id: &KeyId| after.holds(id) && problem(id).is_some();
         let is_missing = |id: &KeyId| !after.holds(id) && problem(id).is_some();

@@ -351,7 +351,9 @@ struct Shown {
     ready: bool,
     /// Whether each is held, and is the write key.
     keys: Vec<(KeyId, bool, bool)>,
-    container: Option<(Option<ContainerProblem>, Vec<(KeyId, bool)>)>,
+    /// Of a container's keys, which secrets are gone; nothing without a container.
+    gone: Option<Vec<(KeyId, bool)>>,
+    problem: Option<ContainerProblem>,
     reloads: [(&'static str, u64); 5],
 }
 
@@ -361,15 +363,16 @@ impl Shown {
         let write = snapshot.write_id();
         let keys = snapshot.slots();
         let keys = keys.map(|(id, slot)| (*id, slot.key().is_some(), Some(*id) == write));
-        let container = report.container.as_ref().map(|container| {
+        let container = report.container.as_ref();
+        let gone = container.map(|container| {
             let keys = container.keys.iter();
-            let keys = keys.map(|(id, key)| (*id, key.secret_gone));
-            (container.problem, keys.collect())
+            keys.map(|(id, key)| (*id, key.secret_gone)).collect()
         });
         Self {
             ready: keyring.status().is_ok(),
             keys: keys.collect(),
-            container,
+            gone,
+            problem: container.and_then(|container| container.problem),
             reloads: report
                 .reloads
                 .by_outcome()
@@ -386,12 +389,12 @@ impl Shown {
             lines.push(line(&format!("key_held{label}"), *held));
             lines.push(line(&format!("key_write{label}"), *write));
         }
-        if let Some((problem, keys)) = &self.container {
+        if let Some(gone) = &self.gone {
             for one in ContainerProblem::ALL {
                 let name = format!("container_problem{{problem=\"{}\"}}", one.as_str());
-                lines.push(line(&name, *problem == Some(one)));
+                lines.push(line(&name, self.problem == Some(one)));
             }
-            for (id, gone) in keys {
+            for (id, gone) in gone {
                 let name = format!("key_secret_gone{{key_id_hash=\"{}\"}}", id.sha256_label());
                 lines.push(line(&name, *gone));
             }

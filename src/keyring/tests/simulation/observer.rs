@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::following::{Followed, no_write_key};
 use super::log::Change;
@@ -50,6 +50,8 @@ pub(super) struct Observer {
     still: Option<Instant>,
     /// How often its clock had been looked at then.
     reads: u64,
+    /// The node's date.
+    pub(super) wall: SystemTime,
     /// When the machine was suspended last.
     suspended: Option<tokio::time::Instant>,
 }
@@ -68,6 +70,7 @@ impl Observer {
             failed: false,
             still: None,
             reads: 0,
+            wall: SystemTime::UNIX_EPOCH,
             suspended: None,
         }
     }
@@ -107,6 +110,7 @@ impl Observer {
         if same && is_still && process.log.is_empty() {
             return Ok(());
         }
+        self.wall = times.wall();
         let snapshot = process.keyring.snapshot();
         let report = process.keyring.report();
         if !same || self.told {
@@ -195,6 +199,7 @@ impl Observer {
         if ring.container.is_some() {
             return self.following(process, snapshot, report, applied == 1, now);
         }
+        self.followed = Followed::default();
         Ok(())
     }
 
@@ -250,6 +255,10 @@ impl Observer {
         more("unchanged", new.unchanged, old.unchanged, unchanged)?;
         // One that waits is refused later, when the old write key turns out to be usable.
         let later = told.is_none() && self.newest.as_ref().is_ok_and(vanishes);
+        // What a container lists is known when it has been read.
+        let by_file = self.in_force.ring.container.is_none();
+        let unlisted = |live: &Arc<Live>| live.ring.container.is_some() && by_file;
+        let later = later || self.newest.as_ref().is_ok_and(unlisted);
         more(
             "refused",
             new.refused,

@@ -43,6 +43,7 @@ pub(super) struct Figures {
     pub(super) most_payloads: usize,
     pub(super) most_looks: u64,
     pub(super) rotations: u64,
+    pub(super) switches: u64,
     pub(super) calls: u64,
 }
 
@@ -51,6 +52,7 @@ impl Figures {
         self.steps += other.steps;
         self.requests += other.requests;
         self.rotations += other.rotations;
+        self.switches += other.switches;
         self.calls += other.calls;
         self.most_payloads = self.most_payloads.max(other.most_payloads);
         self.most_looks = self.most_looks.max(other.most_looks);
