@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-use self::uuid::{UUID_BYTES, Uuid, parse_uuid, uuid_text};
+use self::uuid::{UUID_BYTES, Uuid, hex_digit, parse_uuid, uuid_text};
 
 pub use self::container::{ContainerId, ContainerIdError};
 
@@ -98,14 +98,11 @@ impl KeyId {
     /// `sha256:` and 64 hex digits, as kube-apiserver labels key ids in its
     /// metrics (k8s.io/apiserver, envelope/metrics).
     pub fn sha256_label(&self) -> String {
-        use fmt::Write as _;
-        let digest = Sha256::digest(self.to_string().as_bytes());
+        let digest = Sha256::digest(self.text().as_bytes());
+        let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
         let mut label = String::with_capacity(7 + 64);
         label.push_str("sha256:");
-        for byte in digest {
-            // Writing to a `String` cannot fail.
-            let _ = write!(label, "{byte:02x}");
-        }
+        label.extend(digits.map(|digit| char::from(hex_digit(digit))));
         label
     }
 

@@ -46,6 +46,17 @@ impl Metrics {
     /// Metrics of this process, which has just started.
     #[expect(clippy::disallowed_methods, reason = "when the real process started")]
     pub fn new(keyring: Keyring, instruments: Arc<Instruments>) -> Self {
+        let mut metrics = Self::of_keyring(keyring, instruments);
+        let process = process::Process::started(SystemTime::now());
+        let registry = &mut metrics.registry;
+        registry
+            .sub_registry_with_prefix("process")
+            .register_collector(Box::new(process));
+        metrics
+    }
+
+    /// The same without those of the process itself, which the kernel is asked for.
+    pub(crate) fn of_keyring(keyring: Keyring, instruments: Arc<Instruments>) -> Self {
         let mut registry = Registry::default();
         let source = Source {
             keyring: keyring.clone(),
@@ -54,10 +65,6 @@ impl Metrics {
         registry
             .sub_registry_with_prefix("barbican_kms")
             .register_collector(Box::new(source));
-        let process = process::Process::started(SystemTime::now());
-        registry
-            .sub_registry_with_prefix("process")
-            .register_collector(Box::new(process));
         Self { registry, keyring }
     }
 

@@ -6,6 +6,8 @@
 
 mod memory;
 
+#[cfg(test)]
+pub(crate) use memory::kept::keep_pages;
 pub use memory::{Locked, LockedBytes, Protection, WipingAllocator, protection, scrubbed};
 
 use std::fmt;

@@ -21,13 +21,18 @@ pub(super) fn uuid_text(uuid: u128) -> [u8; UUID_BYTES] {
     let mut digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     for (at, to) in text.iter_mut().enumerate() {
         if !DASHES.contains(&at) {
-            *to = match digits.next().unwrap_or_default() {
-                digit @ 0..10 => b'0' + digit,
-                digit => b'a' + digit - 10,
-            };
+            *to = hex_digit(digits.next().unwrap_or_default());
         }
     }
     text
+}
+
+/// The digit for `value`, which is less than 16.
+pub(super) fn hex_digit(value: u8) -> u8 {
+    match value {
+        0..10 => b'0' + value,
+        _ => b'a' + value - 10,
+    }
 }
 
 pub(super) fn parse_uuid(text: &str) -> Option<u128> {

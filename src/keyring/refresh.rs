@@ -270,41 +270,39 @@ where
 fn log_loaded(id: KeyId, loaded: &Loaded) {
     let failures = loaded.failures;
     let memory = loaded.protection.as_str();
-    let key_id_hash = id.sha256_label();
     if loaded.first && loaded.protection == Protection::Unlocked {
         warn!(
-            key_id = %id, key_id_hash, memory, failures,
+            key_id = %id, key_id_hash = id.sha256_label(), memory, failures,
             "key loaded into plain memory, which can reach swap and core dumps: no more memory can \
              be locked; raise RLIMIT_MEMLOCK to 8 MiB"
         );
     } else if loaded.first {
-        info!(key_id = %id, key_id_hash, memory, failures, "key loaded");
+        info!(key_id = %id, key_id_hash = id.sha256_label(), memory, failures, "key loaded");
     } else if loaded.recovered {
-        info!(key_id = %id, key_id_hash, failures, "key confirmed again");
+        info!(key_id = %id, key_id_hash = id.sha256_label(), failures, "key confirmed again");
     } else {
-        debug!(key_id = %id, key_id_hash, "key confirmed");
+        debug!(key_id = %id, key_id_hash = id.sha256_label(), "key confirmed");
     }
 }
 
 fn log_failed(id: KeyId, failed: &Failed) {
     let (failures, cause) = (failed.failures, &failed.cause);
     let retry_seconds = failed.retry_in.as_secs_f32();
-    let key_id_hash = id.sha256_label();
     match (failed.news, failed.held, failed.problem) {
         (false, ..) => debug!(
-            key_id = %id, key_id_hash, failures, retry_seconds,
+            key_id = %id, key_id_hash = id.sha256_label(), failures, retry_seconds,
             "key fetch failed again: {cause}"
         ),
         (true, true, KeyProblem::Unavailable) => warn!(
-            key_id = %id, key_id_hash, failures, retry_seconds,
+            key_id = %id, key_id_hash = id.sha256_label(), failures, retry_seconds,
             "key not confirmed, the held key stays in use: {cause}"
         ),
         (true, true, _) => error!(
-            key_id = %id, key_id_hash, failures, retry_seconds,
+            key_id = %id, key_id_hash = id.sha256_label(), failures, retry_seconds,
             "key not confirmed, the held key stays in use: {cause}"
         ),
         (true, false, _) => error!(
-            key_id = %id, key_id_hash, failures, retry_seconds,
+            key_id = %id, key_id_hash = id.sha256_label(), failures, retry_seconds,
             "key not loaded: {cause}"
         ),
     }

@@ -179,15 +179,14 @@ where
         };
         let (failures, cause) = (failed.failures, failed.cause);
         let retry_seconds = failed.retry_in.as_secs_f32();
-        let key_id_hash = id.sha256_label();
         if failed.news {
             error!(
-                key_id = %id, key_id_hash, failures, retry_seconds,
+                key_id = %id, key_id_hash = id.sha256_label(), failures, retry_seconds,
                 "configuration not reloaded, the old one stays in use: key not loaded: {cause}"
             );
         } else {
             debug!(
-                key_id = %id, key_id_hash, failures, retry_seconds,
+                key_id = %id, key_id_hash = id.sha256_label(), failures, retry_seconds,
                 "configuration still not reloaded: key not loaded: {cause}"
             );
         }
@@ -214,15 +213,17 @@ where
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
-        // With nothing in force there is nothing to protect: take the new settings at once.
-        if !self.ring.slots.holds_any() || mutation::active(Mutation::ReloadDoesNotWait) {
-            self.adopt(candidate);
-            return;
-        }
+        // It also brings a ring that follows a container to where the one in force stands.
         candidate.update_missing(&self.ring, self.shared.clock.wall(), now);
-        if !candidate.is_ready() {
+        let refusal = self.may_replace(&candidate.keys.ring);
+        // With no key held there is nothing to lose but the name of the write key, which a
+        // container that has not been read does not list: take the new settings at once.
+        let nothing_to_lose = !self.ring.slots.holds_any() && refusal.is_ok();
+        if nothing_to_lose || mutation::active(Mutation::ReloadDoesNotWait) {
+            self.adopt(candidate);
+        } else if !candidate.is_ready() {
             self.candidate = Some(candidate);
-        } else if let Err(refusal) = self.may_replace(&candidate.keys.ring) {
+        } else if let Err(refusal) = refusal {
             self.refuse(&refusal);
         } else {
             self.adopt(candidate);

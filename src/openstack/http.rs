@@ -144,19 +144,22 @@ impl Http {
         let limit = self.timing.request.min(left);
         let done = tokio::time::timeout(limit, self.run(call, budget.urgent, sink)).await;
         let done = done.unwrap_or(Err(Problem::Timeout { limit }));
-        let asked = asked(call);
         let elapsed = start.elapsed();
         let outcome = done.as_ref().map_or_else(Problem::outcome, |_| Outcome::Ok);
         self.instruments.upstream(call.counted, outcome, elapsed);
         let elapsed_seconds = elapsed.as_secs_f64();
-        match &done {
+        match done {
             Ok(parts) => {
                 let status = parts.status.as_u16();
-                tracing::debug!(%asked, status, elapsed_seconds, "request");
+                tracing::debug!(asked = %asked(call), status, elapsed_seconds, "request");
+                Ok(parts)
             }
-            Err(problem) => tracing::debug!(%asked, %problem, elapsed_seconds, "request failed"),
+            Err(problem) => {
+                let asked = asked(call);
+                tracing::debug!(%asked, %problem, elapsed_seconds, "request failed");
+                Err(RequestError { asked, problem })
+            }
         }
-        done.map_err(|problem| RequestError { asked, problem })
     }
 
     /// Opens a connection and closes it again.

@@ -10,6 +10,9 @@
     reason = "mapping pages and implementing an allocator need it"
 )]
 
+#[cfg(test)]
+pub(crate) mod kept;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -67,6 +70,10 @@ impl Region {
     fn new(bytes: usize) -> Self {
         let page = rustix::param::page_size();
         let length = bytes.max(1).next_multiple_of(page);
+        #[cfg(test)]
+        if let Some(kept) = kept::take(length) {
+            return kept;
+        }
         Self::secret(length)
             .or_else(|| Self::anonymous(length))
             .unwrap_or_else(|| {
@@ -163,6 +170,10 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         self.as_mut_slice().zeroize();
+        #[cfg(test)]
+        if kept::keep(self.start, self.length, self.protection) {
+            return;
+        }
         // SAFETY: the mapping is owned by `self`, which nobody can use any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }

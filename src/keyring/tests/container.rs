@@ -482,6 +482,82 @@ async fn a_reload_of_other_settings_keeps_to_what_the_container_has_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_with_no_key_in_force_forgets_none_of_them() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    let with_age = |seconds| {
+        let mut settings = following(&[]);
+        settings.ring.max_cache_age = Some(Duration::from_secs(seconds));
+        settings
+    };
+    let running = Running::start(&fake, with_age(600));
+    seconds(1).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    fake.set(1, Answer::Unreachable);
+    seconds(601).await;
+    running.propose(with_age(900));
+    seconds(1).await;
+    let report = running.keyring.report();
+    assert_eq!(report.reloads.applied, 1);
+    assert!(report.dropped.is_empty(), "{:?}", report.dropped);
+    fake.set(1, Answer::Key(66));
+    seconds(120).await;
+    assert_eq!(
+        running.keyring.status(),
+        Err(KeyError::NotLoaded(KeyProblem::Altered)),
+        "other bytes are known to be others"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_with_no_key_in_force_keeps_the_newest_write_key() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, Some(600))]);
+    let with_age = |token| {
+        let mut settings = following_as(token, &[]);
+        settings.ring.max_cache_age = Some(Duration::from_secs(600));
+        settings
+    };
+    // So that the keys are confirmed, and wiped, a moment after a full second.
+    fake.0.lock().expect("not poisoned").list_delay = Duration::from_millis(5);
+    let running = Running::start(&fake, with_age("token"));
+    seconds(1).await;
+    fake.set(1, Answer::Denied);
+    fake.set(2, Answer::Denied);
+    running.propose(with_age("new"));
+    seconds(598).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+    // The other one becomes the write key at 600 s, and all are wiped before anything else.
+    seconds(2).await;
+    assert!(!running.keyring.snapshot().holds_any());
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+    assert_eq!(running.keyring.snapshot().write_id(), Some(id(2)));
+    fake.set(1, Answer::Key(1));
+    seconds(120).await;
+    assert!(running.keyring.snapshot().holds(&id(1)));
+    assert!(running.keyring.status().is_err(), "it does not go back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_key_in_force_a_container_is_read_before_it_replaces_the_write_key() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    let mut settings = live(1, &[]);
+    settings.ring.max_cache_age = Some(Duration::from_secs(600));
+    let running = Running::start(&fake, settings);
+    seconds(1).await;
+    fake.set(1, Answer::Unreachable);
+    fake.list_fails(|| ListError::NotFound("404".into()));
+    running.propose(following(&[]));
+    seconds(601).await;
+    assert!(!running.keyring.snapshot().holds_any());
+    fake.set(1, Answer::Key(1));
+    seconds(2).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)), "by the old settings");
+    fake.lists(&[(1, Some(-10))]);
+    seconds(61).await;
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_a_key_was_used_is_noted_for_each_use() {
     let fake = Fake::with_container(&[(1, Some(-10)), (2, None)]);
     let running = Running::start(&fake, following(&[]));

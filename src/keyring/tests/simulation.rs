@@ -11,25 +11,33 @@ mod container;
 mod control_plane;
 mod following;
 mod history;
+mod log;
 mod node;
 mod observer;
 mod operator;
 mod play;
 mod servers;
 mod shrink;
+mod switching;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::key_id::KeyId;
 use crate::mutation::{self, Mutation};
 use campaign::Budget;
-use history::History;
+use history::{History, KEYS};
 use play::play;
 
 pub(super) fn key_id(key: usize) -> KeyId {
-    format!("b5309dfb-b326-4148-b0ad-e9cd1ec22{key:03x}")
-        .parse()
-        .expect("a UUID")
+    static IDS: LazyLock<[KeyId; KEYS]> = LazyLock::new(|| {
+        std::array::from_fn(|key| {
+            format!("b5309dfb-b326-4148-b0ad-e9cd1ec22{key:03x}")
+                .parse()
+                .expect("a UUID")
+        })
+    });
+    IDS[key]
 }
 
 /// So many are played where nobody asks for more.

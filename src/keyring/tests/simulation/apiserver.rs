@@ -1,7 +1,7 @@
 //! A kube-apiserver for each node, as far as a plugin can tell, and their etcd.
 //!
-//! It asks for the status every minute, every ten seconds when that is bad, and every
-//! five minutes where nothing has happened for long; wraps a
+//! It asks for the status every minute, every ten seconds when that is bad, and more rarely
+//! where nothing has happened for some minutes; wraps a
 //! new seed for each new key id; and unwraps whatever any server has stored.
 
 use std::future::Future;
@@ -90,9 +90,9 @@ impl ApiServer {
         };
         let healthy = status.is_ok();
         self.next_poll += Duration::from_secs(match (healthy, quiet) {
-            (false, _) => 10,
-            (true, false) => 60,
-            (true, true) => 300,
+            (false, false) => 10,
+            (_, false) | (false, true) => 60,
+            (true, true) => 1800,
         });
         let Ok(status) = status else {
             return None;

@@ -76,7 +76,7 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{} histories of a day in {} s: {} steps, {} calls, {} requests to Keystone and \
-             Barbican, {} rotations; at most {} payloads a minute and {} looks at a clock an hour \
+             Barbican, {} rotations, {} ways from the files to a container or back; at most {} payloads a minute and {} looks at a clock an hour \
              of one node",
             self.histories,
             self.took.as_secs(),
@@ -84,6 +84,7 @@ impl fmt::Display for Summary {
             figures.calls,
             figures.requests,
             figures.rotations,
+            figures.switches,
             figures.most_payloads,
             figures.most_looks,
         )

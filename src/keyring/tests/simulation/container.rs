@@ -67,6 +67,17 @@ impl Container {
         }
     }
 
+    /// Another one in its place, that lists `ring`, and `write` as the write key.
+    pub(super) fn make_anew(&mut self, write: usize, ring: &[usize], now: i64) {
+        let mut entries = [Entry::default(); KEYS];
+        for key in ring {
+            entries[*key].listed = true;
+        }
+        // No clock that is right is so far off.
+        entries[write].time = Some(now - 1000);
+        (self.entries, self.before, self.changed) = (entries, entries, None);
+    }
+
     pub(super) fn entry(&self, key: usize) -> Entry {
         self.entries[key]
     }

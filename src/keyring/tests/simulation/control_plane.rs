@@ -13,7 +13,7 @@ use super::node::{File, Process, Times};
 use super::observer::Observer;
 use super::operator::{Rotation, Stage};
 use super::play::{Figures, Violation};
-use super::servers::{Cloud, key_byte, number_of};
+use super::servers::{Cloud, key_byte};
 use crate::envelope::{Fingerprint, WrappingKey};
 use crate::keyring::ConfigUpdate;
 use crate::secret::KekWriter;
@@ -24,11 +24,18 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 /// The same where Keystone has refused logins before, which are rare then.
 const READY_AFTER_REFUSALS: Duration = Duration::from_secs(870);
 
+/// After the end of all faults somebody looks whether a reload was refused, which is when the
+/// databases of the cluster are of one mind again.
+const ASK_AGAIN: Duration = Duration::from_secs(40);
+
+/// How long the first download of a key takes at most while all is well.
+const MOMENT: Duration = Duration::from_secs(5);
+
 /// How often the operator of a rotation looks.
-const LOOK: Duration = Duration::from_secs(150);
+pub(super) const LOOK: Duration = Duration::from_secs(150);
 
 /// After so long without an event fewer polls are enough.
-const QUIET: Duration = Duration::from_secs(1800);
+const QUIET: Duration = Duration::from_secs(600);
 
 /// So many operators rotate at once.
 const OPERATORS: usize = 2;
@@ -39,31 +46,42 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// its tries, of which there is one each second while nobody answers, and one for a container.
 const LOOKS: u64 = 150_000;
 
+#[expect(clippy::struct_excessive_bools, reason = "each of them by itself")]
 pub(super) struct ControlPlane {
-    cloud: Cloud,
-    nodes: Vec<Node>,
+    pub(super) cloud: Cloud,
+    pub(super) nodes: Vec<Node>,
     careful: bool,
-    container: bool,
+    pub(super) container: bool,
+    /// The metrics are read.
+    metrics: bool,
     etcd: Vec<Stored>,
     /// Of each operator who is at one.
-    rotations: Vec<Rotation>,
+    pub(super) rotations: Vec<Rotation>,
+    /// Of an operator who goes to a container, or from it.
+    pub(super) switch: Option<bool>,
+    /// Some node has followed a container.
+    pub(super) followed: bool,
     calls: JoinSet<()>,
     dice: Dice,
-    begin: Instant,
-    next_look: Duration,
+    pub(super) begin: Instant,
+    pub(super) next_look: Duration,
     next_hour: Duration,
     last_event: Duration,
     /// When every node must be ready.
     ready_at: Option<Duration>,
+    /// A key that a container has just brought is given a moment, once.
+    patience: bool,
+    /// When somebody looks whether a reload was refused.
+    ask_again_at: Option<Duration>,
     violation: Option<Violation>,
-    figures: Figures,
+    pub(super) figures: Figures,
 }
 
-struct Node {
-    file: File,
-    before: File,
+pub(super) struct Node {
+    pub(super) file: File,
+    pub(super) before: File,
     times: Times,
-    running: Option<(Process, Observer)>,
+    pub(super) running: Option<(Process, Observer)>,
     api: ApiServer,
     reads: u64,
 }
@@ -97,8 +115,11 @@ impl ControlPlane {
             nodes: (0..history.nodes).map(node).collect(),
             careful: history.careful,
             container: history.container,
+            metrics: Dice::new(history.seed, 5).one_in(4),
             etcd: Vec::new(),
             rotations: Vec::new(),
+            switch: None,
+            followed: history.container,
             calls: JoinSet::new(),
             dice,
             begin: Instant::now(),
@@ -106,6 +127,8 @@ impl ControlPlane {
             next_hour: HOUR,
             last_event: Duration::ZERO,
             ready_at: None,
+            patience: false,
+            ask_again_at: None,
             violation: None,
             figures: Figures::default(),
         };
@@ -156,9 +179,9 @@ impl ControlPlane {
     /// When somebody acts of his own accord next.
     pub(super) fn next_step(&self) -> Duration {
         let polls = self.nodes.iter().map(|node| node.api.next_poll);
-        let look = self.rotations.first().map_or(DAY, |_| self.next_look);
-        let own = [self.next_hour, look, self.ready_at.unwrap_or(DAY)];
-        polls.chain(own).min().unwrap_or(DAY)
+        let look = Some(self.next_look).filter(|_| self.is_at_work());
+        let own = [Some(self.next_hour), look, self.ready_at, self.ask_again_at];
+        polls.chain(own.into_iter().flatten()).min().unwrap_or(DAY)
     }
 
     /// What is due at `now`.
@@ -167,13 +190,22 @@ impl ControlPlane {
         while self.calls.try_join_next().is_some() {}
         if self.ready_at.is_some_and(|at| at <= now) {
             self.ready_at = None;
-            self.must_be_ready();
+            if self.patience && self.has_just_listed() {
+                self.patience = false;
+                self.ready_at = Some(now + MOMENT);
+            } else {
+                self.must_be_ready();
+            }
         } else if self.next_hour <= now {
             self.next_hour += HOUR;
             self.each_hour();
-        } else if !self.rotations.is_empty() && self.next_look <= now {
+        } else if self.ask_again_at.is_some_and(|at| at <= now) {
+            self.ask_again_at = None;
+            self.ask_again();
+        } else if self.is_at_work() && self.next_look <= now {
             self.next_look = now + LOOK;
             self.rotate();
+            self.go_on_switching();
         } else if let Some(node) =
             (0..self.nodes.len()).find(|node| self.nodes[*node].api.next_poll <= now)
         {
@@ -181,10 +213,15 @@ impl ControlPlane {
         }
     }
 
+    /// An operator is at something.
+    fn is_at_work(&self) -> bool {
+        !self.rotations.is_empty() || self.switch.is_some()
+    }
+
     /// What happens to them.
     pub(super) fn perform(&mut self, what: What) {
         self.figures.steps += 1;
-        self.last_event = self.begin.elapsed();
+        self.notice_event();
         self.ready_at = None;
         match what {
             What::Barbican(weather) => self.cloud.state().barbican = weather,
@@ -221,8 +258,21 @@ impl ControlPlane {
             }
             What::Date(node, by) => self.nodes[node].times.change_date(by),
             What::Rotate => self.begin_rotation(),
+            What::Switch => self.begin_switch(),
             What::AllClear => self.all_clear(),
         }
+    }
+
+    /// Who polls rarely, because nothing has happened for long, does so soon again.
+    fn notice_event(&mut self) {
+        let now = self.begin.elapsed();
+        if now > self.last_event + QUIET {
+            for node in &mut self.nodes {
+                let soon = now + Duration::from_millis(100 + self.dice.below(60_000));
+                node.api.next_poll = node.api.next_poll.min(soon);
+            }
+        }
+        self.last_event = now;
     }
 
     /// Starts the sidecar of `node` (again), which takes a file without errors.
@@ -238,7 +288,7 @@ impl ControlPlane {
     }
 
     /// The sidecar of `node` is told what its file says.
-    fn propose(&mut self, number: usize) {
+    pub(super) fn propose(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         let Some((process, observer)) = &mut node.running else {
             return self.start(number);
@@ -278,15 +328,18 @@ impl ControlPlane {
             READY_WITHIN
         };
         self.ready_at = Some(self.begin.elapsed() + limit);
+        self.patience = true;
+        self.ask_again_at = Some(self.begin.elapsed() + ASK_AGAIN);
         // A rotation waits until everything is known to be well.
         self.next_look = self.begin.elapsed() + limit + LOOK;
         let named = |key: &usize| {
             let id = key_id(*key);
             self.etcd.iter().any(|stored| stored.id == id)
-                || self.nodes.iter().any(|node| node.write() == Some(*key))
+                || self.nodes.iter().any(|node| node.names_or_uses(*key))
         };
         let needed: Vec<usize> = (0..KEYS).filter(named).collect();
-        if self.container {
+        let mut files = self.nodes.iter().map(|node| &node.file);
+        if self.container || files.any(|file| file.container) {
             self.put_right(&needed);
         } else if self.careful {
             self.agree();
@@ -296,15 +349,10 @@ impl ControlPlane {
             let before = node.file.clone();
             node.file.typo = false;
             node.file.credential = 0;
-            if !self.careful && !self.container {
+            if !self.careful && !node.file.container {
+                // With what a refused reload asks for: the write key in use stays in the ring.
                 for key in &needed {
                     node.file.edit(Edit::Add(*key));
-                }
-                // What a refused reload asks for: the write key in use stays in the ring.
-                let in_use = node.running.as_ref();
-                let in_use = in_use.and_then(|(_, observer)| observer.in_force.ring.write);
-                for key in (0..KEYS).filter(|key| in_use == Some(key_id(*key))) {
-                    node.file.edit(Edit::Add(key));
                 }
             }
             if node.holds_other_bytes() {
@@ -331,11 +379,26 @@ impl ControlPlane {
     fn agree(&mut self) {
         let new = self.nodes[0].file.write;
         let other = self.nodes.iter().map(|node| node.file.write);
-        if self.rotations.is_empty()
+        if !self.is_at_work()
             && let Some(old) = other.into_iter().find(|write| *write != new)
         {
             self.rotations.push(Rotation::new(old, new));
         }
+    }
+
+    /// Whether a node has come to know of a key that nobody has answered for yet: it may read
+    /// its container at any moment.
+    fn has_just_listed(&self) -> bool {
+        let running = self.nodes.iter().filter_map(|node| node.running.as_ref());
+        running
+            .filter(|(_, observer)| observer.in_force.ring.container.is_some())
+            .any(|(process, _)| {
+                let (snapshot, ledger) = (process.keyring.snapshot(), process.ledger.entries());
+                let is_new = |id| ledger.get(id).is_none_or(|entries| entries.ends.is_empty());
+                snapshot
+                    .slots()
+                    .any(|(id, slot)| slot.key().is_none() && is_new(id))
+            })
     }
 
     /// Rule 7.
@@ -376,12 +439,15 @@ impl ControlPlane {
     /// Rules 6 and 8: no busy loop, and true metrics.
     fn each_hour(&mut self) {
         let mut wrong = None;
+        let anyway = self.next_hour.as_secs().is_multiple_of(12 * 3600);
+        let metrics = self.metrics;
         for (number, node) in self.nodes.iter_mut().enumerate() {
             let reads = node.times.reads();
             let looks = reads - std::mem::replace(&mut node.reads, reads);
             self.figures.most_looks = self.figures.most_looks.max(looks);
-            if let Some((process, _)) = &node.running
-                && let Err(text) = node.times.uncounted(|| process.metrics_are_true())
+            if let Some((process, _)) = &mut node.running
+                && metrics
+                && let Err(text) = node.times.uncounted(|| process.metrics_are_true(anyway))
             {
                 wrong = Some(format!("{text} (node {number})"));
             }
@@ -398,6 +464,7 @@ impl ControlPlane {
 
     fn poll(&mut self, number: usize) {
         let careful = self.is_careful();
+        let quiet = !self.is_at_work() && self.begin.elapsed() > self.last_event + QUIET;
         let node = &mut self.nodes[number];
         let Some((process, _)) = &node.running else {
             node.api.next_poll += Duration::from_secs(10);
@@ -412,7 +479,6 @@ impl ControlPlane {
         };
         let (kms, keyring) = (process.kms.clone(), process.keyring.clone());
         let fresh = node.api.seed_id.is_none();
-        let quiet = self.begin.elapsed() > self.last_event + QUIET;
         let stored = node.api.poll(&kms, &keyring, &judge, &self.dice, quiet);
         if let Some(stored) = stored {
             self.etcd
@@ -460,11 +526,11 @@ impl ControlPlane {
 
     /// Whether nothing has happened that makes data unreadable.
     fn is_careful(&self) -> bool {
-        self.careful && !(self.container && self.cloud.state().accident)
+        self.careful && !(self.followed && self.cloud.state().accident)
     }
 
     fn begin_rotation(&mut self) {
-        let old = self.nodes[0].write();
+        let old = self.nodes[0].write().filter(|_| self.switch.is_none());
         let Some(old) = old.filter(|_| self.nodes.iter().all(|node| node.write() == old)) else {
             return;
         };
@@ -554,13 +620,15 @@ impl ControlPlane {
 
 impl Node {
     /// The number of the write key: by the file, or as the process says.
-    fn write(&self) -> Option<usize> {
+    pub(super) fn write(&self) -> Option<usize> {
         if !self.file.container {
             return Some(self.file.write);
         }
-        let (process, _) = self.running.as_ref()?;
-        let id = process.keyring.snapshot().write_id()?;
-        number_of(&id.to_string())
+        self.in_use()
+    }
+
+    fn names_or_uses(&self, key: usize) -> bool {
+        self.write() == Some(key) || self.in_use() == Some(key)
     }
 
     fn has_passed(&self, rotation: Rotation) -> bool {

@@ -49,7 +49,7 @@ impl Observer {
         let container = report.container.as_deref();
         let container = container.ok_or("rule 8: the report knows no container")?;
         self.is_ring_of(snapshot, container)?;
-        self.write_key(snapshot, container)?;
+        self.write_key(snapshot, container, applied)?;
         agrees(snapshot, container)?;
         was_read(process, container)
     }
@@ -117,6 +117,7 @@ impl Observer {
         &mut self,
         snapshot: &Snapshot,
         container: &ContainerReport,
+        applied: bool,
     ) -> Result<(), String> {
         let (old, new) = (self.snapshot.write_id(), snapshot.write_id());
         let Some(id) = new else {
@@ -126,7 +127,9 @@ impl Observer {
             };
         };
         let time = container.keys.get(&id).and_then(|key| key.active_from);
-        if old != new && old.is_some_and(|old| self.snapshot.holds(&old)) && !snapshot.holds(&id) {
+        let held = old.is_some_and(|old| self.snapshot.holds(&old));
+        // What a reload may do is said by rule 4.
+        if old != new && held && !applied && !snapshot.holds(&id) {
             return Err(format!(
                 "rule 9: {id} becomes the write key and is not held"
             ));
@@ -144,7 +147,9 @@ impl Observer {
         if newest.is_some_and(|newest| key < newest) && old != new {
             return Err(format!("rule 9: the write key goes back to {id}"));
         }
-        if snapshot.holds(&id) {
+        // Whoever gives the write key in use another time, as after a backup, gives it none
+        // that counts before it comes.
+        if snapshot.holds(&id) && time <= self.wall {
             self.followed.newest = newest.max(Some(key));
         }
         Ok(())

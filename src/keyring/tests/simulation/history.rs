@@ -21,11 +21,13 @@ pub(super) const CREDENTIALS: usize = 3;
 /// After an end of all faults nothing happens for so long.
 pub(super) const CALM: Duration = Duration::from_secs(16 * 60);
 
-/// How long a time of trouble takes, in seconds. While nobody answers a second costs most, and
-/// most of what can go wrong goes wrong at its begin and its end: so most are short.
-const LENGTHS: [u32; 16] = [
-    60, 60, 300, 300, 300, 300, 600, 600, 600, 900, 900, 1800, 1800, 3600, 3600, 7200,
+/// How often keys are confirmed, in seconds.
+const INTERVALS: [u64; 16] = [
+    300, 900, 900, 1800, 1800, 1800, 1800, 3600, 3600, 3600, 3600, 3600, 3600, 7200, 7200, 7200,
 ];
+
+/// Control planes are of one, three or five nodes; two show most of what one does to another.
+const NODES: [usize; 10] = [1, 1, 1, 1, 2, 2, 2, 3, 3, 5];
 
 #[derive(Clone, Debug)]
 pub(super) struct History {
@@ -100,6 +102,8 @@ pub(super) enum Edit {
     Interval(u64),
     Authenticated(bool),
     Typo,
+    /// Puts `key-container` in place of `key-id`, or the other way round.
+    Switch,
     /// Writes what was there before the last change.
     Undo,
 }
@@ -142,6 +146,8 @@ pub(super) enum What {
     Date(usize, i64),
     /// An operator begins a rotation in the documented order, maybe beside another one.
     Rotate,
+    /// An operator begins to go from keys in the files to a container, or back.
+    Switch,
     /// Faults end, and what is wrong is put right.
     AllClear,
 }
@@ -187,10 +193,10 @@ impl Dice {
 impl History {
     pub(super) fn drawn(seed: u64) -> Self {
         let dice = Dice::new(seed, 1);
-        let interval = dice.pick(&[300, 900, 1800, 1800, 3600, 3600]);
+        let interval = dice.pick(&INTERVALS);
         let mut history = Self {
             seed,
-            nodes: 1 + dice.index(5),
+            nodes: dice.pick(&NODES),
             careful: dice.one_in(2),
             container: Dice::new(seed, 4).one_in(2),
             interval,
@@ -199,14 +205,14 @@ impl History {
         };
         let mut at = dice.seconds(60, 1800);
         while at + CALM * 2 < DAY {
-            at = history.episode(at, &dice) + CALM + dice.seconds(0, 4 * 3600);
+            at = history.episode(at, &dice) + CALM + dice.seconds(0, 8 * 3600);
         }
         history
     }
 
     /// A time of trouble, and its end.
     fn episode(&mut self, begin: Duration, dice: &Dice) -> Duration {
-        let long = dice.pick(&LENGTHS);
+        let long = length(dice);
         let mut times: Vec<Duration> = (0..3 + dice.below(8))
             .map(|_| begin + dice.seconds(0, long))
             .filter(|at| *at + CALM < DAY)
@@ -216,7 +222,7 @@ impl History {
             let what = self.trouble(dice);
             self.events.push(Event { at: *at, what });
         }
-        let end = times.last().copied().unwrap_or(begin) + dice.seconds(1, 600);
+        let end = times.last().copied().unwrap_or(begin) + dice.seconds(1, 240);
         let end = end.min(DAY.saturating_sub(CALM));
         self.events.push(Event {
             at: end,
@@ -239,8 +245,9 @@ impl History {
             12 => What::Suspend(node, dice.pick(&[5, 90, 600, 4000, 30_000])),
             13 => What::Date(node, dice.pick(&[-7200, -300, -1, 60, 3600, 90_000])),
             14 | 16 if self.careful => What::Rotate,
+            18 if self.careful && dice.one_in(2) => What::Switch,
             14 => What::Backup,
-            16 if self.container => What::Move(change(dice)),
+            16 if self.container || dice.one_in(3) => What::Move(change(dice)),
             17 if self.container => What::Container(health(dice)),
             15 if dice.one_in(2) => What::Revalidate(node),
             _ => What::Edit(node, self.edit(dice)),
@@ -251,8 +258,8 @@ impl History {
         let age = self.interval * dice.pick(&[2, 3, 8]);
         let kinds = match (self.careful, self.container) {
             (true, _) => 4,
-            (false, true) => 7,
-            (false, false) => 12,
+            (false, true) => 9,
+            (false, false) => 13,
         };
         match dice.below(kinds) {
             0 => Edit::Age(Some(age).filter(|_| dice.one_in(2))),
@@ -260,14 +267,32 @@ impl History {
             2 => Edit::Typo,
             3 if self.careful => Edit::Interval(self.interval),
             3 => Edit::Credential(dice.index(CREDENTIALS)),
-            4 => Edit::Interval(dice.pick(&[60, 300, 3600])),
+            4 => Edit::Interval(dice.pick(&[60, 900, 1800, 3600, 3600, 7200])),
             5 if self.container => Edit::Drop(dice.index(KEYS)),
+            7 if self.container => Edit::Switch,
+            8 if self.container => Edit::Undo,
+            12 => Edit::Switch,
             5..=6 => Edit::Add(dice.index(KEYS)),
             7..=8 => Edit::Write(dice.index(KEYS)),
             9 => Edit::WriteOnly(dice.index(KEYS)),
             10 => Edit::Drop(dice.index(KEYS)),
             _ => Edit::Undo,
         }
+    }
+}
+
+/// How long a time of trouble takes, in seconds. While nobody answers a second costs most, and
+/// most of what can go wrong goes wrong at its begin and its end: so most are short.
+fn length(dice: &Dice) -> u32 {
+    match dice.below(64) {
+        0 => 7200,
+        1 => 3600,
+        2..=3 => 1800,
+        4..=6 => 900,
+        7..=14 => 600,
+        15..=30 => 300,
+        31..=44 => 120,
+        _ => 60,
     }
 }
 
@@ -343,6 +368,10 @@ impl fmt::Display for Event {
             What::Suspend(node, time) => (format!("node {node}"), format!("suspended {time} s")),
             What::Date(node, by) => (format!("node {node}"), format!("date jumps {by} s")),
             What::Rotate => ("operator".to_owned(), "begins a rotation".to_owned()),
+            What::Switch => (
+                "operator".to_owned(),
+                "begins to go from the files to a container, or back".to_owned(),
+            ),
             What::AllClear => ("everybody".to_owned(), "all clear".to_owned()),
         };
         write!(f, "{clock}  {who:<9}  {what}")

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::following::{Followed, no_write_key};
+use super::log::Change;
 use super::node::{Process, Times};
 use crate::config::Live;
 use crate::envelope::Fingerprint;
@@ -47,6 +48,10 @@ pub(super) struct Observer {
     failed: bool,
     /// Until then nothing changes by itself, as long as the snapshot does not.
     still: Option<Instant>,
+    /// How often its clock had been looked at then.
+    reads: u64,
+    /// The node's date.
+    pub(super) wall: SystemTime,
     /// When the machine was suspended last.
     suspended: Option<tokio::time::Instant>,
 }
@@ -64,6 +69,8 @@ impl Observer {
             followed: Followed::default(),
             failed: false,
             still: None,
+            reads: 0,
+            wall: SystemTime::UNIX_EPOCH,
             suspended: None,
         }
     }
@@ -87,16 +94,23 @@ impl Observer {
     }
 
     /// What is wrong with `process` now, if anything.
-    pub(super) fn look(&mut self, process: &mut Process, times: &Times) -> Result<(), String> {
-        if process.task.try_join_next().is_some() {
+    pub(super) fn look(&mut self, process: &Process, times: &Times) -> Result<(), String> {
+        if process.has_ended() {
             return Err("rule 2: the refresher has ended".to_owned());
         }
         times.at_rest();
         let now = times.now();
-        let same = self.is_of(process);
-        if same && !self.told && self.still.is_some_and(|still| now < still) {
+        let is_still = !self.told && self.still.is_some_and(|still| now < still);
+        // Whatever a process does, it looks at its clock.
+        let reads = times.reads();
+        if is_still && std::mem::replace(&mut self.reads, reads) == reads {
             return Ok(());
         }
+        let same = self.is_of(process);
+        if same && is_still && process.log.is_empty() {
+            return Ok(());
+        }
+        self.wall = times.wall();
         let snapshot = process.keyring.snapshot();
         let report = process.keyring.report();
         if !same || self.told {
@@ -104,9 +118,17 @@ impl Observer {
             self.outcome(process, &report)?;
             self.keys(process, &snapshot, now)?;
             report_is_true(process, &report)?;
-            (self.snapshot, self.report) = (snapshot, report);
-            self.told = false;
         }
+        if !process.log.is_empty() || !same {
+            let change = Change {
+                before: (&self.snapshot, &self.report),
+                after: (&snapshot, &report),
+                lines: process.log.take(),
+            };
+            change.is_logged()?;
+        }
+        (self.snapshot, self.report) = (snapshot, report);
+        self.told = false;
         self.ages(now)?;
         let age = self.in_force.ring.max_cache_age;
         let expiry = age.and_then(|age| self.snapshot.next_expiry(age));
@@ -177,6 +199,7 @@ impl Observer {
         if ring.container.is_some() {
             return self.following(process, snapshot, report, applied == 1, now);
         }
+        self.followed = Followed::default();
         Ok(())
     }
 
@@ -232,6 +255,10 @@ impl Observer {
         more("unchanged", new.unchanged, old.unchanged, unchanged)?;
         // One that waits is refused later, when the old write key turns out to be usable.
         let later = told.is_none() && self.newest.as_ref().is_ok_and(vanishes);
+        // What a container lists is known when it has been read.
+        let by_file = self.in_force.ring.container.is_none();
+        let unlisted = |live: &Arc<Live>| live.ring.container.is_some() && by_file;
+        let later = later || self.newest.as_ref().is_ok_and(unlisted);
         more(
             "refused",
             new.refused,

@@ -87,6 +87,10 @@ impl File {
             Edit::Interval(interval) => self.interval = interval,
             Edit::Authenticated(authenticated) => self.authenticated = authenticated,
             Edit::Typo => self.typo = true,
+            Edit::Switch => {
+                self.container = !self.container;
+                self.decrypt.retain(|other| *other != self.write);
+            }
             Edit::Add(_) | Edit::Write(_) | Edit::Undo => {}
         }
         if self.age.is_some_and(|age| age <= self.interval) {

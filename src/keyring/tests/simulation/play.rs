@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 use super::control_plane::ControlPlane;
 use super::history::{DAY, History};
+use super::log;
+use crate::secret::keep_pages;
 
 /// How a history has ended.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +43,7 @@ pub(super) struct Figures {
     pub(super) most_payloads: usize,
     pub(super) most_looks: u64,
     pub(super) rotations: u64,
+    pub(super) switches: u64,
     pub(super) calls: u64,
 }
 
@@ -49,6 +52,7 @@ impl Figures {
         self.steps += other.steps;
         self.requests += other.requests;
         self.rotations += other.rotations;
+        self.switches += other.switches;
         self.calls += other.calls;
         self.most_payloads = self.most_payloads.max(other.most_payloads);
         self.most_looks = self.most_looks.max(other.most_looks);
@@ -62,6 +66,8 @@ thread_local! {
 
 /// Plays `history` on this thread.
 pub(super) fn play(history: &History) -> Outcome {
+    keep_pages();
+    log::listen();
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -93,7 +99,6 @@ async fn drive(plane: &RefCell<ControlPlane>, history: &History) -> Option<Viola
     let begin = Instant::now();
     let mut events = history.events.iter().peekable();
     loop {
-        settle().await;
         if let Some(violation) = plane.borrow_mut().violation() {
             return Some(violation);
         }
@@ -103,11 +108,18 @@ async fn drive(plane: &RefCell<ControlPlane>, history: &History) -> Option<Viola
         if next >= DAY {
             return None;
         }
+        if begin + next <= Instant::now() {
+            settle().await;
+        }
+        // Time goes on when nothing moves any more.
         tokio::time::sleep_until(begin + next).await;
         // Whatever is due at the same moment goes first.
         tokio::task::yield_now().await;
         let mut plane = plane.borrow_mut();
         plane.look();
+        if let Some(violation) = plane.violation() {
+            return Some(violation);
+        }
         match events.next_if(|event| event.at <= next) {
             Some(event) => plane.perform(event.what),
             None => plane.step(next),
