@@ -32,6 +32,10 @@ type wrapped struct {
 // after its last use.
 const fresh = 5 * time.Second
 
+// asker is the uid of these calls: as those of `barbican-kms probe --deep` they do not count as
+// calls of kube-apiserver, from which rotate-key concludes what it writes with.
+const asker = "probe-campaign"
+
 // call has every sidecar wrap seeds and unwrap those of all nodes. kube-apiserver asks it seldom.
 func (c *campaign) call() {
 	var mu sync.Mutex
@@ -54,7 +58,7 @@ func (c *campaign) call() {
 			if pick == nil {
 				seed := make([]byte, 32)
 				_, _ = rand.Read(seed)
-				answer, err := service.Encrypt(ctx, "campaign", seed)
+				answer, err := service.Encrypt(ctx, asker, seed)
 				if err != nil {
 					return fmt.Errorf("Encrypt: %w", err)
 				}
@@ -75,12 +79,12 @@ func unwrap(ctx context.Context, service kmsservice.Service, w *wrapped, damage 
 	}
 	if damage {
 		request.Ciphertext[int(w.seed[0])%len(request.Ciphertext)] ^= 1 << (w.seed[1] % 8)
-		if _, err := service.Decrypt(ctx, "campaign", request); err == nil {
+		if _, err := service.Decrypt(ctx, asker, request); err == nil {
 			return wrongAnswer{fmt.Errorf("Decrypt takes a damaged seed")}
 		}
 		return nil
 	}
-	seed, err := service.Decrypt(ctx, "campaign", request)
+	seed, err := service.Decrypt(ctx, asker, request)
 	if err != nil {
 		return fmt.Errorf("Decrypt: %w", err)
 	}

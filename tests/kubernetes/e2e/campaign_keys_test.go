@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"barbican-kms/tests/kubernetes/openstack"
@@ -98,7 +99,7 @@ func (c *campaign) rotateByFile() {
 	for _, s := range c.sidecars {
 		eventually(c.t, s.Name+" has only the new key", time.Minute, func() bool {
 			status, err := s.Status(c.t.Context())
-			return err == nil && status.WriteKeyID == key.ID && len(status.Keys) == 1
+			return err == nil && status.WriteKeyID == key.ID && !slices.Contains(status.IDs(), before)
 		})
 	}
 	c.onlyNewKey(before)

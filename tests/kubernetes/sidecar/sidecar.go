@@ -218,6 +218,8 @@ type Status struct {
 		ID string
 		// Listed: by the container, now.
 		Held, Listed bool
+		// SecretGone: deleted in Barbican, and so kept until the process ends.
+		SecretGone bool `json:"secret_gone"`
 		// Problem with confirming it, since it was last confirmed; empty for none.
 		Problem          string
 		ConfirmedSeconds *int `json:"confirmed_seconds_ago"`
