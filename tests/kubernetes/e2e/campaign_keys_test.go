@@ -22,6 +22,31 @@ var keyHarms = []harm{
 		c.onlyNewKey(before)
 		c.learnsSecrets()
 	}},
+	{"rotation by the container, a sidecar and an API server killed meanwhile", func(c *campaign, r *rand.Rand) {
+		before, i, a := c.writeKey(), r.IntN(undying), c.servers[r.IntN(3)]
+		rotation := c.operator.begin("start", "--retire-after", "0s", "--quiet", "2")
+		rotation.says("staged key")
+		end := c.excuse(i)
+		c.sidecars[i].Kill()
+		c.serve(c.sidecars[i])
+		end()
+		rotation.says("until every node writes")
+		c.traffic.kill(a, func() { c.start(a) })
+		rotation.done()
+		c.onlyNewKey(before)
+		c.learnsSecrets()
+	}},
+	{"rotation by the container, its tool killed and run again", func(c *campaign, r *rand.Rand) {
+		before := c.writeKey()
+		words := []string{"start", "--retire-after", "0s", "--quiet", "2"}
+		steps := []string{"staged key", activated, "until every node writes", "migrating the storage"}
+		rotation := c.operator.begin(words...)
+		rotation.says(steps[r.IntN(len(steps))])
+		rotation.Kill()
+		c.operator.begin(words...).done()
+		c.onlyNewKey(before)
+		c.learnsSecrets()
+	}},
 	{"rotation by the files", func(c *campaign, _ *rand.Rand) { c.rotateByFile() }},
 	{"only key deleted in Barbican, and a rotation", func(c *campaign, _ *rand.Rand) {
 		c.deleteKey()

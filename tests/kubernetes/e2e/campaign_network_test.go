@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"math/rand/v2"
+	"syscall"
 	"time"
 
 	"barbican-kms/tests/kubernetes/openstack"
@@ -39,6 +40,7 @@ var networkHarms = []harm{
 		check(c.t, c.nodes[i].weather(openstack.Weather{}))
 		c.hasKey(c.sidecars[i])
 	}},
+	{"several at once", func(c *campaign, r *rand.Rand) { c.several(r) }},
 	{"names not answered", func(c *campaign, r *rand.Rand) { c.misnames(r, openstack.Nothing) }},
 	{"names answered after 3 s", func(c *campaign, r *rand.Rand) { c.misnames(r, openstack.Slowly) }},
 	{"names unknown", func(c *campaign, r *rand.Rand) { c.misnames(r, openstack.NoName) }},
@@ -89,6 +91,42 @@ func (c *campaign) misnames(r *rand.Rand, answer openstack.Answer) {
 		n.names.Say(openstack.Truth)
 		if n.names.Fooled() > 0 {
 			c.t.Errorf("a sidecar has spoken to a server that nobody vouches for")
+		}
+	}
+}
+
+// several gives each node weather and names of its own, closes Keystone or Barbican, stops a
+// sidecar, and kills an API server, which has to start like this.
+func (c *campaign) several(r *rand.Rand) {
+	c.t.Helper()
+	weathers := []openstack.Weather{
+		{Down: true}, {Up: true}, {Refuse: true}, {Garbled: 30}, {Slow: 200}, {Delay: 300 * time.Millisecond, Loss: 30},
+	}
+	answers := []openstack.Answer{openstack.Nothing, openstack.NoName, openstack.Lie, openstack.Truth}
+	for _, n := range c.nodes {
+		check(c.t, n.weather(weathers[r.IntN(len(weathers))]))
+		answer := answers[r.IntN(len(answers))]
+		if n.names != nil {
+			n.names.Say(answer)
+		}
+		n.reset()
+	}
+	server := []string{openstack.Keystone, openstack.Barbican}[r.IntN(2)]
+	check(c.t, c.container.Close(c.soon(time.Minute), server))
+	i := r.IntN(3)
+	end := c.excuse(i)
+	check(c.t, c.sidecars[i].Signal(syscall.SIGSTOP))
+	c.wait(seconds(r, 2))
+	check(c.t, c.sidecars[i].Signal(syscall.SIGCONT))
+	end()
+	a := c.servers[r.IntN(3)]
+	c.traffic.kill(a, func() { c.start(a) })
+	check(c.t, c.container.Open(c.soon(time.Minute), server))
+	c.over()
+	for _, n := range c.nodes {
+		check(c.t, n.weather(openstack.Weather{}))
+		if n.names != nil {
+			n.names.Say(openstack.Truth)
 		}
 	}
 }

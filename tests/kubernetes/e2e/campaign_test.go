@@ -40,7 +40,8 @@ type campaign struct {
 
 	seed    uint64
 	began   time.Time
-	minute  float64   // of the harm that is being done
+	n       int       // of the harm that is being done
+	minute  float64   // when it began
 	undone  time.Time // when the harm was over
 	kind    string
 	done    int
@@ -97,7 +98,7 @@ func deck(seed uint64, round, kinds int) []int {
 // does one harm, and waits until all is well.
 func (c *campaign) does(n int, h harm, r *rand.Rand) {
 	at := time.Now()
-	c.kind, c.minute, c.undone = h.name, at.Sub(c.began).Minutes(), time.Time{}
+	c.n, c.kind, c.minute, c.undone = n, h.name, at.Sub(c.began).Minutes(), time.Time{}
 	c.say("%d: %s", n, h.name)
 	h.do(c, r)
 	if c.skipped[h.name] != "" {
@@ -183,7 +184,7 @@ func (c *campaign) table() {
 	}
 	c.say("%d times harm of %d kinds", c.done, len(c.took))
 	if c.t.Failed() || c.traffic.failed() {
-		c.say("FAILED with seed %d in minute %.1f, at: %s", c.seed, c.minute, c.kind)
+		c.say("FAILED with seed %d in minute %.1f, at %d: %s; again: --seed %d --from %d", c.seed, c.minute, c.n, c.kind, c.seed, c.n)
 		c.traffic.firstFailures(func(failure string) { c.say("failed: %s", failure) })
 	}
 }

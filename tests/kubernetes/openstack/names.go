@@ -41,10 +41,12 @@ const (
 // NewNames starts the one of the nth node. Its lies lead to a port where somebody listens who has a
 // certificate that nobody trusts.
 func NewNames(n int, port string, certificate tls.Certificate) (*Names, error) {
-	names := &Names{lie: net.IPv4(127, 66, 0, byte(n))}
+	// Two campaigns at once do not meet.
+	own := byte(1 + os.Getpid()%250)
+	names := &Names{lie: net.IPv4(127, 66, own, byte(n))}
 	names.Say(Truth)
 	var err error
-	if names.conn, err = net.ListenPacket("udp", fmt.Sprintf("127.53.0.%d:53", n)); err != nil {
+	if names.conn, err = net.ListenPacket("udp", fmt.Sprintf("127.53.%d.%d:53", own, n)); err != nil {
 		return nil, err
 	}
 	names.liar, err = tls.Listen("tcp", net.JoinHostPort(names.lie.String(), port),
