@@ -5,10 +5,12 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,6 +71,7 @@ func TestACampaignOfHarmFailsNoRequest(t *testing.T) {
 	harms := c.harms()
 	c.began = time.Now()
 	defer c.table()
+	defer c.sayWhoEndsIt()()
 
 	for n := 0; time.Since(c.began) < lasts; n++ {
 		h := harms[deck(seed, n/len(harms), len(harms))[n%len(harms)]]
@@ -88,6 +91,20 @@ func TestACampaignOfHarmFailsNoRequest(t *testing.T) {
 		c.traffic.readable(a)
 	}
 	c.keepsSecrets()
+}
+
+// sayWhoEndsIt tells a campaign that somebody ends from one that ends by itself.
+func (c *campaign) sayWhoEndsIt() (end func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		if s, ended := <-signals; ended {
+			c.say("ended from outside by %s, at %d: %s", s, c.n, c.kind)
+			c.say("until then: %s", c.traffic.summary())
+			os.Exit(1)
+		}
+	}()
+	return func() { signal.Stop(signals); close(signals) }
 }
 
 // deck is the order of the kinds in one round.
