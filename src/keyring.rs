@@ -68,6 +68,8 @@ pub enum KeyError {
 pub struct Keyring {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
+    /// Whether it notes when calls use the keys.
+    notes: bool,
 }
 
 /// The key that Encrypt uses, with the id that goes with it.
@@ -125,6 +127,15 @@ enum Request {
 }
 
 impl Keyring {
+    /// The same for calls that are not kube-apiserver's: when they use a key is not noted.
+    #[must_use]
+    pub fn without_notes(&self) -> Self {
+        Self {
+            notes: false,
+            ..self.clone()
+        }
+    }
+
     /// The id of the write key if that key is held: the answer to Status. No waiting;
     /// where the key is missing, the next try comes sooner, as soon as it may.
     ///
@@ -213,7 +224,7 @@ impl Keyring {
         let _ = self.requests.try_send(Request::Revalidate);
     }
 
-    /// The key `id` for a call, which is noted.
+    /// The key `id` for a call, which is noted unless it is not kube-apiserver's.
     fn taken(
         &self,
         snapshot: &Snapshot,
@@ -221,7 +232,9 @@ impl Keyring {
         usage: Use,
     ) -> Result<Arc<WrappingKey>, KeyError> {
         let (slot, key) = self.held(snapshot, id)?;
-        slot.note_use(usage, self.shared.second.load(Ordering::Relaxed));
+        if self.notes {
+            slot.note_use(usage, self.shared.second.load(Ordering::Relaxed));
+        }
         Ok(Arc::clone(key))
     }
 

@@ -32,6 +32,9 @@ pub mod introspection {
     tonic::include_proto!("barbican_kms.v1");
 }
 
+/// How the uid of a call begins that only tests the sidecar. kube-apiserver's are UUIDs.
+pub const PROBE_UID: &str = "probe-";
+
 impl fmt::Debug for v2::EncryptRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EncryptRequest")

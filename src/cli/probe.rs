@@ -10,7 +10,7 @@ use std::time::Duration;
 use tonic::Code;
 
 use super::client::{ClientError, Connection, KmsClient};
-use crate::proto::v2;
+use crate::proto::{PROBE_UID, v2};
 
 /// What to test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ async fn ask(socket: &Path, depth: Depth) -> Result<Found, ClientError> {
 async fn round_trip(client: &mut KmsClient) -> Result<RoundTrip, ClientError> {
     let mut seed = vec![0; 32];
     getrandom::fill(&mut seed).map_err(|_| ClientError::NoRandomness)?;
-    let uid = format!("probe-{}", std::process::id());
+    let uid = format!("{PROBE_UID}{}", std::process::id());
     let request = v2::EncryptRequest {
         plaintext: seed.clone(),
         uid: uid.clone(),

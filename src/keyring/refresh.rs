@@ -96,6 +96,7 @@ where
         let keyring = Keyring {
             shared: Arc::clone(&shared),
             requests: sender,
+            notes: true,
         };
         let writer = Writer {
             connect,

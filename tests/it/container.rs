@@ -121,6 +121,10 @@ async fn a_rotation_through_a_container_touches_no_file() {
     let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     node.add(&now, &new).await;
     node.until_key("it is the write key", &new, is_write).await;
+    // A probe's calls are not kube-apiserver's, after which `rotate-key` asks.
+    assert_eq!(node.place.probe(&["--deep"]).await.code, 0);
+    let shown = state(&node.place.socket()).await;
+    assert_eq!(shown["keys"][0]["last_wrapped_seconds_ago"], Value::Null);
     let second = node.client.round_trip().await;
     assert_eq!(second.key_id, new);
     assert_eq!(node.client.decrypt(&first).await.expect("readable"), SEED);

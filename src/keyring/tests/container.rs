@@ -562,10 +562,14 @@ async fn when_a_key_was_used_is_noted_for_each_use() {
     let fake = Fake::with_container(&[(1, Some(-10)), (2, None)]);
     let running = Running::start(&fake, following(&[]));
     seconds(1).await;
-    running.keyring.write_key().await.expect("held");
-    running.keyring.key(&id(2)).await.expect("held");
     let snapshot = running.keyring.snapshot();
     let last = |last: u8, usage| snapshot.slot(&id(last)).and_then(|slot| slot.last(usage));
+    let unnoted = running.keyring.without_notes();
+    unnoted.write_key().await.expect("held");
+    unnoted.key(&id(2)).await.expect("held");
+    assert!(last(1, Use::Wrap).is_none() && last(2, Use::Unwrap).is_none());
+    running.keyring.write_key().await.expect("held");
+    running.keyring.key(&id(2)).await.expect("held");
     assert!(last(1, Use::Wrap).is_some() && last(1, Use::Unwrap).is_none());
     assert!(last(2, Use::Wrap).is_none() && last(2, Use::Unwrap).is_some());
 }

@@ -151,6 +151,7 @@ fn keyring(first: &Arc<Snapshot>) -> Keyring {
             status_missed: Notify::new(),
         }),
         requests: mpsc::channel(1).0,
+        notes: true,
     }
 }
 

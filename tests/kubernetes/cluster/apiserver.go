@@ -291,6 +291,12 @@ func (a *APIServer) PutSecret(ctx context.Context, s Secret) (Secret, error) {
 	return s, json.Unmarshal(out, &s)
 }
 
+// DeleteSecret deletes one.
+func (a *APIServer) DeleteSecret(ctx context.Context, namespace, name string) error {
+	_, err := a.Do(ctx, http.MethodDelete, secretPath(namespace, name), nil)
+	return err
+}
+
 // ListSecrets reads all of a namespace.
 func (a *APIServer) ListSecrets(ctx context.Context, namespace string) ([]Secret, error) {
 	out, err := a.Do(ctx, http.MethodGet, secretPath(namespace, ""), nil)

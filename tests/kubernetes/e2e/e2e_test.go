@@ -146,7 +146,15 @@ func (w *world) sidecar(name string, s sidecar.Settings) *sidecar.Sidecar {
 func (w *world) serve(c *sidecar.Sidecar) {
 	w.t.Helper()
 	c.MustStart(w.t)
-	service := w.direct(c)
+	w.hasKey(c)
+}
+
+func (w *world) hasKey(c *sidecar.Sidecar) {
+	w.t.Helper()
+	// Its connection must not outlive this: a sidecar that restarts a hundred times gets them all.
+	ctx, cancel := context.WithCancel(w.t.Context())
+	defer cancel()
+	service := w.directUntil(ctx, c)
 	eventually(w.t, c.Name+" has its key", time.Minute, func() bool {
 		_, err := service.Status(w.t.Context())
 		return err == nil
@@ -323,10 +331,10 @@ func (w *world) kubelet(a *cluster.APIServer) (end func()) {
 }
 
 // ownCloud gives the test a Keystone and a Barbican that it may take away.
-func (w *world) ownCloud() *openstack.Cloud {
+func (w *world) ownCloud(kind ...string) *openstack.Cloud {
 	w.t.Helper()
 	needsCloud(w.t)
-	cloud, err := openstack.Up(w.soon(5*time.Minute), filepath.Join(w.dir, "openstack"))
+	cloud, err := openstack.Up(w.soon(5*time.Minute), filepath.Join(w.dir, "openstack"), kind...)
 	check(w.t, err)
 	w.t.Cleanup(func() {
 		if err := cloud.Down(); err != nil {

@@ -21,6 +21,7 @@ type plane struct {
 	servers   []*cluster.APIServer
 	operator  *operator
 	traffic   *traffic
+	cloud     *openstack.Cloud // as its operator reaches it
 }
 
 // One command rotates the keys of three API servers, under reads and writes through all of them
@@ -65,15 +66,29 @@ func TestOneCommandRotatesTheKeysOfThreeAPIServersThroughOutagesAndKills(t *test
 func newPlane(t *testing.T, name string) *plane {
 	t.Helper()
 	p := &plane{world: newWorld(t, name)}
-	cloud := p.ownCloud()
-	container, err := cloud.NewContainer(p.soon(time.Minute), p.newKey().ID)
-	check(t, err)
-	p.container = container
-	p.bench = &sidecar.Bench{Bin: bench.Bin, Cloud: container.Cloud}
+	p.contain()
+	p.bench = &sidecar.Bench{Bin: bench.Bin, Cloud: p.container.Cloud}
+	p.populate(func(_ int, node string) *sidecar.Sidecar { return p.newSidecar(node, p.settings()) })
+	return p
+}
+
+// contain starts a cloud with a container of one key.
+func (p *plane) contain(kind ...string) {
+	p.t.Helper()
+	p.cloud = p.ownCloud(kind...)
+	var err error
+	p.container, err = p.cloud.NewContainer(p.soon(time.Minute), p.newKey().ID)
+	check(p.t, err)
+}
+
+// populate starts three nodes, with a sidecar each, and the traffic.
+func (p *plane) populate(prepare func(i int, node string) *sidecar.Sidecar) {
+	p.t.Helper()
 	var nodes []string
 	for i := range 3 {
 		node := fmt.Sprintf("cp-%d", i+1)
-		c := p.sidecar(node, p.settings())
+		c := prepare(i, node)
+		p.serve(c)
 		a := p.newAPIServer(cluster.Options{Name: "apiserver-" + node}, kms(c))
 		p.begin(a)
 		nodes, p.sidecars, p.servers = append(nodes, node), append(p.sidecars, c), append(p.servers, a)
@@ -83,9 +98,12 @@ func newPlane(t *testing.T, name string) *plane {
 		p.kubelet(a)
 	}
 	p.create(p.servers[0], "old", "hunter2")
-	p.operator = p.world.operator(cloud, p.servers[0], nodes...)
+	p.operator = p.world.operator(p.cloud, p.servers[0], nodes...)
 	p.traffic = p.world.traffic(p.servers...)
-	return p
+}
+
+func (p *plane) settings() sidecar.Settings {
+	return sidecar.Settings{Container: p.container.ID, Revalidate: revalidate}
 }
 
 const revalidate = 10 * time.Second

@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -29,18 +30,45 @@ func (c *Cloud) NewContainer(ctx context.Context, secret string) (*Container, er
 			return nil, err
 		}
 	}
-	rules, err := json.Marshal([]map[string]string{
-		{"service": "key-manager", "method": "GET", "path": "/v1/containers/" + made.ID},
-		{"service": "key-manager", "method": "GET", "path": "/v1/secrets/*/payload"},
-	})
+	container := &Container{Cloud: c, ID: made.ID}
+	credential, err := container.NewCredential(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var credential struct{ ID, Secret string }
-	if err := c.ctlInto(ctx, &credential, "appcred-create", "--as", "reader", "--access-rules", string(rules)); err != nil {
-		return nil, err
+	container.Cloud, err = c.With(credential)
+	return container, err
+}
+
+// Credential is an application credential.
+type Credential struct{ ID, Secret string }
+
+// NewCredential makes one that reads this container and payloads, and nothing else.
+func (c *Container) NewCredential(ctx context.Context) (Credential, error) {
+	var credential Credential
+	rules, err := json.Marshal([]map[string]string{
+		{"service": "key-manager", "method": "GET", "path": "/v1/containers/" + c.ID},
+		{"service": "key-manager", "method": "GET", "path": "/v1/secrets/*/payload"},
+	})
+	if err != nil {
+		return credential, err
 	}
+	err = c.ctlInto(ctx, &credential, "appcred-create", "--as", "reader", "--access-rules", string(rules))
+	return credential, err
+}
+
+// CredentialID is of the one that the cloud-config logs in with.
+func (c *Container) CredentialID() string { return c.credential }
+
+// DeleteCredential ends it and its tokens.
+func (c *Container) DeleteCredential(ctx context.Context, id string) error {
+	_, err := c.ctl(ctx, "appcred-delete", "--as", "reader", id)
+	return err
+}
+
+// With is the same cloud, logged in to with another credential.
+func (c *Cloud) With(credential Credential) (*Cloud, error) {
 	own := *c
+	own.credential = credential.ID
 	for name, value := range map[string]string{"id": credential.ID, "secret": credential.Secret} {
 		line := regexp.MustCompile(`(?m)^application-credential-` + name + ` *=.*$`)
 		if !line.MatchString(own.global) {
@@ -48,7 +76,7 @@ func (c *Cloud) NewContainer(ctx context.Context, secret string) (*Container, er
 		}
 		own.global = line.ReplaceAllString(own.global, fmt.Sprintf("application-credential-%s = %q", name, value))
 	}
-	return &Container{Cloud: &own, ID: made.ID}, nil
+	return &own, nil
 }
 
 // Write is the id of the key that the container makes the write key; empty where there is none.
@@ -100,4 +128,44 @@ func (c *Cloud) ctlInto(ctx context.Context, answer any, args ...string) error {
 		return fmt.Errorf("scripts/openstack ctl %s answered %q: %w", args[0], out, err)
 	}
 	return nil
+}
+
+// Replace makes a key, which exists, the container's write key from now on, and takes the old one
+// out.
+func (c *Container) Replace(ctx context.Context, earlier, id string) error {
+	var about struct {
+		References []struct {
+			Name   string
+			Secret string `json:"secret_ref"`
+		} `json:"secret_refs"`
+	}
+	if _, err := c.ctl(ctx, "container-add", c.ID, time.Now().UTC().Format(time.RFC3339), id); err != nil {
+		return err
+	}
+	if err := c.ctlInto(ctx, &about, "container-get", c.ID); err != nil {
+		return err
+	}
+	for _, r := range about.References {
+		if filepath.Base(r.Secret) == earlier {
+			if _, err := c.ctl(ctx, "container-remove", c.ID, r.Name, earlier); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Admit lets the sidecars' user read a key, and nobody else but its maker.
+func (c *Cloud) Admit(ctx context.Context, secret string) error {
+	_, err := c.ctl(ctx, "secret-acl", secret, "--private", "--reader", c.reader)
+	return err
+}
+
+// Payload is a key as Barbican gives it to its maker.
+func (c *Cloud) Payload(ctx context.Context, id string) ([]byte, error) {
+	var payload struct{ Hex string }
+	if err := c.ctlInto(ctx, &payload, "secret-payload", id); err != nil {
+		return nil, err
+	}
+	return hex.DecodeString(payload.Hex)
 }

@@ -22,6 +22,8 @@ type Cloud struct {
 	global             string
 	reader, cloudsYAML string // id of the user that reads keys; the operator's login
 	keystone, barbican string // scheme, host and port
+	kind               []string
+	credential         string // id of that of a container
 }
 
 // Servers of a cloud, as Down, Up and their like take them.
@@ -30,18 +32,23 @@ const (
 	Barbican = "barbican"
 )
 
-// Up starts a cloud of its own in the directory, or finds the one that runs there.
-func Up(ctx context.Context, dir string) (*Cloud, error) {
+// Up starts a cloud of its own in the directory, or finds the one that runs there; kind as
+// `scripts/openstack up` takes it ("--tls").
+func Up(ctx context.Context, dir string, kind ...string) (*Cloud, error) {
 	script, err := Script("openstack")
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, script, "up", dir)
+	cmd := exec.CommandContext(ctx, script, append([]string{"up", dir}, kind...)...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("scripts/openstack up: %w", err)
 	}
-	return Open(dir)
+	c, err := Open(dir)
+	if err == nil {
+		c.kind = kind
+	}
+	return c, err
 }
 
 // Down ends the servers of a directory.

@@ -30,6 +30,11 @@ type Bench struct {
 	Cloud *openstack.Cloud
 	// By is a command that starts the program given to it; nil starts it as it is.
 	By []string
+	// Apart gives each sidecar a directory of its own, NAME.t, for socket, config and what else it
+	// writes; its log lies outside.
+	Apart bool
+	Args  []string // more of them for serve
+	Env   []string
 }
 
 // Key is a KEK.
@@ -120,10 +125,21 @@ type Settings struct {
 	Decrypt    []string
 	Suffix     string
 	Revalidate time.Duration
+	// Endpoint is Barbican's address, instead of the catalog's.
+	Endpoint string
 }
 
 // WriteConfig puts a cloud-config at the path, whole or not at all.
 func (b *Bench) WriteConfig(path string, s Settings) error {
+	temporary := path + ".new"
+	if err := os.WriteFile(temporary, []byte(b.CloudConfig(s)), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+// CloudConfig is the text of one.
+func (b *Bench) CloudConfig(s Settings) string {
 	var out strings.Builder
 	if b.Cloud != nil {
 		out.WriteString(b.Cloud.Global())
@@ -145,11 +161,10 @@ func (b *Bench) WriteConfig(path string, s Settings) error {
 	if s.Revalidate != 0 {
 		fmt.Fprintf(&out, "revalidate-interval = %q\n", s.Revalidate.String())
 	}
-	temporary := path + ".new"
-	if err := os.WriteFile(temporary, []byte(out.String()), 0o600); err != nil {
-		return err
+	if s.Endpoint != "" {
+		fmt.Fprintf(&out, "key-manager-endpoint = %q\n", s.Endpoint)
 	}
-	return os.Rename(temporary, path)
+	return out.String()
 }
 
 // Sidecar is one running program with its socket and config.
@@ -169,30 +184,65 @@ func (b *Bench) New(dir, name string, s Settings) (*Sidecar, error) {
 	}
 	// The config has a directory of its own, as in the pod.
 	configs := filepath.Join(dir, name+".d")
+	if b.Apart {
+		configs = filepath.Join(dir, name+".t")
+	}
 	if err := os.MkdirAll(configs, 0o700); err != nil {
 		return nil, err
 	}
 	c := &Sidecar{
-		Socket: socketPath(dir, name),
+		Socket: b.socketPath(dir, name),
 		Config: filepath.Join(configs, "cloud.conf"),
 		bench:  b,
 	}
 	if len(c.Socket) > 107 {
 		return nil, fmt.Errorf("the socket path %q is longer than a unix address", c.Socket)
 	}
-	command := append(slices.Clone(b.By), b.Bin, "serve", "--socketpath", c.Socket, "--cloud-config", c.Config)
-	c.options = proc.Options{Name: name, Bin: command[0], Dir: dir, Args: command[1:]}
+	c.options = proc.Options{Name: name, Dir: dir, Env: b.Env}
+	c.Use(b.Bin)
 	return c, b.WriteConfig(c.Config, s)
+}
+
+// Use makes the next Start run another build of the program.
+func (c *Sidecar) Use(bin string) {
+	command := append(slices.Clone(c.bench.By), bin, "serve", "--socketpath", c.Socket, "--cloud-config", c.Config)
+	command = append(command, c.bench.Args...)
+	c.options.Bin, c.options.Args = command[0], command[1:]
 }
 
 // Status is what the sidecar says of its ring.
 type Status struct {
 	WriteKeyID string `json:"write_key_id"`
+	Ready      bool
 	Keys       []struct {
 		ID string
 		// Listed: by the container, now.
 		Held, Listed bool
+		// SecretGone: deleted in Barbican, and so kept until the process ends.
+		SecretGone bool `json:"secret_gone"`
+		// Problem with confirming it, since it was last confirmed; empty for none.
+		Problem          string
+		ConfirmedSeconds *int `json:"confirmed_seconds_ago"`
 	}
+	Ring          struct{ Problem string }
+	Configuration Configuration
+}
+
+// Configuration is what it says of its files.
+type Configuration struct {
+	LastReload struct{ Outcome string } `json:"last_reload"`
+	Reloads    Reloads
+}
+
+// Reloads counts them.
+type Reloads struct{ Applied, Unchanged int }
+
+// Good ones.
+func (r Reloads) Good() int { return r.Applied + r.Unchanged }
+
+// Good says that the files are what is in use.
+func (c Configuration) Good() bool {
+	return slices.Contains([]string{"", "applied", "unchanged"}, c.LastReload.Outcome)
 }
 
 // IDs of its keys.
@@ -205,10 +255,15 @@ func (s Status) IDs() (ids []string) {
 
 // StatusCommand asks a sidecar of the directory for its Status.
 func (b *Bench) StatusCommand(dir, name string) []string {
-	return []string{b.Bin, "status", "--json", "--socketpath", socketPath(dir, name)}
+	return []string{b.Bin, "status", "--json", "--socketpath", b.socketPath(dir, name)}
 }
 
-func socketPath(dir, name string) string { return filepath.Join(dir, name+".sock") }
+func (b *Bench) socketPath(dir, name string) string {
+	if b.Apart {
+		return filepath.Join(dir, name+".t", "kms.sock")
+	}
+	return filepath.Join(dir, name+".sock")
+}
 
 // Status asks it.
 func (c *Sidecar) Status(ctx context.Context) (Status, error) {
