@@ -71,8 +71,10 @@ impl Region {
         let page = rustix::param::page_size();
         let length = bytes.max(1).next_multiple_of(page);
         #[cfg(test)]
-        if let Some(kept) = kept::take(length) {
-            return kept;
+        if let Some(kept) = kept::take(length)
+            && let Ok(kept) = kept.downcast::<Self>()
+        {
+            return *kept;
         }
         Self::secret(length)
             .or_else(|| Self::anonymous(length))
@@ -171,7 +173,7 @@ impl Drop for Region {
     fn drop(&mut self) {
         self.as_mut_slice().zeroize();
         #[cfg(test)]
-        if kept::keep(self.start, self.length, self.protection) {
+        if kept::keep(self.length, || Box::new(Self { ..*self })) {
             return;
         }
         // SAFETY: the mapping is owned by `self`, which nobody can use any more.

@@ -1,14 +1,15 @@
 //! Pages that a test's thread keeps for its next secrets: where time is simulated a key is
 //! downloaded every few microseconds, and a mapping takes longer than that.
 
+use std::any::Any;
 use std::cell::RefCell;
-use std::ptr::NonNull;
 
-use super::{Protection, Region};
+/// Zeroed pages, and how many bytes they have.
+type Pages = (usize, Box<dyn Any>);
 
 thread_local! {
-    /// Of one page each, zeroed; nothing where the thread keeps none.
-    static KEPT: RefCell<Option<Vec<Region>>> = const { RefCell::new(None) };
+    /// Nothing where the thread keeps none.
+    static KEPT: RefCell<Option<Vec<Pages>>> = const { RefCell::new(None) };
 }
 
 /// From now on this thread keeps the pages of secrets that it drops.
@@ -18,20 +19,19 @@ pub(crate) fn keep_pages() {
     });
 }
 
-pub(super) fn take(length: usize) -> Option<Region> {
-    KEPT.with_borrow_mut(|kept| kept.as_mut()?.pop_if(|region| region.length == length))
+pub(super) fn take(bytes: usize) -> Option<Box<dyn Any>> {
+    KEPT.with_borrow_mut(|kept| {
+        let pages = kept.as_mut()?.pop_if(|(length, _)| *length == bytes);
+        pages.map(|(_, pages)| pages)
+    })
 }
 
-/// Whether the pages of a region that is dropped, which are zero, are kept.
-pub(super) fn keep(start: NonNull<u8>, length: usize, protection: Protection) -> bool {
+/// Whether `pages` of so many bytes, which are zero, are kept.
+pub(super) fn keep(bytes: usize, pages: impl FnOnce() -> Box<dyn Any>) -> bool {
+    // Gone while the thread ends.
     let kept = KEPT.try_with(|kept| {
-        // Borrowed while the thread ends.
         let mut kept = kept.try_borrow_mut().ok()?;
-        kept.as_mut()?.push(Region {
-            start,
-            length,
-            protection,
-        });
+        kept.as_mut()?.push((bytes, pages()));
         Some(())
     });
     matches!(kept, Ok(Some(())))
