@@ -1,13 +1,16 @@
 //! A gate in front of a real server that opens and closes at a known moment.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use super::patience::PATIENCE;
 
 /// What becomes of connections. Those that are open end when it changes, but for silent
 /// ones, which stay so.
@@ -80,6 +83,20 @@ fn address_of_its_own() -> SocketAddr {
     (Ipv4Addr::new(127, 64 | (high & 63), low, last), 8080).into()
 }
 
+/// A child that another test starts has the earlier listener until it executes its program.
+async fn listen(address: SocketAddr) -> TcpListener {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Err(error) => panic!("the gate cannot listen on {address}: {error}"),
+        }
+    }
+}
+
 async fn run(
     address: SocketAddr,
     server: String,
@@ -96,7 +113,7 @@ async fn run(
             }
             continue;
         }
-        let listener = TcpListener::bind(address).await.expect("its port is free");
+        let listener = listen(address).await;
         ready.send_replace(number);
         let mut connections = JoinSet::new();
         loop {
