@@ -441,6 +441,28 @@ async fn a_container_that_lacks_the_key_in_use_is_refused_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_again_for_what_was_refused_is_told_anew_that_it_fails() {
+    let fake = Fake::with_container(&[]);
+    fake.list_fails(|| ListError::Denied("403".into()));
+    let running = Running::start(&fake, live(1, &[]));
+    let counts = || {
+        let reloads = running.keyring.report().reloads;
+        (reloads.failed, reloads.refused)
+    };
+    seconds(1).await;
+    running.propose(following(&[]));
+    seconds(120).await;
+    assert_eq!(counts(), (1, 0), "once, however often it is tried");
+    fake.lists(&[(2, Some(-10))]);
+    seconds(121).await;
+    assert_eq!(counts(), (1, 1));
+    fake.list_fails(|| ListError::Denied("403".into()));
+    running.propose(following(&[]));
+    seconds(120).await;
+    assert_eq!(counts(), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_to_a_container_that_cannot_be_read_waits_and_says_so() {
     let fake = Fake::with_container(&[(1, Some(-10))]);
     fake.list_fails(|| ListError::Denied("403".into()));
