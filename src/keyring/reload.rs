@@ -215,10 +215,12 @@ where
         };
         // It also brings a ring that follows a container to where the one in force stands.
         candidate.update_missing(&self.ring, self.shared.clock.wall(), now);
-        let refusal = self.may_replace(&candidate.keys.ring);
+        let next = &candidate.keys.ring;
+        let refusal = self.may_replace(next);
         // With no key held there is nothing to lose but the name of the write key, which a
         // container that has not been read does not list: take the new settings at once.
-        let nothing_to_lose = !self.ring.slots.holds_any() && refusal.is_ok();
+        let keeps_names = refusal.is_ok() && !self.loses_write_key(next);
+        let nothing_to_lose = !self.ring.slots.holds_any() && keeps_names;
         if nothing_to_lose || mutation::active(Mutation::ReloadDoesNotWait) {
             self.adopt(candidate);
         } else if !candidate.is_ready() {

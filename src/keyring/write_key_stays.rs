@@ -19,12 +19,7 @@ impl<S: KeySource, C> Writer<S, C> {
         if next.ids().any(|id| id == old) {
             return Ok(());
         }
-        // A mistyped id: this process has never held such a key, and Barbican says that
-        // there is none. No data is lost, because the id can be added later.
-        let never_usable = self.ring.slots.slot(&old).is_some_and(|slot| {
-            slot.confirmed().is_none() && slot.problem().is_some_and(KeyProblem::is_final)
-        });
-        if never_usable {
+        if self.never_usable(&old) {
             return Ok(());
         }
         Err(match &next.container {
@@ -36,6 +31,22 @@ impl<S: KeySource, C> Writer<S, C> {
                 old,
                 decrypt: next.decrypt.iter().copied().chain([old]).collect(),
             },
+        })
+    }
+
+    /// Whether `next` does not say which key is the write key, where that is known now: it
+    /// follows a container that has not said so yet, and may never. Pinning the old one
+    /// does not make up for it.
+    pub(super) fn loses_write_key(&self, next: &Ring) -> bool {
+        let old = self.ring.ring.write;
+        next.write.is_none() && old.is_some_and(|old| !self.never_usable(&old))
+    }
+
+    /// A mistyped id: this process has never held such a key, and Barbican says that
+    /// there is none. No data is lost, because the id can be added later.
+    fn never_usable(&self, id: &KeyId) -> bool {
+        self.ring.slots.slot(id).is_some_and(|slot| {
+            slot.confirmed().is_none() && slot.problem().is_some_and(KeyProblem::is_final)
         })
     }
 }

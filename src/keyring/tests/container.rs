@@ -441,6 +441,28 @@ async fn a_container_that_lacks_the_key_in_use_is_refused_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_again_for_what_was_refused_is_told_anew_that_it_fails() {
+    let fake = Fake::with_container(&[]);
+    fake.list_fails(|| ListError::Denied("403".into()));
+    let running = Running::start(&fake, live(1, &[]));
+    let counts = || {
+        let reloads = running.keyring.report().reloads;
+        (reloads.failed, reloads.refused)
+    };
+    seconds(1).await;
+    running.propose(following(&[]));
+    seconds(120).await;
+    assert_eq!(counts(), (1, 0), "once, however often it is tried");
+    fake.lists(&[(2, Some(-10))]);
+    seconds(121).await;
+    assert_eq!(counts(), (1, 1));
+    fake.list_fails(|| ListError::Denied("403".into()));
+    running.propose(following(&[]));
+    seconds(120).await;
+    assert_eq!(counts(), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_to_a_container_that_cannot_be_read_waits_and_says_so() {
     let fake = Fake::with_container(&[(1, Some(-10))]);
     fake.list_fails(|| ListError::Denied("403".into()));
@@ -555,6 +577,42 @@ async fn with_no_key_in_force_a_container_is_read_before_it_replaces_the_write_k
     seconds(61).await;
     assert_eq!(running.keyring.report().reloads.applied, 1);
     assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_key_in_force_the_write_key_is_one_until_a_container_names_another() {
+    let fake = Fake::with_container(&[(2, Some(-10))]);
+    let mut settings = live(1, &[]);
+    settings.ring.max_cache_age = Some(Duration::from_secs(600));
+    let running = Running::start(&fake, settings);
+    seconds(1).await;
+    fake.set(1, Answer::Unreachable);
+    fake.list_fails(|| ListError::NotFound("404".into()));
+    // Pinned, it does not leave the ring; that it is the write key, nothing would say.
+    running.propose(following(&[1]));
+    seconds(601).await;
+    assert!(!running.keyring.snapshot().holds_any());
+    assert_eq!(running.keyring.snapshot().write_id(), Some(id(1)));
+    fake.set(1, Answer::Key(1));
+    seconds(2).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)), "by the old settings");
+    fake.lists(&[(2, Some(-10))]);
+    seconds(61).await;
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_key_that_never_was_one_is_not_waited_for() {
+    let fake = Fake::with_container(&[(2, Some(-10))]);
+    fake.set(1, Answer::Missing);
+    fake.list_fails(|| ListError::NotFound("404".into()));
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    running.propose(following(&[1]));
+    seconds(1).await;
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+    assert_eq!(running.keyring.snapshot().write_id(), None);
 }
 
 #[tokio::test(start_paused = true)]

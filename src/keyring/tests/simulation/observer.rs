@@ -268,6 +268,10 @@ impl Observer {
         if new.failed > old.failed && std::mem::replace(&mut self.failed, true) {
             return Err("rule 8: one change fails twice".to_owned());
         }
+        if new.refused > old.refused {
+            // That was its end: whoever asks again for the same begins anew.
+            self.failed = false;
+        }
         if unchanged {
             let troubled = |(_, slot): &(&KeyId, &Slot)| slot.problem().is_some();
             let troubled = self.snapshot.slots().filter(troubled);
