@@ -20,6 +20,7 @@ mod servers;
 mod shrink;
 mod switching;
 
+use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -73,8 +74,8 @@ fn a_history_is_the_same_each_time_it_is_played() {
 #[test]
 #[ignore = "takes minutes, and as long as it is told"]
 fn many_histories_break_no_rule() {
-    let budget = match number("HOURS") {
-        Some(hours) => Budget::Time(Duration::from_secs(3600 * hours)),
+    let budget = match number::<f64>("HOURS") {
+        Some(hours) => Budget::Time(Duration::from_secs_f64(3600.0 * hours)),
         None => match number("HISTORIES") {
             Some(histories) => Budget::Histories(histories),
             None => Budget::Time(Duration::from_secs(110)),
@@ -90,8 +91,10 @@ fn many_histories_break_no_rule() {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
+fn number<T: FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    let number = text.parse().ok();
+    Some(number.unwrap_or_else(|| panic!("{name} is a number, not {text}")))
 }
 
 /// The first history that `mutation` makes break a rule breaks one of `rules`.
