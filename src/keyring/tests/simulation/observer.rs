@@ -252,7 +252,12 @@ impl Observer {
             old.invalid,
             told.is_some_and(Result::is_err),
         )?;
-        more("unchanged", new.unchanged, old.unchanged, unchanged)?;
+        // What has waited for its time alone is in force just before the files are looked at.
+        let just_before = applied
+            && new.unchanged > old.unchanged
+            && told.is_some_and(|told| told.as_ref() == Ok(&self.in_force));
+        let same = unchanged || just_before;
+        more("unchanged", new.unchanged, old.unchanged, same)?;
         // One that waits is refused later, when the old write key turns out to be usable.
         let later = told.is_none() && self.newest.as_ref().is_ok_and(vanishes);
         // What a container lists is known when it has been read.
