@@ -225,6 +225,12 @@ fn id(last: u8) -> KeyId {
         .expect("a UUID")
 }
 
+/// The same, with keys that are wiped when nobody confirms them for so long.
+fn with_age(mut settings: Live, age: Duration) -> Live {
+    settings.ring.max_cache_age = Some(age);
+    settings
+}
+
 fn live(write: u8, decrypt: &[u8]) -> Live {
     live_as("token", write, decrypt)
 }
@@ -471,9 +477,8 @@ async fn a_revoked_key_is_wiped_at_max_cache_age_to_the_second() {
         (Answer::Key(66), KeyProblem::Altered),
     ] {
         let fake = fake(&[(1, Answer::Key(1))]);
-        let mut settings = live(1, &[]);
-        settings.ring.max_cache_age = Some(Duration::from_secs(3600));
-        let running = Running::start(&fake, settings);
+        let hour = Duration::from_secs(3600);
+        let running = Running::start(&fake, with_age(live(1, &[]), hour));
         seconds(1).await;
         let confirmed = running
             .keyring

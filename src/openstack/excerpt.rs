@@ -28,10 +28,6 @@ impl Excerpt {
     /// `text` on one line, from which the caller has removed any secret; `None`
     /// when nothing is left.
     pub(crate) fn of_text(text: &str) -> Option<Self> {
-        // As nearly every URL is.
-        if text.len() <= EXCERPT_CHARS && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return (!text.is_empty()).then(|| Self(text.to_owned()));
-        }
         let mut shown = String::new();
         for word in text.split_whitespace() {
             if !shown.is_empty() {

@@ -506,17 +506,13 @@ async fn a_reload_of_other_settings_keeps_to_what_the_container_has_said() {
 #[tokio::test(start_paused = true)]
 async fn a_reload_with_no_key_in_force_forgets_none_of_them() {
     let fake = Fake::with_container(&[(1, Some(-10))]);
-    let with_age = |seconds| {
-        let mut settings = following(&[]);
-        settings.ring.max_cache_age = Some(Duration::from_secs(seconds));
-        settings
-    };
-    let running = Running::start(&fake, with_age(600));
+    let of_age = |seconds| with_age(following(&[]), Duration::from_secs(seconds));
+    let running = Running::start(&fake, of_age(600));
     seconds(1).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
     fake.set(1, Answer::Unreachable);
     seconds(601).await;
-    running.propose(with_age(900));
+    running.propose(of_age(900));
     seconds(1).await;
     let report = running.keyring.report();
     assert_eq!(report.reloads.applied, 1);
@@ -533,18 +529,14 @@ async fn a_reload_with_no_key_in_force_forgets_none_of_them() {
 #[tokio::test(start_paused = true)]
 async fn a_reload_with_no_key_in_force_keeps_the_newest_write_key() {
     let fake = Fake::with_container(&[(1, Some(-10)), (2, Some(600))]);
-    let with_age = |token| {
-        let mut settings = following_as(token, &[]);
-        settings.ring.max_cache_age = Some(Duration::from_secs(600));
-        settings
-    };
+    let of = |token| with_age(following_as(token, &[]), Duration::from_secs(600));
     // So that the keys are confirmed, and wiped, a moment after a full second.
     fake.0.lock().expect("not poisoned").list_delay = Duration::from_millis(5);
-    let running = Running::start(&fake, with_age("token"));
+    let running = Running::start(&fake, of("token"));
     seconds(1).await;
     fake.set(1, Answer::Denied);
     fake.set(2, Answer::Denied);
-    running.propose(with_age("new"));
+    running.propose(of("new"));
     seconds(598).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
     // The other one becomes the write key at 600 s, and all are wiped before anything else.
@@ -560,46 +552,36 @@ async fn a_reload_with_no_key_in_force_keeps_the_newest_write_key() {
 
 #[tokio::test(start_paused = true)]
 async fn with_no_key_in_force_a_container_is_read_before_it_replaces_the_write_key() {
-    let fake = Fake::with_container(&[(1, Some(-10))]);
-    let mut settings = live(1, &[]);
-    settings.ring.max_cache_age = Some(Duration::from_secs(600));
-    let running = Running::start(&fake, settings);
-    seconds(1).await;
-    fake.set(1, Answer::Unreachable);
-    fake.list_fails(|| ListError::NotFound("404".into()));
-    running.propose(following(&[]));
-    seconds(601).await;
-    assert!(!running.keyring.snapshot().holds_any());
-    fake.set(1, Answer::Key(1));
-    seconds(2).await;
-    assert_eq!(running.keyring.status(), Ok(id(1)), "by the old settings");
-    fake.lists(&[(1, Some(-10))]);
-    seconds(61).await;
-    assert_eq!(running.keyring.report().reloads.applied, 1);
-    assert_eq!(running.keyring.status(), Ok(id(1)));
+    goes_to_a_container_that_names(1, &[]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_no_key_in_force_the_write_key_is_one_until_a_container_names_another() {
-    let fake = Fake::with_container(&[(2, Some(-10))]);
-    let mut settings = live(1, &[]);
-    settings.ring.max_cache_age = Some(Duration::from_secs(600));
-    let running = Running::start(&fake, settings);
+    // Pinned, it does not leave the ring; that it is the write key, nothing would say.
+    goes_to_a_container_that_names(2, &[1]).await;
+}
+
+/// Key 1 is the write key by `key-id`, and is wiped before the container, which `named` is the
+/// write key of, can be read.
+async fn goes_to_a_container_that_names(named: u8, pinned: &[u8]) {
+    let listed = [(named, Some(-10))];
+    let fake = Fake::with_container(&listed);
+    let age = Duration::from_secs(600);
+    let running = Running::start(&fake, with_age(live(1, &[]), age));
     seconds(1).await;
     fake.set(1, Answer::Unreachable);
     fake.list_fails(|| ListError::NotFound("404".into()));
-    // Pinned, it does not leave the ring; that it is the write key, nothing would say.
-    running.propose(following(&[1]));
+    running.propose(following(pinned));
     seconds(601).await;
     assert!(!running.keyring.snapshot().holds_any());
     assert_eq!(running.keyring.snapshot().write_id(), Some(id(1)));
     fake.set(1, Answer::Key(1));
     seconds(2).await;
     assert_eq!(running.keyring.status(), Ok(id(1)), "by the old settings");
-    fake.lists(&[(2, Some(-10))]);
+    fake.lists(&listed);
     seconds(61).await;
     assert_eq!(running.keyring.report().reloads.applied, 1);
-    assert_eq!(running.keyring.status(), Ok(id(2)));
+    assert_eq!(running.keyring.status(), Ok(id(named)));
 }
 
 #[tokio::test(start_paused = true)]

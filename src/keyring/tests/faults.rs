@@ -40,15 +40,12 @@ async fn a_source_that_panics_during_a_reload_fails_that_reload() {
     assert_eq!(running.keyring.status(), Ok(id(2)));
 }
 
-fn with_age(mut settings: Live) -> Live {
-    settings.ring.max_cache_age = Some(Duration::from_secs(3600));
-    settings
-}
+const AGE: Duration = Duration::from_secs(3600);
 
 #[tokio::test(start_paused = true)]
 async fn time_counts_while_the_machine_is_suspended() {
     let fake = fake(&[(1, Answer::Key(1))]);
-    let running = Running::start(&fake, with_age(live(1, &[])));
+    let running = Running::start(&fake, with_age(live(1, &[]), AGE));
     seconds(1).await;
     fake.set(1, Answer::Denied);
     fake.suspend(Duration::from_secs(3598));
@@ -64,7 +61,7 @@ async fn time_counts_while_the_machine_is_suspended() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_was_suspended_past_its_age_is_fetched_for_the_first_call() {
     let fake = fake(&[(1, Answer::Key(1))]);
-    let running = Running::start(&fake, with_age(live(1, &[])));
+    let running = Running::start(&fake, with_age(live(1, &[]), AGE));
     seconds(1).await;
     fake.suspend(Duration::from_secs(7200));
     assert!(running.keyring.write_key().await.is_ok());

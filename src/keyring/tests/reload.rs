@@ -5,13 +5,10 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_reload_that_waits_long_for_one_key_keeps_the_others_fresh() {
     let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Missing)]);
-    let with_age = |mut settings: Live| {
-        settings.ring.max_cache_age = Some(Duration::from_secs(600));
-        settings
-    };
-    let running = Running::start(&fake, with_age(live(1, &[])));
+    let age = Duration::from_secs(600);
+    let running = Running::start(&fake, with_age(live(1, &[]), age));
     seconds(1).await;
-    running.propose(with_age(live_as("new", 1, &[2])));
+    running.propose(with_age(live_as("new", 1, &[2]), age));
     seconds(3600).await;
     assert_eq!(running.keyring.report().reloads.applied, 0);
     fake.set(2, Answer::Key(2));

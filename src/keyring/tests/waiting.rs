@@ -2,21 +2,15 @@
 
 use super::*;
 
-/// The same, with keys that are wiped when nobody confirms them for ten minutes.
-fn with_age(mut settings: Live) -> Live {
-    settings.ring.max_cache_age = Some(AGE);
-    settings
-}
-
 const AGE: Duration = Duration::from_secs(600);
 
 #[tokio::test(start_paused = true)]
 async fn reloads_put_off_no_confirmation() {
     let fake = fake(&[(1, Answer::Key(1))]);
-    let running = Running::start(&fake, with_age(live(1, &[])));
+    let running = Running::start(&fake, with_age(live(1, &[]), AGE));
     for round in 0..240 {
         seconds(60).await;
-        let mut settings = with_age(live(1, &[]));
+        let mut settings = with_age(live(1, &[]), AGE);
         settings.ring.require_authentication = round % 2 == 0;
         running.propose(settings);
         assert_eq!(running.keyring.status(), Ok(id(1)), "never too old");
@@ -66,9 +60,9 @@ async fn a_key_that_is_wiped_while_a_reload_waits_is_missing_there_too() {
         (2, Answer::Key(2)),
         (3, Answer::Missing),
     ]);
-    let running = Running::start(&fake, with_age(live(1, &[2])));
+    let running = Running::start(&fake, with_age(live(1, &[2]), AGE));
     seconds(1).await;
-    running.propose(with_age(live(2, &[1, 3])));
+    running.propose(with_age(live(2, &[1, 3]), AGE));
     seconds(1).await;
     fake.set(2, Answer::Denied);
     seconds(1000).await;
@@ -91,7 +85,7 @@ async fn keys_that_wait_for_a_reload_are_wiped_in_time_as_well() {
     ]);
     let running = Running::start(&fake, live(1, &[]));
     seconds(1).await;
-    running.propose(with_age(live(2, &[1, 3])));
+    running.propose(with_age(live(2, &[1, 3]), AGE));
     seconds(1).await;
     fake.set(2, Answer::Unreachable);
     seconds(1000).await;
@@ -107,9 +101,9 @@ async fn keys_that_wait_for_a_reload_are_wiped_in_time_as_well() {
 #[tokio::test(start_paused = true)]
 async fn a_reload_stops_waiting_when_nothing_is_left_that_it_could_harm() {
     let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Missing)]);
-    let running = Running::start(&fake, with_age(live(1, &[])));
+    let running = Running::start(&fake, with_age(live(1, &[]), AGE));
     seconds(1).await;
-    running.propose(with_age(live(1, &[2])));
+    running.propose(with_age(live(1, &[2]), AGE));
     seconds(1).await;
     fake.set(1, Answer::Unreachable);
     seconds(700).await;

@@ -157,11 +157,7 @@ func (a *APIServer) Probe(ctx context.Context, path string) error {
 
 // Ahead sets the clock of the KMS provider forward by this much.
 func (a *APIServer) Ahead(d time.Duration) error {
-	// Renamed into place: the API server reads it at any moment.
-	if err := os.WriteFile(a.clock+".new", []byte(d.String()), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(a.clock+".new", a.clock)
+	return proc.WriteWhole(a.clock, []byte(d.String()))
 }
 
 // Provider is one entry of an encryption config; without endpoint it is identity.
@@ -190,10 +186,7 @@ func (a *APIServer) SetEncryptionOf(resources []string, providers ...Provider) e
 		}
 		fmt.Fprintf(&out, "  - kms: {apiVersion: v2, name: %s, endpoint: %q, timeout: 3s}\n", p.Name, p.Endpoint)
 	}
-	if err := os.WriteFile(a.Encryption+".new", []byte(out.String()), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(a.Encryption+".new", a.Encryption)
+	return proc.WriteWhole(a.Encryption, []byte(out.String()))
 }
 
 // StatusError is an answer that is not a success.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"barbican-kms/tests/kubernetes/openstack"
+	"barbican-kms/tests/kubernetes/proc"
 	"barbican-kms/tests/kubernetes/sidecar"
 )
 
@@ -19,7 +20,7 @@ var cloudHarms = []harm{
 	{"credential replaced", func(c *campaign, _ *rand.Rand) {
 		earlier := c.newCredential()
 		for i := range c.nodes {
-			c.applies(i, func() { c.configure(i) })
+			c.applies(i)
 		}
 		check(c.t, c.container.DeleteCredential(c.soon(time.Minute), earlier))
 	}},
@@ -82,7 +83,7 @@ var fileHarms = []harm{
 			text + "\nrevalidate-interval = \"soon\"\n",
 			"[KeyManager]\nkey-container = \"no-such-thing\"\n",
 		}[r.IntN(5)]
-		c.refuses(i, func() { check(c.t, openstack.WriteWhole(c.sidecars[i].Config, []byte(broken))) })
+		c.refuses(i, func() { check(c.t, proc.WriteWhole(c.sidecars[i].Config, []byte(broken))) })
 		c.configure(i)
 	}},
 	{"cloud-config with a wrong secret, and with another host", func(c *campaign, r *rand.Rand) {
@@ -115,18 +116,18 @@ var fileHarms = []harm{
 		i := r.IntN(3)
 		good := c.nodes[i].settings
 		c.nodes[i].settings.Revalidate += time.Duration(1+r.IntN(5)) * time.Second
-		c.applies(i, func() { c.configure(i) })
+		c.applies(i)
 		c.nodes[i].settings = good
-		c.applies(i, func() { c.configure(i) })
+		c.applies(i)
 	}},
 	{"keys named in the file instead of the container, and back", func(c *campaign, r *rand.Rand) {
 		i := r.IntN(3)
 		good := c.nodes[i].settings
 		c.nodes[i].settings.Container, c.nodes[i].settings.Write = "", c.writeKey()
-		c.applies(i, func() { c.configure(i) })
+		c.applies(i)
 		c.wait(seconds(r, 5))
 		c.nodes[i].settings = good
-		c.applies(i, func() { c.configure(i) })
+		c.applies(i)
 	}},
 }
 
@@ -182,12 +183,13 @@ func (c *campaign) refuses(i int, write func()) {
 	})
 }
 
-// applies waits until a sidecar says that its last reload went well, which is one after the write.
-func (c *campaign) applies(i int, write func()) {
+// applies writes the settings that a node should have, and waits until its sidecar says that its
+// last reload went well, which is one after the write.
+func (c *campaign) applies(i int) {
 	c.t.Helper()
 	before, err := c.sidecars[i].Status(c.soon(time.Minute))
 	check(c.t, err)
-	write()
+	c.configure(i)
 	eventually(c.t, c.sidecars[i].Name+" takes the cloud-config up", time.Minute, func() bool {
 		status, err := c.sidecars[i].Status(c.t.Context())
 		return err == nil && status.Configuration.Reloads.Good() > before.Configuration.Reloads.Good() &&

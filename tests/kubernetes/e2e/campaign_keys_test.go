@@ -12,80 +12,56 @@ import (
 
 // To the keys. No request may notice.
 var keyHarms = []harm{
-	{"rotation by the container", func(c *campaign, _ *rand.Rand) { c.rotate() }},
+	{"rotation by the container", func(c *campaign, _ *rand.Rand) { c.rotate(undisturbed) }},
 	{"rotation by the container, Barbican closed meanwhile", func(c *campaign, r *rand.Rand) {
-		before := c.writeKey()
-		rotation := c.operator.begin("start", "--retire-after", "0s", "--quiet", "2")
-		rotation.says("staged key")
-		c.without(openstack.Barbican, seconds(r, 10))
-		rotation.done()
-		c.onlyNewKey(before)
-		c.learnsSecrets()
+		c.rotate(func(rotation *rotation) {
+			rotation.says("staged key")
+			c.without(openstack.Barbican, seconds(r, 10))
+		})
 	}},
 	{"rotation by the container, a sidecar and an API server killed meanwhile", func(c *campaign, r *rand.Rand) {
-		before, i, a := c.writeKey(), r.IntN(undying), c.servers[r.IntN(3)]
-		rotation := c.operator.begin("start", "--retire-after", "0s", "--quiet", "2")
-		rotation.says("staged key")
-		end := c.excuse(i)
-		c.sidecars[i].Kill()
-		c.serve(c.sidecars[i])
-		end()
-		rotation.says("until every node writes")
-		c.traffic.kill(a, func() { c.start(a) })
-		rotation.done()
-		c.onlyNewKey(before)
-		c.learnsSecrets()
+		i, a := r.IntN(undying), c.servers[r.IntN(3)]
+		c.rotate(func(rotation *rotation) {
+			rotation.says("staged key")
+			end := c.excuse(i)
+			c.sidecars[i].Kill()
+			c.serve(c.sidecars[i])
+			end()
+			rotation.says("until every node writes")
+			c.traffic.kill(a, func() { c.start(a) })
+		})
 	}},
 	{"rotation by the container, its tool killed and run again", func(c *campaign, r *rand.Rand) {
 		before := c.writeKey()
-		words := []string{"start", "--retire-after", "0s", "--quiet", "2"}
 		steps := []string{"staged key", activated, "until every node writes", "migrating the storage"}
-		rotation := c.operator.begin(words...)
+		rotation := c.operator.begin(quickly...)
 		rotation.says(steps[r.IntN(len(steps))])
 		rotation.Kill()
-		c.operator.begin(words...).done()
+		c.operator.begin(quickly...).done()
 		c.onlyNewKey(before)
 		c.learnsSecrets()
 	}},
 	{"rotation by the files", func(c *campaign, _ *rand.Rand) { c.rotateByFile() }},
 	{"only key deleted in Barbican, and a rotation", func(c *campaign, _ *rand.Rand) {
-		c.deleteKey()
+		c.deletesKey()
 		c.over()
-		c.rotate()
+		c.rotate(undisturbed)
 	}},
 	{"only key deleted in Barbican, and Barbican restored", func(c *campaign, _ *rand.Rand) {
 		check(c.t, c.container.Backup(c.soon(time.Minute)))
-		c.deleteKey()
+		c.deletesKey()
 		check(c.t, c.container.Restore(c.soon(time.Minute)))
 	}},
 }
 
 // rotate by the tool, to the retirement of the old key.
-func (c *campaign) rotate() {
+func (c *campaign) rotate(disturb func(*rotation)) {
 	c.t.Helper()
-	before := c.writeKey()
-	words := []string{"start", "--retire-after", "0s", "--quiet", "2"}
-	c.operator.begin(words...).done()
-	c.onlyNewKey(before)
+	c.rotated(quickly, disturb)
 	c.learnsSecrets()
 }
 
-// deleteKey deletes the write key in Barbican, and waits until every sidecar has seen it.
-func (c *campaign) deleteKey() {
-	c.t.Helper()
-	deleted := c.writeKey()
-	check(c.t, c.container.DeleteSecret(c.soon(time.Minute), deleted))
-	for _, s := range c.sidecars {
-		eventually(c.t, s.Name+" has seen that its key is gone, and keeps it", 2*time.Minute, func() bool {
-			status, err := s.Status(c.t.Context())
-			check(c.t, err)
-			if status.WriteKeyID != deleted || len(status.Keys) == 0 || !status.Keys[0].Held {
-				c.t.Fatalf("%s has given the deleted key up: %+v", s.Name, status)
-			}
-			return !status.Keys[0].Listed
-		})
-	}
-}
+func undisturbed(*rotation) {}
 
 // rotateByFile does what `rotate` prints: the new key is read everywhere, then written everywhere,
 // everything is rewritten, and the container takes over again.
@@ -119,7 +95,7 @@ func (c *campaign) rotateByFile() {
 	c.migrate(c.servers[0])
 	check(c.t, c.container.Replace(c.soon(time.Minute), before, key.ID))
 	for i := range c.nodes {
-		c.applies(i, func() { c.configure(i) })
+		c.applies(i)
 	}
 	for _, s := range c.sidecars {
 		eventually(c.t, s.Name+" has only the new key", time.Minute, func() bool {

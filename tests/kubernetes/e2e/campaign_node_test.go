@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"barbican-kms/tests/kubernetes/openstack"
+	"barbican-kms/tests/kubernetes/proc"
 	"barbican-kms/tests/kubernetes/sidecar"
 )
 
@@ -89,7 +90,7 @@ func (c *campaign) newNode(i int, name string) *node {
 		keystone, barbican = openstack.KeystoneName, openstack.BarbicanName
 	}
 	authorities := filepath.Join(n.home, "ca.pem")
-	check(t, openstack.WriteWhole(authorities, openstack.Bundle(c.authority)))
+	check(t, proc.WriteWhole(authorities, openstack.Bundle(c.authority)))
 	n.bench.Cloud, err = c.container.Seen("https://"+keystone+":"+n.keystone.Port(), authorities)
 	check(t, err)
 	n.settings = c.settings()
@@ -110,7 +111,7 @@ func (c *campaign) configure(i int) {
 
 // setAuthorities changes whom a node trusts; nobody tells its sidecar.
 func (n *node) setAuthorities(authorities ...*openstack.Authority) error {
-	return openstack.WriteWhole(filepath.Join(n.home, "ca.pem"), openstack.Bundle(authorities...))
+	return proc.WriteWhole(filepath.Join(n.home, "ca.pem"), openstack.Bundle(authorities...))
 }
 
 // weather on both ways of a node.

@@ -32,16 +32,16 @@ func TestOneCommandRotatesTheKeysOfThreeAPIServersThroughOutagesAndKills(t *test
 	p := newPlane(t, "keyring")
 
 	// The pauses of a real cluster are minutes long; --long has them once.
-	pause, outage := []string{"--quiet", "2"}, 15*time.Second
+	words, outage := quickly, 15*time.Second
 	if os.Getenv(envLong) != "" {
-		pause, outage = nil, time.Minute
+		words, outage = toTheEnd, time.Minute
 	}
-	p.rotates("Barbican away for "+outage.String(), pause, func(r *rotation) {
+	p.rotates("Barbican away for "+outage.String(), words, func(r *rotation) {
 		r.says("staged key")
 		p.without(openstack.Barbican, outage)
 		r.says("Barbican does not answer")
 	})
-	p.rotates("a sidecar and an API server killed", []string{"--quiet", "2"}, func(r *rotation) {
+	p.rotates("a sidecar and an API server killed", quickly, func(r *rotation) {
 		r.says("staged key")
 		p.sidecars[2].Kill()
 		r.says(p.sidecars[2].Name + ": does not say its status")
@@ -108,14 +108,28 @@ func (p *plane) settings() sidecar.Settings {
 
 const revalidate = 10 * time.Second
 
-// rotates runs the tool to the retirement of the old key, with a disturbance on the way.
-func (p *plane) rotates(what string, words []string, disturb func(*rotation)) {
+// The words for a rotation to the retirement of the old key, and without the pauses of a real
+// cluster.
+var (
+	toTheEnd = []string{"start", "--retire-after", "0s"}
+	quickly  = []string{"start", "--retire-after", "0s", "--quiet", "2"}
+)
+
+// rotated runs the tool with a disturbance on the way, and returns how long it took.
+func (p *plane) rotated(words []string, disturb func(*rotation)) (r *rotation, whole time.Duration) {
 	p.t.Helper()
 	before := p.writeKey()
-	r := p.operator.begin(append([]string{"start", "--retire-after", "0s"}, words...)...)
+	r = p.operator.begin(words...)
 	disturb(r)
-	whole := r.done()
+	whole = r.done()
 	p.onlyNewKey(before)
+	return r, whole
+}
+
+// rotates notes how long a rotation takes.
+func (p *plane) rotates(what string, words []string, disturb func(*rotation)) {
+	p.t.Helper()
+	r, whole := p.rotated(words, disturb)
 	for text, took := range map[string]time.Duration{"activated": r.said(activated), "migrated": r.said(migrated), "whole": whole} {
 		report.note(p.t, what+": "+text, took)
 	}
@@ -129,9 +143,8 @@ func (p *plane) rotatesThoughKilled() {
 		"migrating the storage", "  secrets: ", "retired key",
 	}
 	before, began := p.writeKey(), time.Now()
-	words := []string{"start", "--retire-after", "0s", "--quiet", "2"}
 	for _, step := range steps {
-		r := p.operator.begin(words...)
+		r := p.operator.begin(quickly...)
 		r.says(step)
 		r.Kill()
 	}
@@ -141,11 +154,22 @@ func (p *plane) rotatesThoughKilled() {
 	p.onlyNewKey(before)
 }
 
-// comesBackFromADeletedKey deletes the secret of the only key in Barbican, and does what the
-// runbook says: nothing is restarted, and one more rotation.
+// comesBackFromADeletedKey deletes the only key, and does what the runbook says: nothing is
+// restarted, and one more rotation.
 func (p *plane) comesBackFromADeletedKey() {
 	p.t.Helper()
-	deleted := p.writeKey()
+	deleted := p.deletesKey()
+	began := time.Now()
+	p.operator.begin("start", "--quiet", "2").done()
+	p.onlyNewKey(deleted)
+	report.note(p.t, "the only key deleted in Barbican: whole", time.Since(began))
+}
+
+// deletesKey deletes the secret of the write key in Barbican, and waits until every sidecar has
+// seen it, and keeps the key.
+func (p *plane) deletesKey() (deleted string) {
+	p.t.Helper()
+	deleted = p.writeKey()
 	check(p.t, p.container.DeleteSecret(p.soon(time.Minute), deleted))
 	for _, c := range p.sidecars {
 		eventually(p.t, c.Name+" has seen that the container lists no key, and keeps it", 2*time.Minute, func() bool {
@@ -157,10 +181,7 @@ func (p *plane) comesBackFromADeletedKey() {
 			return !status.Keys[0].Listed
 		})
 	}
-	began := time.Now()
-	p.operator.begin("start", "--quiet", "2").done()
-	p.onlyNewKey(deleted)
-	report.note(p.t, "the only key deleted in Barbican: whole", time.Since(began))
+	return deleted
 }
 
 // without a server of the cloud for a while.

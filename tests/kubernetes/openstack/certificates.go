@@ -11,9 +11,10 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
+
+	"barbican-kms/tests/kubernetes/proc"
 )
 
 // Authority signs the certificates of the servers.
@@ -81,7 +82,7 @@ func (a *Authority) Pair() (tls.Certificate, error) {
 
 // Trust makes these authorities those that the servers and the operator know.
 func (c *Cloud) Trust(authorities ...*Authority) error {
-	return WriteWhole(filepath.Join(c.dir, "tls", "ca.pem"), Bundle(authorities...))
+	return proc.WriteWhole(filepath.Join(c.dir, "tls", "ca.pem"), Bundle(authorities...))
 }
 
 // Bundle is a file of several authorities.
@@ -104,7 +105,7 @@ func (c *Cloud) Certify(ctx context.Context, a *Authority, ends time.Time) error
 		}
 	}
 	for name, text := range map[string][]byte{"server.pem": certificate, "server.key": key} {
-		if err := WriteWhole(filepath.Join(c.dir, "tls", name), text); err != nil {
+		if err := proc.WriteWhole(filepath.Join(c.dir, "tls", name), text); err != nil {
 			return err
 		}
 	}
@@ -114,12 +115,4 @@ func (c *Cloud) Certify(ctx context.Context, a *Authority, ends time.Time) error
 		}
 	}
 	return nil
-}
-
-// WriteWhole puts a file at the path, whole or not at all.
-func WriteWhole(path string, text []byte) error {
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
 }

@@ -79,19 +79,28 @@ func (c *Cloud) With(credential Credential) (*Cloud, error) {
 	return &own, nil
 }
 
+// reference is how a container lists a key.
+type reference struct {
+	Name   string
+	Secret string `json:"secret_ref"`
+}
+
+func (c *Container) references(ctx context.Context) ([]reference, error) {
+	var about struct {
+		References []reference `json:"secret_refs"`
+	}
+	err := c.ctlInto(ctx, &about, "container-get", c.ID)
+	return about.References, err
+}
+
 // Write is the id of the key that the container makes the write key; empty where there is none.
 func (c *Container) Write(ctx context.Context) (id string, err error) {
-	var about struct {
-		References []struct {
-			Name   string
-			Secret string `json:"secret_ref"`
-		} `json:"secret_refs"`
-	}
-	if err := c.ctlInto(ctx, &about, "container-get", c.ID); err != nil {
+	references, err := c.references(ctx)
+	if err != nil {
 		return "", err
 	}
 	var latest time.Time
-	for _, r := range about.References {
+	for _, r := range references {
 		if since, err := time.Parse(time.RFC3339, r.Name); err == nil && since.After(latest) && !since.After(time.Now()) {
 			latest, id = since, filepath.Base(r.Secret)
 		}
@@ -133,19 +142,14 @@ func (c *Cloud) ctlInto(ctx context.Context, answer any, args ...string) error {
 // Replace makes a key, which exists, the container's write key from now on, and takes the old one
 // out.
 func (c *Container) Replace(ctx context.Context, earlier, id string) error {
-	var about struct {
-		References []struct {
-			Name   string
-			Secret string `json:"secret_ref"`
-		} `json:"secret_refs"`
-	}
 	if _, err := c.ctl(ctx, "container-add", c.ID, time.Now().UTC().Format(time.RFC3339), id); err != nil {
 		return err
 	}
-	if err := c.ctlInto(ctx, &about, "container-get", c.ID); err != nil {
+	references, err := c.references(ctx)
+	if err != nil {
 		return err
 	}
-	for _, r := range about.References {
+	for _, r := range references {
 		if filepath.Base(r.Secret) == earlier {
 			if _, err := c.ctl(ctx, "container-remove", c.ID, r.Name, earlier); err != nil {
 				return err

@@ -131,11 +131,7 @@ type Settings struct {
 
 // WriteConfig puts a cloud-config at the path, whole or not at all.
 func (b *Bench) WriteConfig(path string, s Settings) error {
-	temporary := path + ".new"
-	if err := os.WriteFile(temporary, []byte(b.CloudConfig(s)), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
+	return proc.WriteWhole(path, []byte(b.CloudConfig(s)))
 }
 
 // CloudConfig is the text of one.

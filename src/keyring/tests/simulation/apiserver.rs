@@ -91,7 +91,7 @@ impl ApiServer {
         let healthy = status.is_ok();
         self.next_poll += Duration::from_secs(match (healthy, quiet) {
             (false, false) => 10,
-            (_, false) | (false, true) => 60,
+            (true, false) | (false, true) => 60,
             (true, true) => 1800,
         });
         let Ok(status) = status else {

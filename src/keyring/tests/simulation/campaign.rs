@@ -76,8 +76,8 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{} histories of a day in {} s: {} steps, {} calls, {} requests to Keystone and \
-             Barbican, {} rotations, {} ways from the files to a container or back; at most {} payloads a minute and {} looks at a clock an hour \
-             of one node",
+             Barbican, {} rotations, {} ways from the files to a container or back; at most {} \
+             payloads a minute and {} looks at a clock an hour of one node",
             self.histories,
             self.took.as_secs(),
             figures.steps,

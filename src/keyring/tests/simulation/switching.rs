@@ -1,9 +1,10 @@
 //! The operator who goes from `key-id` to `key-container` in the documented order, or back:
 //! what is in use is listed first, and then one node's file changes after another.
 
-use super::control_plane::{ControlPlane, Node};
+use super::control_plane::{ControlPlane, LOOK, Node};
 use super::history::{KEYS, Secret};
 use super::key_id;
+use super::node::Process;
 use super::servers::number_of;
 use crate::keyring::ReloadOutcome;
 
@@ -40,9 +41,7 @@ impl ControlPlane {
         drop(state);
         self.followed = true;
         self.switch = Some(!self.container);
-        self.next_look = self
-            .next_look
-            .max(self.begin.elapsed() + super::control_plane::LOOK);
+        self.next_look = self.next_look.max(self.begin.elapsed() + LOOK);
     }
 
     /// The next node, once the one before is known to be well.
@@ -113,7 +112,7 @@ impl Node {
     }
 
     fn is_settled(&self) -> bool {
-        let ready = |(process, _): &(super::node::Process, _)| process.keyring.status().is_ok();
+        let ready = |(process, _): &(Process, _)| process.keyring.status().is_ok();
         self.follows_its_file() && self.running.as_ref().is_some_and(ready)
     }
 
