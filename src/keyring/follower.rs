@@ -25,6 +25,9 @@ use crate::log::throttle::{LogThrottle, REPEAT_INTERVAL};
 /// Calls that name an unknown key bring about no more readings than one in this time.
 const STRANGERS_SPACING: Duration = Duration::from_secs(10);
 
+/// For so long the newest reading is good enough to refuse a configuration by it.
+const IS_NEWS: Duration = Duration::from_secs(10);
+
 /// How a reading ended.
 pub(super) type ListResult = Result<Listing, ListError>;
 
@@ -34,6 +37,8 @@ pub(super) struct Follower {
     pub(super) roster: Roster,
     /// When the container was last read.
     pub(super) read_at: Option<SystemTime>,
+    /// The same by the clock that never jumps.
+    last_reading: Option<Instant>,
     /// What is wrong with the newest reading, and the same for a person.
     problem: Option<(ContainerProblem, String)>,
     pub(super) warnings: Vec<String>,
@@ -79,6 +84,7 @@ impl Follower {
             plan,
             roster: Roster::default(),
             read_at: None,
+            last_reading: None,
             problem: None,
             warnings: Vec::new(),
             rotation: Rotation::default(),
@@ -104,6 +110,7 @@ impl Follower {
         next.rotation = old.rotation.clone();
         if same_source {
             next.read_at = old.read_at;
+            next.last_reading = old.last_reading;
             next.problem.clone_from(&old.problem);
             next.warnings.clone_from(&old.warnings);
             next.last_hurried = old.last_hurried;
@@ -185,6 +192,20 @@ impl Follower {
         }
     }
 
+    /// Has the container read again where the newest reading is too old to refuse a
+    /// configuration by it. Whether there will be a newer one.
+    pub(super) fn reads_again(&mut self, now: Instant) -> bool {
+        let is_news = |at: Instant| now.saturating_duration_since(at) < IS_NEWS;
+        if self.last_reading.is_some_and(is_news) {
+            return false;
+        }
+        // A reading that has failed is tried again as planned.
+        if self.problem.is_none() && !self.is_reading() {
+            self.order(now);
+        }
+        true
+    }
+
     /// Somebody has missed the write key and does not wait for it.
     pub(super) fn expedite_if_passing(&mut self, now: Instant) {
         self.plan.expedite_if_passing(&self.container.id, now);
@@ -219,6 +240,7 @@ impl Follower {
                 let ListedKeys { keys, warnings } = listing.keys();
                 self.note_warnings(warnings);
                 self.read_at = Some(moment.wall);
+                self.last_reading = Some(moment.now);
                 let apart = revalidation_delay(moment.interval, 1.0);
                 let leaving = self.roster.read(&keys, apart, moment.wall, moment.now);
                 self.problem = match () {

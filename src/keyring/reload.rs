@@ -226,7 +226,13 @@ where
         } else if !candidate.is_ready() {
             self.candidate = Some(candidate);
         } else if let Err(refusal) = refusal {
-            self.refuse(&refusal);
+            // While its keys were loaded, the container may have been put right.
+            let follower = candidate.keys.follower.as_mut();
+            if follower.is_some_and(|follower| follower.reads_again(now)) {
+                self.candidate = Some(candidate);
+            } else {
+                self.refuse(&refusal);
+            }
         } else {
             self.adopt(candidate);
         }

@@ -441,6 +441,45 @@ async fn a_container_that_lacks_the_key_in_use_is_refused_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_lists_the_key_in_use_by_now_is_not_refused_for_an_old_reading() {
+    let fake = Fake::with_container(&[(2, Some(-10))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    fake.set(2, Answer::Unreachable);
+    running.propose(following(&[]));
+    seconds(60).await;
+    assert_eq!(fake.readings(), 1);
+    fake.lists(&[(1, Some(-10)), (2, Some(-5))]);
+    fake.set(2, Answer::Key(2));
+    seconds(60).await;
+    let reloads = running.keyring.report().reloads;
+    assert_eq!((reloads.applied, reloads.refused), (1, 0));
+    assert_eq!(running.keyring.status(), Ok(id(2)));
+    assert_eq!(fake.readings(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_still_lacks_the_key_in_use_is_refused_by_a_new_reading() {
+    let fake = Fake::with_container(&[(2, Some(-10))]);
+    let running = Running::start(&fake, live(1, &[]));
+    seconds(1).await;
+    fake.set(2, Answer::Unreachable);
+    running.propose(following(&[]));
+    seconds(60).await;
+    fake.list_fails(|| ListError::NotFound("404".into()));
+    fake.set(2, Answer::Key(2));
+    seconds(600).await;
+    let refused = || running.keyring.report().reloads.refused;
+    assert_eq!(refused(), 0, "nobody knows");
+    let readings = fake.readings();
+    assert!((3..=30).contains(&readings), "spaced: {readings}");
+    fake.lists(&[(2, Some(-10))]);
+    seconds(60).await;
+    assert_eq!(refused(), 1);
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_asks_again_for_what_was_refused_is_told_anew_that_it_fails() {
     let fake = Fake::with_container(&[]);
     fake.list_fails(|| ListError::Denied("403".into()));
