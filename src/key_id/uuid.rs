@@ -4,7 +4,10 @@ use std::fmt;
 
 /// The 8-4-4-4-12 form.
 pub(super) const UUID_BYTES: usize = 36;
-const DASHES: [usize; 4] = [8, 13, 18, 23];
+
+fn is_dash(at: usize) -> bool {
+    matches!(at, 8 | 13 | 18 | 23)
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Uuid(pub(super) u128);
@@ -15,13 +18,15 @@ impl fmt::Display for Uuid {
     }
 }
 
+// Both are part of every call, which is compiled for size: one plain loop each.
+
 pub(super) fn uuid_text(uuid: u128) -> [u8; UUID_BYTES] {
     let mut text = [b'-'; UUID_BYTES];
-    let bytes = uuid.to_be_bytes();
-    let mut digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    for (at, to) in text.iter_mut().enumerate() {
-        if !DASHES.contains(&at) {
-            *to = hex_digit(digits.next().unwrap_or_default());
+    let mut rest = uuid;
+    for (at, to) in text.iter_mut().enumerate().rev() {
+        if !is_dash(at) {
+            *to = hex_digit(u8::try_from(rest & 0xf).unwrap_or_default());
+            rest >>= 4;
         }
     }
     text
@@ -39,13 +44,15 @@ pub(super) fn parse_uuid(text: &str) -> Option<u128> {
     if text.len() != UUID_BYTES {
         return None;
     }
-    text.bytes()
-        .enumerate()
-        .try_fold(0_u128, |bits, (at, byte)| {
-            if DASHES.contains(&at) {
-                (byte == b'-').then_some(bits)
-            } else {
-                Some(bits << 4 | u128::from(char::from(byte).to_digit(16)?))
+    let mut bits = 0_u128;
+    for (at, byte) in text.bytes().enumerate() {
+        if is_dash(at) {
+            if byte != b'-' {
+                return None;
             }
-        })
+        } else {
+            bits = bits << 4 | u128::from(char::from(byte).to_digit(16)?);
+        }
+    }
+    Some(bits)
 }
