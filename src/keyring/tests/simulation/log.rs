@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::task::{Context, Poll};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::key_id::KeyId;
@@ -32,14 +31,19 @@ pub(super) struct Log(Arc<Mutex<Vec<Line>>>);
 thread_local! {
     /// Of whoever is at work.
     static OPEN: RefCell<Option<Log>> = const { RefCell::new(None) };
-    static LISTENING: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
 }
 
-/// From now on what is logged on this thread is heard.
+/// From now on what is logged is heard, by whichever log is open on its thread.
+///
+/// One listener for the whole process: where each thread sets its own, tracing may note for ever
+/// that nobody hears a line which it meets at that moment on another thread. For the same reason
+/// it has to think again, as such a moment is the first call of this too.
 pub(super) fn listen() {
-    LISTENING.with_borrow_mut(|listening| {
-        listening.get_or_insert_with(|| tracing::subscriber::set_default(Listener));
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        tracing::subscriber::set_global_default(Listener).expect("nobody else listens");
     });
+    tracing::callsite::rebuild_interest_cache();
 }
 
 impl Log {
