@@ -440,14 +440,20 @@ async fn a_container_that_lacks_the_key_in_use_is_refused_with_the_reason() {
     assert_eq!(running.keyring.status(), Ok(id(2)), "pinned, it may go");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_container_that_lists_the_key_in_use_by_now_is_not_refused_for_an_old_reading() {
+/// Key 1 is in use, and for a minute key 2, the only one of the container, cannot be read.
+async fn waits_for_a_container_without_the_key_in_use() -> (Fake, Running) {
     let fake = Fake::with_container(&[(2, Some(-10))]);
     let running = Running::start(&fake, live(1, &[]));
     seconds(1).await;
     fake.set(2, Answer::Unreachable);
     running.propose(following(&[]));
     seconds(60).await;
+    (fake, running)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_lists_the_key_in_use_by_now_is_not_refused_for_an_old_reading() {
+    let (fake, running) = waits_for_a_container_without_the_key_in_use().await;
     assert_eq!(fake.readings(), 1);
     fake.lists(&[(1, Some(-10)), (2, Some(-5))]);
     fake.set(2, Answer::Key(2));
@@ -460,12 +466,7 @@ async fn a_container_that_lists_the_key_in_use_by_now_is_not_refused_for_an_old_
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_still_lacks_the_key_in_use_is_refused_by_a_new_reading() {
-    let fake = Fake::with_container(&[(2, Some(-10))]);
-    let running = Running::start(&fake, live(1, &[]));
-    seconds(1).await;
-    fake.set(2, Answer::Unreachable);
-    running.propose(following(&[]));
-    seconds(60).await;
+    let (fake, running) = waits_for_a_container_without_the_key_in_use().await;
     fake.list_fails(|| ListError::NotFound("404".into()));
     fake.set(2, Answer::Key(2));
     seconds(600).await;
