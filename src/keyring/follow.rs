@@ -107,7 +107,7 @@ impl<S: KeySource> KeySet<S> {
         let next = follower.roster.next_activation(wall);
         Some(ContainerReport {
             id: follower.container.id,
-            read_at: follower.read_at,
+            read_at: follower.read_at(),
             problem: follower.problem(wall),
             problem_text: follower.problem_text(wall),
             warnings: follower.warnings.clone(),

@@ -35,10 +35,8 @@ pub(super) type ListResult = Result<Listing, ListError>;
 pub(super) struct Follower {
     pub(super) container: Container,
     pub(super) roster: Roster,
-    /// When the container was last read.
-    pub(super) read_at: Option<SystemTime>,
-    /// The same by the clock that never jumps.
-    last_reading: Option<Instant>,
+    /// When the container was last read: the date, and by the clock that never jumps.
+    last_read: Option<(SystemTime, Instant)>,
     /// What is wrong with the newest reading, and the same for a person.
     problem: Option<(ContainerProblem, String)>,
     pub(super) warnings: Vec<String>,
@@ -83,8 +81,7 @@ impl Follower {
             container,
             plan,
             roster: Roster::default(),
-            read_at: None,
-            last_reading: None,
+            last_read: None,
             problem: None,
             warnings: Vec::new(),
             rotation: Rotation::default(),
@@ -109,8 +106,7 @@ impl Follower {
         next.roster = old.roster.clone();
         next.rotation = old.rotation.clone();
         if same_source {
-            next.read_at = old.read_at;
-            next.last_reading = old.last_reading;
+            next.last_read = old.last_read;
             next.problem.clone_from(&old.problem);
             next.warnings.clone_from(&old.warnings);
             next.last_hurried = old.last_hurried;
@@ -123,7 +119,12 @@ impl Follower {
 
     /// Whether the container has been read at all.
     pub(super) fn is_read(&self) -> bool {
-        self.read_at.is_some()
+        self.last_read.is_some()
+    }
+
+    /// The date of the newest reading.
+    pub(super) fn read_at(&self) -> Option<SystemTime> {
+        self.last_read.map(|(date, _)| date)
     }
 
     /// What keeps the container from being followed.
@@ -132,7 +133,7 @@ impl Follower {
             // Time alone can put this right.
             Some((ContainerProblem::NoActiveKey, _)) if self.roster.has_active(wall) => None,
             Some((problem, _)) => Some(*problem),
-            None if self.read_at.is_none() => Some(ContainerProblem::Pending),
+            None if !self.is_read() => Some(ContainerProblem::Pending),
             None => None,
         }
     }
@@ -195,8 +196,8 @@ impl Follower {
     /// Has the container read again where the newest reading is too old to refuse a
     /// configuration by it. Whether there will be a newer one.
     pub(super) fn reads_again(&mut self, now: Instant) -> bool {
-        let is_news = |at: Instant| now.saturating_duration_since(at) < IS_NEWS;
-        if self.last_reading.is_some_and(is_news) {
+        let is_news = |(_, at): (_, Instant)| now.saturating_duration_since(at) < IS_NEWS;
+        if self.last_read.is_some_and(is_news) {
             return false;
         }
         // A reading that has failed is tried again as planned.
@@ -239,8 +240,7 @@ impl Follower {
                 self.rotation = Rotation::of(&listing);
                 let ListedKeys { keys, warnings } = listing.keys();
                 self.note_warnings(warnings);
-                self.read_at = Some(moment.wall);
-                self.last_reading = Some(moment.now);
+                self.last_read = Some((moment.wall, moment.now));
                 let apart = revalidation_delay(moment.interval, 1.0);
                 let leaving = self.roster.read(&keys, apart, moment.wall, moment.now);
                 self.problem = match () {
