@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"barbican-kms/tests/kubernetes/link"
 	"barbican-kms/tests/kubernetes/openstack"
 	"barbican-kms/tests/kubernetes/proc"
 	"barbican-kms/tests/kubernetes/sidecar"
@@ -22,6 +23,7 @@ type node struct {
 	// Its ways to the cloud.
 	keystone, barbican *openstack.Wire
 	names              *openstack.Names // nil without root
+	link               *link.Link       // which these lie on; nil without root
 	home               string           // socket, config, authorities and audit log; a small disk of its own as root
 	clock              string           // a file; empty where its clock cannot be moved
 }
@@ -68,25 +70,32 @@ func (c *campaign) newNode(i int, name string) *node {
 		t.Cleanup(func() { _ = execute("umount", "-l", n.home) })
 	}
 	var err error
-	n.keystone, err = openstack.NewWire(c.container.Address(openstack.Keystone))
+	from := openstack.Loopback
+	if os.Geteuid() == 0 {
+		from = n.apart(t)
+	}
+	n.keystone, err = openstack.NewWire(c.container.Address(openstack.Keystone), from)
 	check(t, err)
 	t.Cleanup(n.keystone.Close)
-	n.barbican, err = openstack.NewWire(c.container.Address(openstack.Barbican))
+	n.barbican, err = openstack.NewWire(c.container.Address(openstack.Barbican), from)
 	check(t, err)
 	t.Cleanup(n.barbican.Close)
 
 	n.bench = &sidecar.Bench{Bin: bench.Bin, Apart: true, Args: []string{"--audit-log", filepath.Join(n.home, "audit.log")}}
-	keystone, barbican := "127.0.0.1", "127.0.0.1"
-	if os.Geteuid() == 0 {
+	keystone, barbican := from.Reached, from.Reached
+	if n.link != nil {
 		foreign, err := openstack.NewAuthority("nobody knows me")
 		check(t, err)
 		pair, err := foreign.Pair()
 		check(t, err)
-		n.names, err = openstack.NewNames(i+1, n.keystone.Port(), pair)
+		n.names, err = openstack.NewNames(from, n.keystone.Port(), pair)
 		check(t, err)
 		t.Cleanup(n.names.Close)
-		n.bench.By, err = n.names.By(c.dir)
+		files := filepath.Join(c.dir, name+".names")
+		check(t, os.Mkdir(files, 0o700))
+		by, err := n.names.By(files)
 		check(t, err)
+		n.bench.By = append(n.link.By(), by...)
 		keystone, barbican = openstack.KeystoneName, openstack.BarbicanName
 	}
 	authorities := filepath.Join(n.home, "ca.pem")
@@ -101,6 +110,19 @@ func (c *campaign) newNode(i int, name string) *node {
 		n.bench.Env = []string{"LD_PRELOAD=" + library, "CAMPAIGN_CLOCK=" + n.clock}
 	}
 	return n
+}
+
+// apart gives the node a network of its own.
+func (n *node) apart(t *testing.T) openstack.Place {
+	t.Helper()
+	var err error
+	n.link, err = link.New()
+	check(t, err)
+	t.Cleanup(n.link.Close)
+	return openstack.Place{
+		Server: link.Server, Reached: link.Reached, OtherServer: link.OtherServer, OtherReached: link.OtherReached,
+		Listen: n.link.Listen, ListenPacket: n.link.ListenPacket,
+	}
 }
 
 // configure writes the settings that the nodes should have, and has them taken up.

@@ -2,7 +2,6 @@ package openstack
 
 import (
 	"crypto/tls"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -25,9 +24,9 @@ const (
 
 // Names is a server of names for one node, and the server that it lies about.
 type Names struct {
+	place  Place
 	conn   net.PacketConn
 	liar   net.Listener
-	lie    net.IP
 	answer atomic.Value
 	fooled atomic.Int32
 }
@@ -38,23 +37,21 @@ const (
 	BarbicanName = "barbican.example.com"
 )
 
-// NewNames starts the one of the nth node. Its lies lead to a port where somebody listens who has a
-// certificate that nobody trusts.
-func NewNames(n int, port string, certificate tls.Certificate) (*Names, error) {
-	// Two campaigns at once do not meet.
-	own := byte(1 + os.Getpid()%250)
-	names := &Names{lie: net.IPv4(127, 66, own, byte(n))}
+// NewNames starts one. It tells where servers of the place are reached; its lies lead to the second
+// host, where somebody listens on the port who has a certificate that nobody trusts.
+func NewNames(in Place, port string, certificate tls.Certificate) (*Names, error) {
+	names := &Names{place: in}
 	names.Say(Truth)
 	var err error
-	if names.conn, err = net.ListenPacket("udp", fmt.Sprintf("127.53.%d.%d:53", own, n)); err != nil {
+	if names.conn, err = in.ListenPacket("udp", in.Server+":53"); err != nil {
 		return nil, err
 	}
-	names.liar, err = tls.Listen("tcp", net.JoinHostPort(names.lie.String(), port),
-		&tls.Config{Certificates: []tls.Certificate{certificate}})
+	listener, err := in.Listen("tcp", net.JoinHostPort(in.OtherServer, port))
 	if err != nil {
 		_ = names.conn.Close()
 		return nil, err
 	}
+	names.liar = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}})
 	go names.serve()
 	go names.deceive()
 	return names, nil
@@ -75,12 +72,8 @@ func (n *Names) Fooled() int { return int(n.fooled.Load()) }
 // By is a command that starts a program which asks nobody else for names, in a mount namespace of
 // its own, as root. The files for it go to the directory.
 func (n *Names) By(dir string) ([]string, error) {
-	host, _, err := net.SplitHostPort(n.conn.LocalAddr().String())
-	if err != nil {
-		return nil, err
-	}
-	hosts, servers := filepath.Join(dir, host+".hosts"), filepath.Join(dir, host+".resolv.conf")
-	for path, text := range map[string]string{hosts: "127.0.0.1 localhost\n", servers: "nameserver " + host + "\n"} {
+	hosts, servers := filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf")
+	for path, text := range map[string]string{hosts: "127.0.0.1 localhost\n", servers: "nameserver " + n.place.Reached + "\n"} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			return nil, err
 		}
@@ -130,13 +123,13 @@ func (n *Names) reply(question []byte, answer Answer) []byte {
 		return reply
 	}
 	reply[7] = 1
-	address := net.IPv4(127, 0, 0, 1)
+	address := n.place.Reached
 	if answer == Lie {
-		address = n.lie
+		address = n.place.OtherReached
 	}
 	// The name is the one at offset 12; class IN, to be kept for no time, four bytes.
 	reply = append(reply, 0xc0, header, 0, typeA, 0, 1, 0, 0, 0, 0, 0, 4)
-	return append(reply, address.To4()...)
+	return append(reply, net.ParseIP(address).To4()...)
 }
 
 func (n *Names) deceive() {

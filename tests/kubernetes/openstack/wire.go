@@ -27,6 +27,7 @@ type Weather struct {
 // Wire is the way from one node to one server. It can be disturbed while it is in use.
 type Wire struct {
 	address, target string
+	place           Place
 
 	mu       sync.Mutex
 	weather  Weather
@@ -38,14 +39,25 @@ type Wire struct {
 // piece is how much goes over a wire at once.
 const piece = 1400
 
-// NewWire lays one to a server of this host and port; the weather is fair.
-func NewWire(target string) (*Wire, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// Place is a network in which something can listen, and where others find it there.
+type Place struct {
+	Server, Reached           string // addresses
+	OtherServer, OtherReached string // of a second host
+	Listen                    func(network, address string) (net.Listener, error)
+	ListenPacket              func(network, address string) (net.PacketConn, error)
+}
+
+// Loopback is the network of this machine.
+var Loopback = Place{Server: "127.0.0.1", Reached: "127.0.0.1", Listen: net.Listen}
+
+// NewWire lays one to a server of this host and port, as the address says; the weather is fair.
+func NewWire(target string, from Place) (*Wire, error) {
+	listener, err := from.Listen("tcp", from.Server+":0")
 	if err != nil {
 		return nil, err
 	}
 	w := &Wire{
-		address: listener.Addr().String(), target: target, listener: listener,
+		address: listener.Addr().String(), target: target, place: from, listener: listener,
 		changed: make(chan struct{}), open: map[net.Conn]bool{},
 	}
 	go w.serve(listener)
@@ -71,7 +83,7 @@ func (w *Wire) Set(weather Weather) error {
 		w.listener = nil
 		w.endAll()
 	case !weather.Refuse && w.listener == nil:
-		listener, err := net.Listen("tcp", w.address)
+		listener, err := w.place.Listen("tcp", w.address)
 		if err != nil {
 			return err
 		}
