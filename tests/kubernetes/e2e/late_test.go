@@ -106,12 +106,13 @@ type observation struct {
 	cameAt time.Time
 	first  map[string]time.Time      // of each check that passed
 	errors map[string]map[string]int // of each check, what it said instead
+	last   map[string]string         // of each check, what it said last
 }
 
 // observe starts the API server and tries everything, four times a second, until untilWhole ends.
 func (w *world) observe(a *cluster.APIServer) *observation {
 	w.t.Helper()
-	m := &observation{w: w, a: a, at: time.Now(), first: map[string]time.Time{}, errors: map[string]map[string]int{}}
+	m := &observation{w: w, a: a, at: time.Now(), first: map[string]time.Time{}, errors: map[string]map[string]int{}, last: map[string]string{}}
 	w.begin(a)
 	return m
 }
@@ -196,6 +197,7 @@ func (m *observation) saw(check string, err error) {
 		m.errors[check] = map[string]int{}
 	}
 	m.errors[check][text]++
+	m.last[check] = text
 }
 
 // gist is what an error says, without what differs from one time to the next.

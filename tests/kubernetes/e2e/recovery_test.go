@@ -66,6 +66,7 @@ func soonAfterOutages(t *testing.T, kind openstack.Outage, outages int) {
 	w.seedSecret(key)
 
 	var secrets, readyz []time.Duration
+	lastOf := map[string]int{}
 	for n := range outages {
 		check(t, gate.Shut(kind))
 		c := w.newSidecar(fmt.Sprintf("s%d", n), sidecar.Settings{Write: key.ID})
@@ -82,6 +83,7 @@ func soonAfterOutages(t *testing.T, kind openstack.Outage, outages int) {
 		m.untilWhole(3 * time.Minute)
 		secrets = append(secrets, m.after("read of an old Secret"))
 		readyz = append(readyz, m.after("readyz"))
+		lastOf[m.last["readyz"]]++
 		stop(t, a.Process)
 		stop(t, c.Process)
 	}
@@ -91,6 +93,7 @@ func soonAfterOutages(t *testing.T, kind openstack.Outage, outages int) {
 	}
 	within(t, "first Secret", secrets, readableMedian*factor, readableWorst*factor)
 	within(t, "readyz", readyz, greenMedian*factor, greenWorst*factor)
+	report.note(t, "what readyz waited for last", lastOf)
 }
 
 // after is how long after the missing part came a check first passed.
