@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tracing::{debug, info, warn};
@@ -31,7 +31,7 @@ use tracing::{debug, info, warn};
 use super::Kms;
 use super::connections::{Activity, Connections};
 use super::introspection::IntrospectionService;
-use super::socket::Listener;
+use super::socket::{Listener, SocketOptions};
 use crate::instruments::{Instruments, Method};
 use crate::log::error_chain::ErrorChain;
 use crate::log::throttle::{ACCEPT_QUIET_PERIOD, LogThrottle, SUMMARY_INTERVAL};
@@ -71,6 +71,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// calls every few seconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the end waits for the socket's file to be removed.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Serves until `shutdown`, then removes the socket's file and lets calls in flight
 /// finish for at most `drain`.
 pub async fn serve(
@@ -83,9 +86,7 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     let mut open_connections = Connections::default();
     let mut accepting = LogThrottle::new(SUMMARY_INTERVAL);
-    let mut renewing = LogThrottle::new(SUMMARY_INTERVAL);
-    let mut look = tokio::time::interval(LOOK_INTERVAL);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewal = pin!(renewed(listener.options().clone()));
     let mut connections = JoinSet::new();
     // Dropped when no more connections are accepted.
     let (open, closing) = watch::channel(());
@@ -115,15 +116,17 @@ pub async fn serve(
                 }
             },
             Some(_) = connections.join_next() => {}
-            _ = look.tick() => if listener.is_lost() {
-                renew(&mut listener, &mut renewing).await;
+            new = &mut renewal => {
+                renewal.set(renewed(new.options().clone()));
+                // Nobody can reach the old one any more.
+                drop(std::mem::replace(&mut listener, new).close());
             },
         }
     }
     // Close the listener first: a new client is then refused at once, instead of
     // waiting for an answer that does not come. Connections still in the backlog, or
     // without a first frame, get nothing; their clients connect again.
-    drop(listener);
+    let removed = listener.close();
     drop(open);
     if tokio::time::timeout(drain, graceful.shutdown())
         .await
@@ -134,25 +137,31 @@ pub async fn serve(
             "calls in flight were cut off"
         );
     }
+    let _ = tokio::time::timeout(REMOVAL_TIMEOUT, removed).await;
 }
 
-/// Listens again after the socket's file has been deleted.
-async fn renew(listener: &mut Listener, throttle: &mut LogThrottle<ErrorKind>) {
-    match listener.renew().await {
-        Ok(()) => {
-            throttle.on_success(Duration::ZERO, Instant::now().into_std());
-            warn!("the socket's file was deleted; it has been created again");
-        }
-        Err(error) => {
-            let kind = std::error::Error::source(&error)
-                .and_then(|source| source.downcast_ref::<io::Error>())
-                .map_or(ErrorKind::Other, io::Error::kind);
-            if let Some(failures) = throttle.on_failure(kind, Instant::now().into_std()) {
-                warn!(
-                    failures,
-                    "the socket's file was deleted and cannot be created again, retrying: {}",
-                    ErrorChain(&error)
-                );
+/// Looks after the socket's file, and listens again after it has been deleted.
+async fn renewed(options: SocketOptions) -> Listener {
+    let mut throttle = LogThrottle::new(SUMMARY_INTERVAL);
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        match Listener::bind_if_lost(&options).await {
+            Ok(None) => {}
+            Ok(Some(listener)) => {
+                warn!("the socket's file was deleted; it has been created again");
+                return listener;
+            }
+            Err(error) => {
+                let kind = std::error::Error::source(&error)
+                    .and_then(|source| source.downcast_ref::<io::Error>())
+                    .map_or(ErrorKind::Other, io::Error::kind);
+                if let Some(failures) = throttle.on_failure(kind, Instant::now().into_std()) {
+                    warn!(
+                        failures,
+                        "the socket's file was deleted and cannot be created again, retrying: {}",
+                        ErrorChain(&error)
+                    );
+                }
             }
         }
     }

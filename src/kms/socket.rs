@@ -1,13 +1,16 @@
 //! The unix listener: replaces a dead socket, never a live one.
 //!
-//! Called once by `serve`, before anything slow. Invariant: the path either leads to a
-//! socket that listens with the right mode, or is left as it was.
+//! Called by `serve` before anything slow, and again when the file has been deleted. Invariants:
+//! the path either leads to a socket that listens with the right mode, or is left as it was; once
+//! calls are served, the thread that serves them never waits for the file system.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::runtime::Handle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::config::redact;
 
@@ -29,11 +32,18 @@ pub struct SocketOptions {
     pub group: Option<u32>,
 }
 
-/// A listening socket that removes its file when it is dropped.
+/// A listening socket that removes its file when it is closed or dropped.
 #[derive(Debug)]
 pub struct Listener {
     inner: UnixListener,
     options: SocketOptions,
+    file: SocketFile,
+}
+
+/// The file of a listening socket, which is removed when this is dropped.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
     /// Device and inode: a file that was created there later is not ours.
     identity: (u64, u64),
 }
@@ -137,11 +147,13 @@ impl Listener {
         std::fs::rename(&temporary, path).map_err(listen)?;
         made.keep();
         let metadata = std::fs::symlink_metadata(path).map_err(listen)?;
-        let identity = (metadata.dev(), metadata.ino());
         Ok(Self {
             inner: listener,
             options: options.clone(),
-            identity,
+            file: SocketFile {
+                path: path.clone(),
+                identity: (metadata.dev(), metadata.ino()),
+            },
         })
     }
 
@@ -155,31 +167,46 @@ impl Listener {
         &self.options.path
     }
 
-    /// Whether its file has been deleted, so that no client finds it. A file that
-    /// replaced it is not touched.
-    pub fn is_lost(&self) -> bool {
-        let found = std::fs::symlink_metadata(self.path());
-        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    /// How it was made.
+    pub fn options(&self) -> &SocketOptions {
+        &self.options
     }
 
-    /// Binds and listens again, where the file has been deleted.
+    /// Binds and listens again where the file of the socket has been deleted, so that no client finds
+    /// it; `None` where there is a file, also another one. On a thread of its own, as the disk may be
+    /// slow or hang.
     ///
     /// # Errors
-    /// As those of [`Listener::bind`]; this listener stays as it was.
-    pub async fn renew(&mut self) -> Result<(), SocketError> {
-        let renewed = Self::bind(&self.options).await?;
-        *self = renewed;
-        Ok(())
+    /// As those of [`Listener::bind`].
+    pub async fn bind_if_lost(options: &SocketOptions) -> Result<Option<Self>, SocketError> {
+        let options = options.clone();
+        let runtime = Handle::current();
+        let bound = spawn_blocking(move || {
+            let found = std::fs::symlink_metadata(&options.path);
+            if !found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                return Ok(None);
+            }
+            runtime.block_on(Self::bind(&options)).map(Some)
+        });
+        // A panic has been logged; the next look may go well.
+        bound.await.unwrap_or(Ok(None))
+    }
+
+    /// Refuses new clients from now on, and removes the file on a thread of its own.
+    pub fn close(self) -> JoinHandle<()> {
+        let Self { inner, file, .. } = self;
+        drop(inner);
+        spawn_blocking(move || drop(file))
     }
 }
 
-impl Drop for Listener {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(self.path())
+        let ours = std::fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
         if ours {
             // Nothing can be done about a failure; the next start replaces the file.
-            let _ = std::fs::remove_file(self.path());
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }
