@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"barbican-kms/tests/kubernetes/disk"
 	"barbican-kms/tests/kubernetes/openstack"
 	"barbican-kms/tests/kubernetes/proc"
 	"barbican-kms/tests/kubernetes/sidecar"
@@ -23,6 +24,8 @@ type node struct {
 	keystone, barbican *openstack.Wire
 	names              *openstack.Names // nil without root
 	home               string           // socket, config, authorities and audit log; a small disk of its own as root
+	disk               *disk.Disk       // that one; nil where it can only be full
+	noDisk             error            // why
 	clock              string           // a file; empty where its clock cannot be moved
 }
 
@@ -63,11 +66,15 @@ func (c *campaign) newNode(i int, name string) *node {
 	t.Helper()
 	n := &node{home: filepath.Join(c.dir, name+".t")}
 	check(t, os.MkdirAll(n.home, 0o700))
-	if os.Geteuid() == 0 {
+	var err error
+	if n.noDisk = disk.Usable(); n.noDisk == nil {
+		n.disk, err = disk.Mount(n.home, diskSize)
+		check(t, err)
+		t.Cleanup(n.disk.Close)
+	} else if os.Geteuid() == 0 {
 		check(t, execute("mount", "-t", "tmpfs", "-o", diskSize, "tmpfs", n.home))
 		t.Cleanup(func() { _ = execute("umount", "-l", n.home) })
 	}
-	var err error
 	n.keystone, err = openstack.NewWire(c.container.Address(openstack.Keystone))
 	check(t, err)
 	t.Cleanup(n.keystone.Close)
