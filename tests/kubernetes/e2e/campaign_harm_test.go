@@ -13,7 +13,9 @@ import (
 
 // harms are all kinds.
 func (c *campaign) harms() (all []harm) {
-	for _, some := range [][]harm{processHarms, serverHarms, cloudHarms, fileHarms, keyHarms, limitHarms, networkHarms, packetHarms} {
+	for _, some := range [][]harm{
+		processHarms, serverHarms, cloudHarms, fileHarms, keyHarms, limitHarms, diskHarms, networkHarms, packetHarms,
+	} {
 		all = append(all, some...)
 	}
 	return all

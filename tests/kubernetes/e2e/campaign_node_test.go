@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"barbican-kms/tests/kubernetes/disk"
 	"barbican-kms/tests/kubernetes/link"
 	"barbican-kms/tests/kubernetes/openstack"
 	"barbican-kms/tests/kubernetes/proc"
@@ -25,6 +26,8 @@ type node struct {
 	names              *openstack.Names // nil without root
 	link               *link.Link       // which these lie on; nil without root
 	home               string           // socket, config, authorities and audit log; a small disk of its own as root
+	disk               *disk.Disk       // that one; nil where it can only be full
+	noDisk             error            // why
 	clock              string           // a file; empty where its clock cannot be moved
 }
 
@@ -65,11 +68,15 @@ func (c *campaign) newNode(i int, name string) *node {
 	t.Helper()
 	n := &node{home: filepath.Join(c.dir, name+".t")}
 	check(t, os.MkdirAll(n.home, 0o700))
-	if os.Geteuid() == 0 {
+	var err error
+	if n.noDisk = disk.Usable(); n.noDisk == nil {
+		n.disk, err = disk.Mount(n.home, diskSize)
+		check(t, err)
+		t.Cleanup(n.disk.Close)
+	} else if os.Geteuid() == 0 {
 		check(t, execute("mount", "-t", "tmpfs", "-o", diskSize, "tmpfs", n.home))
 		t.Cleanup(func() { _ = execute("umount", "-l", n.home) })
 	}
-	var err error
 	from := openstack.Loopback
 	if os.Geteuid() == 0 {
 		from = n.apart(t)

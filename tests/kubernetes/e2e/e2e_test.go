@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"barbican-kms/tests/kubernetes/cluster"
+	"barbican-kms/tests/kubernetes/disk"
 	"barbican-kms/tests/kubernetes/openstack"
 	"barbican-kms/tests/kubernetes/proc"
 	"barbican-kms/tests/kubernetes/sidecar"
@@ -44,6 +45,7 @@ var (
 
 func TestMain(m *testing.M) {
 	sidecar.ServeIfAsked()
+	disk.ServeIfAsked()
 	flag.Parse()
 	// Most of the time the tests wait for timers of kube-apiserver.
 	if err := flag.Set("test.parallel", "6"); err != nil {

@@ -41,11 +41,18 @@ type traffic struct {
 	values        map[string]*span // of the Secrets that were written
 	excuses       []*excuse
 	excused       map[string]int // failed requests, by what excuses them
+	answers       map[*cluster.APIServer]answers
 }
 
 // span is what a Secret may read as: each write counts one up, and one whose answer was lost may
 // have been done or not.
 type span struct{ answered, sent int }
+
+// answers of one sidecar to calls of its own.
+type answers struct {
+	slowest time.Duration // of those that nothing excuses, since somebody asked
+	last    time.Time
+}
 
 // excuse is why requests to an API server may fail for a while.
 type excuse struct {
@@ -66,6 +73,7 @@ func (w *world) traffic(servers ...*cluster.APIServer) *traffic {
 	tr := &traffic{
 		w: w, ctx: ctx, cancel: cancel, gates: map[*cluster.APIServer]*sync.RWMutex{},
 		killed: map[*cluster.APIServer]bool{}, values: map[string]*span{}, excused: map[string]int{},
+		answers: map[*cluster.APIServer]answers{},
 	}
 	w.t.Cleanup(func() { cancel(); tr.group.Wait() })
 	for _, a := range servers {
@@ -219,10 +227,19 @@ func (tr *traffic) count(a *cluster.APIServer, count *int, began time.Time, err 
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	*count++
+	cause := tr.excusedBy(a, began)
+	if of := tr.answers[a]; count == &tr.calls {
+		if cause == "" {
+			of.slowest = max(of.slowest, time.Since(began))
+		}
+		if err == nil {
+			of.last = time.Now()
+		}
+		tr.answers[a] = of
+	}
 	if err == nil {
 		return
 	}
-	cause := tr.excusedBy(a, began)
 	var wrong wrongAnswer
 	switch {
 	case errors.As(err, &wrong):
@@ -234,6 +251,16 @@ func (tr *traffic) count(a *cluster.APIServer, count *int, began time.Time, err 
 	default:
 		tr.failures = append(tr.failures, fmt.Sprintf("%s: %s: %v", time.Now().Format(time.TimeOnly), a.Name, err))
 	}
+}
+
+// answered says how long the slowest call took since this was last asked, and when there was the
+// last answer.
+func (tr *traffic) answered(a *cluster.APIServer) answers {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	of := tr.answers[a]
+	tr.answers[a] = answers{last: of.last}
+	return of
 }
 
 // excusedBy is the cause of an excuse that held while the request was on its way.
