@@ -45,7 +45,7 @@ pub struct Refresher<S, C> {
 enum Event<S> {
     Request(Request),
     StatusMissed,
-    ConfigUpdate,
+    ConfigUpdate(ConfigUpdate),
     Finished(Finished),
     Staged(Finished),
     Timer,
@@ -122,6 +122,9 @@ where
             let event = self.next_event(&mut watching_config).await;
             let writer = &mut self.writer;
             writer.tick();
+            if let Event::ConfigUpdate(update) = &event {
+                writer.supersede(update);
+            }
             // Before anything else: a suspended machine may have slept past it.
             writer.expire();
             match event {
@@ -129,10 +132,7 @@ where
                 Event::Request(Request::List(waiting)) => writer.list(waiting),
                 Event::Request(Request::Revalidate) => writer.revalidate(),
                 Event::StatusMissed => writer.status_missed(),
-                Event::ConfigUpdate => {
-                    let update = self.config_updates.borrow_and_update().clone();
-                    writer.consider(update);
-                }
+                Event::ConfigUpdate(update) => writer.consider(update),
                 Event::Finished(Finished::Key(fetched)) => writer.settle(fetched),
                 Event::Finished(Finished::List(listed)) => writer.settle_list(listed),
                 Event::Staged(Finished::Key(fetched)) => writer.stage(fetched),
@@ -165,7 +165,11 @@ where
             changed = self.config_updates.changed(), if *watching_config => {
                 // Without a proposer the ring stays as it is.
                 *watching_config = changed.is_ok();
-                if *watching_config { Event::ConfigUpdate } else { Event::Timer }
+                if *watching_config {
+                    Event::ConfigUpdate(self.config_updates.borrow_and_update().clone())
+                } else {
+                    Event::Timer
+                }
             }
             request = self.requests.recv() => {
                 request.map_or(Event::Done(std::marker::PhantomData), Event::Request)

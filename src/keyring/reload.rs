@@ -37,13 +37,21 @@ where
     S: KeySource,
     C: Fn(&Cloud) -> Result<S, Cause>,
 {
+    /// Ends the configuration that is waiting, unless it is that of the files: it must not come into
+    /// force after them, not even for a moment in which no key is left to lose.
+    pub(super) fn supersede(&mut self, update: &ConfigUpdate) {
+        let newest = match update {
+            ConfigUpdate::Valid(live) => Some(live),
+            ConfigUpdate::Invalid(_) => None,
+        };
+        let _ = (self.candidate).take_if(|candidate| Some(&candidate.keys.live) != newest);
+    }
+
     /// The files have changed.
     pub(super) fn consider(&mut self, update: ConfigUpdate) {
         let live = match update {
             ConfigUpdate::Valid(live) => live,
             ConfigUpdate::Invalid(message) => {
-                // The files no longer contain the older proposal that is still loading.
-                self.candidate = None;
                 error!(
                     next_try = NEXT_TRY,
                     "configuration not reloaded, the old one stays in use: {message}"
@@ -53,7 +61,6 @@ where
             }
         };
         if live == self.ring.live {
-            self.candidate = None;
             self.update_report(|report| report.unchanged(self.shared.clock.wall()));
             info!("the files contain the configuration in use: nothing to reload");
             self.expedite_failing_keys();
@@ -70,7 +77,6 @@ where
             candidate.keys.loader.schedule.order_all(now);
             return;
         }
-        self.candidate = None;
         // What a container lists is known when it has been read.
         if live.ring.container.is_none()
             && let Err(refusal) = self.may_replace(&live.ring)

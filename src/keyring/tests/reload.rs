@@ -352,3 +352,31 @@ async fn a_write_key_that_becomes_usable_while_a_reload_waits_stays_in_the_ring(
     let reloads = running.keyring.report().reloads;
     assert_eq!((reloads.applied, reloads.refused), (0, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_the_files_no_longer_contain_never_takes_effect() {
+    let hour = Duration::from_secs(3600);
+    for put_back in [true, false] {
+        let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Unreachable)]);
+        let running = Running::start(&fake, with_age(live(1, &[]), hour));
+        seconds(1).await;
+        fake.set(1, Answer::Unreachable);
+        running.propose(with_age(live(2, &[1]), hour));
+        seconds(1).await;
+        // When the machine goes on, its only key is too old, and there is nothing to lose.
+        fake.suspend(2 * hour);
+        let update = if put_back {
+            ConfigUpdate::Valid(Arc::new(with_age(live(1, &[]), hour)))
+        } else {
+            ConfigUpdate::Invalid("cloud.conf:3:1: nonsense".into())
+        };
+        running.config_updates.send_replace(update);
+        seconds(1).await;
+        let report = running.keyring.report();
+        let reloads = report.reloads;
+        assert_eq!((reloads.applied, reloads.refused), (0, 0));
+        assert_eq!(reloads.unchanged + reloads.invalid, 1);
+        assert_eq!(running.keyring.snapshot().write_id(), Some(id(1)));
+        assert!(running.keyring.status().is_err(), "it was wiped");
+    }
+}
