@@ -134,6 +134,8 @@ impl Follower {
             Some((ContainerProblem::NoActiveKey, _)) if self.roster.has_active(wall) => None,
             Some((problem, _)) => Some(*problem),
             None if !self.is_read() => Some(ContainerProblem::Pending),
+            // And can bring it about, while no key has been in use: the date went back.
+            None if self.roster.is_before_all(wall) => Some(ContainerProblem::NoActiveKey),
             None => None,
         }
     }
@@ -143,6 +145,7 @@ impl Follower {
         match (self.problem(wall), &self.problem) {
             (None, _) => String::new(),
             (Some(_), Some((_, text))) => text.clone(),
+            (Some(problem @ ContainerProblem::NoActiveKey), None) => no_key(problem),
             (Some(problem), None) => problem.to_string(),
         }
     }
@@ -250,7 +253,7 @@ impl Follower {
                     }
                     () => None,
                 }
-                .map(|problem| (problem, format!("{problem}; {NO_KEY_HINT}")));
+                .map(|problem| (problem, no_key(problem)));
                 leaving
             }
         };
@@ -326,8 +329,12 @@ impl Follower {
     }
 }
 
-const NO_KEY_HINT: &str = "add the write key to the container under a time that has passed, such as \
-     2026-01-01T00:00:00Z";
+fn no_key(problem: ContainerProblem) -> String {
+    format!(
+        "{problem}; add the write key to the container under a time that has passed, such as \
+         2026-01-01T00:00:00Z"
+    )
+}
 
 /// Whether the container was read, and says too little.
 fn is_of_content(problem: ContainerProblem) -> bool {

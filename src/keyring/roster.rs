@@ -159,6 +159,11 @@ impl Roster {
         entries.any(|entry| entry.listed && entry.time_has_come(wall))
     }
 
+    /// Whether no key has been in use yet, and the time of none has come.
+    pub(super) fn is_before_all(&self, wall: SystemTime) -> bool {
+        self.newest.is_none() && !self.has_active(wall)
+    }
+
     /// Keeps to the write key of another reading of the same container.
     pub(super) fn keep_up_with(&mut self, other: &Self) {
         if let Some((time, id)) = other.newest

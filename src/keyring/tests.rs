@@ -58,6 +58,8 @@ struct State {
     most_in_flight: usize,
     /// How long the machine has been suspended.
     suspended: Duration,
+    /// How far its date is behind.
+    behind: Duration,
 }
 
 impl Fake {
@@ -75,8 +77,16 @@ impl Fake {
         let (one, other) = (self.clone(), self.clone());
         Clock::new(
             move || Instant::now().into_std() + one.suspended(),
-            move || std::time::UNIX_EPOCH + begin.elapsed() + other.suspended(),
+            move || std::time::UNIX_EPOCH + begin.elapsed() + other.suspended() - other.behind(),
         )
+    }
+
+    fn behind(&self) -> Duration {
+        self.0.lock().expect("not poisoned").behind
+    }
+
+    fn set_behind(&self, time: Duration) {
+        self.0.lock().expect("not poisoned").behind = time;
     }
 
     fn suspended(&self) -> Duration {

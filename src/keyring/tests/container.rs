@@ -316,6 +316,28 @@ async fn without_a_usable_container_a_cold_start_is_unavailable_and_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_date_that_goes_back_before_a_key_is_in_use_is_named() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    fake.set(1, Answer::Slow(1, Duration::from_secs(20)));
+    let running = Running::start(&fake, following(&[]));
+    seconds(5).await;
+    let loading = KeyError::NotLoaded(KeyProblem::Pending);
+    assert_eq!(running.keyring.status(), Err(loading));
+    fake.set_behind(Duration::from_secs(7200));
+    seconds(20).await;
+    let reason = KeyError::NoList(ContainerProblem::NoActiveKey);
+    assert_eq!(running.keyring.status(), Err(reason));
+    assert_eq!(
+        running.container().problem,
+        Some(ContainerProblem::NoActiveKey)
+    );
+    fake.set_behind(Duration::ZERO);
+    seconds(61).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)), "its time has come");
+    assert_eq!(running.container().problem, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_decrypt_of_an_unknown_key_waits_for_one_reading_that_all_share() {
     let fake = Fake::with_container(&[(1, Some(-10))]);
     let running = Running::start(&fake, following(&[]));

@@ -124,7 +124,7 @@ deliberate_faults! {
     the_simulator_finds_a_reload_that_carries_a_wish: ReloadCarriesWish breaks "rule 7";
     the_simulator_finds_an_order_that_waits: OrderWaits breaks "rule 7";
     the_simulator_finds_keys_wiped_late: WipesLate breaks "rule 5";
-    the_simulator_finds_keys_wiped_early: WipesEarly breaks "rule 5";
+    the_simulator_finds_keys_wiped_early: WipesEarly breaks "rule 4" or "rule 5";
     the_simulator_finds_a_failure_that_confirms: FailureConfirms breaks "rule 5";
     the_simulator_finds_other_bytes: OtherBytesAreTaken breaks "rule 5";
     the_simulator_finds_two_logins_at_once: LoginsInParallel breaks "rule 6";

@@ -282,16 +282,17 @@ impl History {
 }
 
 /// How long a time of trouble takes, in seconds. While nobody answers a second costs most, and
-/// most of what can go wrong goes wrong at its begin and its end: so most are short.
+/// most of what can go wrong goes wrong at its begin and its end: so most are short, and of some
+/// four in each day one in five hundred takes hours.
 fn length(dice: &Dice) -> u32 {
-    match dice.below(64) {
+    match dice.below(512) {
         0 => 7200,
         1 => 3600,
         2..=3 => 1800,
-        4..=6 => 900,
-        7..=14 => 600,
-        15..=30 => 300,
-        31..=44 => 120,
+        4..=11 => 900,
+        12..=43 => 600,
+        44..=123 => 300,
+        124..=283 => 120,
         _ => 60,
     }
 }
