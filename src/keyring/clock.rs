@@ -10,11 +10,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// The runtime's timers stand still while a machine is suspended, and dates jump: the clocks are
+/// looked at this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
 /// Cheap to clone; clones agree.
 #[derive(Clone)]
 pub struct Clock {
     now: Arc<dyn Fn() -> Instant + Send + Sync>,
     wall: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    longest_sleep: Arc<dyn Fn() -> Duration + Send + Sync>,
 }
 
 impl Clock {
@@ -36,6 +41,19 @@ impl Clock {
         Self {
             now: Arc::new(now),
             wall: Arc::new(wall),
+            longest_sleep: Arc::new(|| LONGEST_SLEEP),
+        }
+    }
+
+    /// The same clocks for whoever knows when the next of them jumps.
+    #[cfg(test)]
+    pub(crate) fn with_longest_sleep(
+        self,
+        longest_sleep: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            longest_sleep: Arc::new(longest_sleep),
+            ..self
         }
     }
 
@@ -47,6 +65,11 @@ impl Clock {
     /// The date.
     pub fn wall(&self) -> SystemTime {
         (self.wall)()
+    }
+
+    /// After how long these clocks have to be looked at again, whatever a timer says.
+    pub fn longest_sleep(&self) -> Duration {
+        (self.longest_sleep)()
     }
 }
 

@@ -28,10 +28,6 @@ use crate::key_id::KeyId;
 use crate::mutation::{self, Mutation};
 use crate::secret::Protection;
 
-/// The runtime's timers stand still while a machine is suspended, and the keyring's
-/// clock does not: they are compared this often.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-
 /// How many readers can wait for the writer's attention.
 const REQUESTS: usize = 64;
 
@@ -157,6 +153,7 @@ where
         let wake = writer
             .next_wake()
             .map(|wake| wake.saturating_duration_since(now));
+        let longest = writer.shared.clock.longest_sleep();
         tokio::select! {
             // In order, and not by the runtime's dice. Whatever comes often stands last.
             biased;
@@ -175,7 +172,7 @@ where
                 request.map_or(Event::Done(std::marker::PhantomData), Event::Request)
             }
             () = writer.shared.status_missed.notified() => Event::StatusMissed,
-            () = tokio::time::sleep(wake.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => Event::Timer,
+            () = tokio::time::sleep(wake.unwrap_or(longest).min(longest)) => Event::Timer,
         }
     }
 }

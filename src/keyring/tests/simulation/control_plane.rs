@@ -99,8 +99,9 @@ impl ControlPlane {
             authenticated: false,
             typo: false,
         };
-        let node = |_| {
-            let times = Times::new(i64::try_from(dice.below(600)).expect("small") - 300);
+        let node = |number| {
+            let date = i64::try_from(dice.below(600)).expect("small") - 300;
+            let times = Times::new(date, history.jumps(number));
             Node {
                 file: file.clone(),
                 before: file.clone(),

@@ -210,6 +210,16 @@ impl History {
         history
     }
 
+    /// When a clock of the node jumps; at an end of all faults every date is set right.
+    pub(super) fn jumps(&self, node: usize) -> Vec<Duration> {
+        let is_one = |event: &&Event| match event.what {
+            What::Suspend(of, _) | What::Date(of, _) => of == node,
+            What::AllClear => true,
+            _ => false,
+        };
+        self.events.iter().filter(is_one).map(|event| event.at).collect()
+    }
+
     /// A time of trouble, and its end.
     fn episode(&mut self, begin: Duration, dice: &Dice) -> Duration {
         let long = length(dice);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::container::{BEGIN, CONTAINER};
-use super::history::{Dice, KEYS};
+use super::history::{DAY, Dice, KEYS};
 use super::key_id;
 use super::log::Log;
 use super::servers::{Cloud, Line, problem};
@@ -112,20 +112,23 @@ struct Dials {
     reads: AtomicU64,
     /// Reads since the node was last at rest.
     restless: AtomicU64,
+    /// When, since the begin, a clock of this node will jump, in order.
+    jumps: Vec<Duration>,
 }
 
 /// So often nobody looks at a clock within one moment.
 const RESTLESS: u64 = 20_000;
 
 impl Times {
-    /// At the begin of a history, with a date that is so many seconds off.
-    pub(super) fn new(date: i64) -> Self {
+    /// At the begin of a history, with a date that is so many seconds off, and will jump then.
+    pub(super) fn new(date: i64, jumps: Vec<Duration>) -> Self {
         Self(Arc::new(Dials {
             begin: tokio::time::Instant::now(),
             suspended: AtomicU64::new(0),
             date: AtomicI64::new(date),
             reads: AtomicU64::new(0),
             restless: AtomicU64::new(0),
+            jumps,
         }))
     }
 
@@ -173,7 +176,18 @@ impl Times {
             one.now()
         };
         let wall = move || other.wall();
-        Clock::new(now, wall)
+        let own = self.clone();
+        Clock::new(now, wall).with_longest_sleep(move || own.longest_sleep())
+    }
+
+    /// Until the first minute after the next jump. A process looks every minute, as it knows of none;
+    /// the looks between them find nothing, and would be most of what a day costs.
+    fn longest_sleep(&self) -> Duration {
+        const MINUTE: u64 = 60;
+        let now = self.0.begin.elapsed();
+        let next = self.0.jumps.iter().find(|jump| **jump >= now);
+        let left = next.map_or(DAY, |jump| *jump - now);
+        Duration::from_secs((left.as_secs() / MINUTE + 1) * MINUTE)
     }
 
     /// The date, which a suspended machine asks for when it goes on.
