@@ -13,7 +13,7 @@ import (
 
 // harms are all kinds.
 func (c *campaign) harms() (all []harm) {
-	for _, some := range [][]harm{processHarms, serverHarms, cloudHarms, fileHarms, keyHarms, limitHarms, networkHarms} {
+	for _, some := range [][]harm{processHarms, serverHarms, cloudHarms, fileHarms, keyHarms, limitHarms, networkHarms, pagedHarms} {
 		all = append(all, some...)
 	}
 	return all

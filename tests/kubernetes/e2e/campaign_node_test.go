@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"barbican-kms/tests/kubernetes/alerts"
 	"barbican-kms/tests/kubernetes/openstack"
 	"barbican-kms/tests/kubernetes/proc"
 	"barbican-kms/tests/kubernetes/sidecar"
@@ -24,6 +25,7 @@ type node struct {
 	names              *openstack.Names // nil without root
 	home               string           // socket, config, authorities and audit log; a small disk of its own as root
 	clock              string           // a file; empty where its clock cannot be moved
+	metricsAddress     string
 }
 
 // The sidecar of this node is never ended: its memory must not grow as long as the campaign lasts.
@@ -54,6 +56,7 @@ func newCampaign(t *testing.T, seed uint64) *campaign {
 		return s
 	})
 	c.learnsSecrets()
+	c.pager = c.newPager()
 	c.call()
 	return c
 }
@@ -75,7 +78,11 @@ func (c *campaign) newNode(i int, name string) *node {
 	check(t, err)
 	t.Cleanup(n.barbican.Close)
 
-	n.bench = &sidecar.Bench{Bin: bench.Bin, Apart: true, Args: []string{"--audit-log", filepath.Join(n.home, "audit.log")}}
+	n.metricsAddress, err = alerts.FreeAddress(i + 1)
+	check(t, err)
+	n.bench = &sidecar.Bench{Bin: bench.Bin, Apart: true, Args: []string{
+		"--audit-log", filepath.Join(n.home, "audit.log"), "--metrics-address", n.metricsAddress,
+	}}
 	keystone, barbican := "127.0.0.1", "127.0.0.1"
 	if os.Geteuid() == 0 {
 		foreign, err := openstack.NewAuthority("nobody knows me")
@@ -102,6 +109,9 @@ func (c *campaign) newNode(i int, name string) *node {
 	}
 	return n
 }
+
+// metrics is where Prometheus asks the sidecar of a node.
+func (n *node) metrics() string { return n.metricsAddress }
 
 // configure writes the settings that the nodes should have, and has them taken up.
 func (c *campaign) configure(i int) {
