@@ -15,6 +15,7 @@ import (
 func (c *campaign) harms() (all []harm) {
 	for _, some := range [][]harm{
 		processHarms, serverHarms, cloudHarms, fileHarms, keyHarms, limitHarms, diskHarms, networkHarms, packetHarms,
+		pagedHarms,
 	} {
 		all = append(all, some...)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"barbican-kms/tests/kubernetes/alerts"
 	"barbican-kms/tests/kubernetes/disk"
 	"barbican-kms/tests/kubernetes/link"
 	"barbican-kms/tests/kubernetes/openstack"
@@ -29,6 +30,7 @@ type node struct {
 	disk               *disk.Disk       // that one; nil where it can only be full
 	noDisk             error            // why
 	clock              string           // a file; empty where its clock cannot be moved
+	metricsAddress     string
 }
 
 // The sidecar of this node is never ended: its memory must not grow as long as the campaign lasts.
@@ -59,6 +61,7 @@ func newCampaign(t *testing.T, seed uint64) *campaign {
 		return s
 	})
 	c.learnsSecrets()
+	c.pager = c.newPager()
 	c.call()
 	return c
 }
@@ -88,9 +91,16 @@ func (c *campaign) newNode(i int, name string) *node {
 	check(t, err)
 	t.Cleanup(n.barbican.Close)
 
-	n.bench = &sidecar.Bench{Bin: bench.Bin, Apart: true, Args: []string{"--audit-log", filepath.Join(n.home, "audit.log")}}
+	n.metricsAddress, err = alerts.FreeAddress(i + 1)
+	check(t, err)
+	n.bench = &sidecar.Bench{Bin: bench.Bin, Apart: true, Args: []string{
+		"--audit-log", filepath.Join(n.home, "audit.log"), "--metrics-address", n.metricsAddress,
+	}}
 	keystone, barbican := from.Reached, from.Reached
 	if n.link != nil {
+		forward, err := n.link.Forward(n.metricsAddress)
+		check(t, err)
+		t.Cleanup(forward.Close)
 		foreign, err := openstack.NewAuthority("nobody knows me")
 		check(t, err)
 		pair, err := foreign.Pair()
@@ -131,6 +141,9 @@ func (n *node) apart(t *testing.T) openstack.Place {
 		Listen: n.link.Listen, ListenPacket: n.link.ListenPacket,
 	}
 }
+
+// metrics is where Prometheus asks the sidecar of a node, which may be in a network of its own.
+func (n *node) metrics() string { return n.metricsAddress }
 
 // configure writes the settings that the nodes should have, and has them taken up.
 func (c *campaign) configure(i int) {

@@ -51,6 +51,7 @@ type campaign struct {
 	skipped map[string]string
 	sizes   []sizes
 	secrets map[string][]byte // that no log may hold, by what they are
+	pager   *pager            // nil without Prometheus
 }
 
 // One harm after the other for as long as the environment says, each kind once before any comes
@@ -84,6 +85,7 @@ func TestACampaignOfHarmFailsNoRequest(t *testing.T) {
 			break
 		}
 	}
+	c.endsPager()
 	c.traffic.end()
 	c.staysSmall()
 	c.restartAll()
@@ -117,6 +119,7 @@ func (c *campaign) does(n int, h harm, r *rand.Rand) {
 	at := time.Now()
 	c.n, c.kind, c.minute, c.undone = n, h.name, at.Sub(c.began).Minutes(), time.Time{}
 	c.say("%d: %s", n, h.name)
+	c.pager.begins(h.name, at)
 	h.do(c, r)
 	if c.skipped[h.name] != "" {
 		c.say("%d: left out: %s", n, c.skipped[h.name])
@@ -130,6 +133,7 @@ func (c *campaign) does(n int, h harm, r *rand.Rand) {
 	c.grown()
 	c.say("%d: %s; harm %s, well again after %s; %s; %s", n, h.name,
 		c.undone.Sub(at).Round(tenth), again.Round(tenth), c.traffic.summary(), c.sizes[len(c.sizes)-1])
+	c.pagesRightly()
 }
 
 func (c *campaign) say(format string, args ...any) {
@@ -196,6 +200,7 @@ func (c *campaign) table() {
 		fmt.Fprintf(&out, "| %s | left out: %s | | |\n", name, c.skipped[name])
 	}
 	fmt.Fprintf(&out, "\n| requests | |\n|---|---|\n%s", c.traffic.rows())
+	out.WriteString(c.pager.rows())
 	for _, line := range strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n") {
 		fmt.Printf("campaign, %s\n", line)
 	}

@@ -6,6 +6,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -111,6 +112,44 @@ func (l *Link) Dial(network, address string) (conn net.Conn, err error) {
 		return err
 	})
 	return conn, err
+}
+
+// Forward makes an address of the namespace's own loopback one of the machine's.
+func (l *Link) Forward(address string) (*Forward, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go l.forward(conn, address)
+		}
+	}()
+	return &Forward{listener}, nil
+}
+
+// Forward is a way into a namespace.
+type Forward struct{ listener net.Listener }
+
+// Close ends it, and no connection that is open.
+func (f *Forward) Close() { _ = f.listener.Close() }
+
+func (l *Link) forward(conn net.Conn, address string) {
+	defer conn.Close()
+	inner, err := l.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer inner.Close()
+	go func() {
+		_, _ = io.Copy(inner, conn)
+		_ = inner.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(conn, inner)
 }
 
 // Set changes the weather.

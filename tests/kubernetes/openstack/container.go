@@ -44,15 +44,21 @@ type Credential struct{ ID, Secret string }
 
 // NewCredential makes one that reads this container and payloads, and nothing else.
 func (c *Container) NewCredential(ctx context.Context) (Credential, error) {
+	return c.newCredential(ctx, nil)
+}
+
+// newCredential with more access rules, and more arguments for it.
+func (c *Container) newCredential(ctx context.Context, rules []map[string]string, args ...string) (Credential, error) {
 	var credential Credential
-	rules, err := json.Marshal([]map[string]string{
+	text, err := json.Marshal(append([]map[string]string{
 		{"service": "key-manager", "method": "GET", "path": "/v1/containers/" + c.ID},
 		{"service": "key-manager", "method": "GET", "path": "/v1/secrets/*/payload"},
-	})
+	}, rules...))
 	if err != nil {
 		return credential, err
 	}
-	err = c.ctlInto(ctx, &credential, "appcred-create", "--as", "reader", "--access-rules", string(rules))
+	args = append([]string{"appcred-create", "--as", "reader", "--access-rules", string(text)}, args...)
+	err = c.ctlInto(ctx, &credential, args...)
 	return credential, err
 }
 

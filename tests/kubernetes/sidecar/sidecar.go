@@ -121,10 +121,11 @@ func UUID() string {
 type Settings struct {
 	Write string
 	// Container lists the keys, instead of Write.
-	Container  string
-	Decrypt    []string
-	Suffix     string
-	Revalidate time.Duration
+	Container   string
+	Decrypt     []string
+	Suffix      string
+	Revalidate  time.Duration
+	MaxCacheAge time.Duration
 	// Endpoint is Barbican's address, instead of the catalog's.
 	Endpoint string
 }
@@ -156,6 +157,9 @@ func (b *Bench) CloudConfig(s Settings) string {
 	}
 	if s.Revalidate != 0 {
 		fmt.Fprintf(&out, "revalidate-interval = %q\n", s.Revalidate.String())
+	}
+	if s.MaxCacheAge != 0 {
+		fmt.Fprintf(&out, "max-cache-age = %q\n", s.MaxCacheAge.String())
 	}
 	if s.Endpoint != "" {
 		fmt.Fprintf(&out, "key-manager-endpoint = %q\n", s.Endpoint)
