@@ -46,6 +46,8 @@ pub(crate) enum Mutation {
     FailuresAreKept,
     /// What was wrong with a key is said for ever.
     ProblemIsKept,
+    /// An outage makes a lost secret look as if it were back.
+    GoneIsForgotten,
     /// A key is dropped when one reading of the container does not list it.
     OneReadingDrops,
     /// A key leaves the ring though Barbican does not give it out any more.

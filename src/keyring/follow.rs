@@ -100,7 +100,7 @@ impl<S: KeySource> KeySet<S> {
             let listed = ListedKey {
                 active_from: entry.active_from,
                 listed: entry.listed,
-                secret_gone: !entry.listed && is_gone(self.slots.slot(id)),
+                secret_gone: !entry.listed && self.slots.slot(id).is_some_and(Slot::is_last_copy),
             };
             (*id, listed)
         };
@@ -242,12 +242,4 @@ fn payload(own: Option<&Slot>, other: Option<&Slot>) -> Payload {
         refused: both().any(|slot| slot.problem().is_some_and(KeyProblem::is_refusal)),
         confirmed: both().filter_map(Slot::confirmed).max(),
     }
-}
-
-/// Whether a key is held that Barbican will not give out again.
-fn is_gone(slot: Option<&Slot>) -> bool {
-    slot.is_some_and(|slot| {
-        let gone = |problem| matches!(problem, KeyProblem::NotFound | KeyProblem::Denied);
-        slot.key().is_some() && slot.problem().is_some_and(gone)
-    })
 }

@@ -51,6 +51,17 @@ impl KeyProblem {
         self.is_final() || matches!(self, Self::Denied | Self::Foreign)
     }
 
+    /// Whether Barbican keeps the key back; `None` where it has said nothing about it.
+    pub(super) fn withholds(self) -> Option<bool> {
+        match self {
+            Self::NotFound | Self::Denied => Some(true),
+            Self::NotAKey | Self::Foreign | Self::Altered => Some(false),
+            Self::Pending | Self::Unavailable | Self::Login | Self::Crashed | Self::Unconfirmed => {
+                None
+            }
+        }
+    }
+
     /// Whether Barbican itself has said that there is no such key to be had.
     pub fn is_final(self) -> bool {
         matches!(self, Self::NotFound | Self::NotAKey)

@@ -21,6 +21,8 @@ pub struct Slot {
     fingerprint: Option<Fingerprint>,
     confirmed: Option<Instant>,
     problem: Option<KeyProblem>,
+    /// Whether Barbican has said, in its newest word on the key, that it does not give it out.
+    withheld: bool,
     /// Shared by all snapshots that have the key, as readers note it.
     used: Arc<Uses>,
 }
@@ -40,6 +42,7 @@ impl Slot {
             fingerprint: None,
             confirmed: None,
             problem: Some(KeyProblem::Pending),
+            withheld: false,
             used: Arc::default(),
         }
     }
@@ -121,15 +124,24 @@ impl Slot {
             key: Some(key),
             confirmed: Some(now),
             problem: problem.filter(|_| mutation::active(Mutation::ProblemIsKept)),
+            withheld: false,
             used: Arc::clone(&self.used),
         }
+    }
+
+    /// Whether a key is held that Barbican will not give out again, as far as it has said. An outage
+    /// or a refused login since then says nothing else.
+    pub(super) fn is_last_copy(&self) -> bool {
+        self.key.is_some() && self.withheld
     }
 
     /// With a failed attempt recorded; a held key stays.
     #[must_use]
     pub(super) fn failing(&self, problem: KeyProblem) -> Self {
+        let before = self.withheld && !mutation::active(Mutation::GoneIsForgotten);
         Self {
             problem: Some(problem),
+            withheld: problem.withholds().unwrap_or(before),
             ..self.clone()
         }
     }

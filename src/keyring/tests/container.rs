@@ -316,6 +316,30 @@ async fn without_a_usable_container_a_cold_start_is_unavailable_and_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_secret_stays_lost_while_nobody_says_otherwise() {
+    let fake = Fake::with_container(&[(1, Some(-20)), (2, Some(-10))]);
+    let running = Running::start(&fake, following(&[]));
+    seconds(10).await;
+    fake.set(1, Answer::Missing);
+    fake.lists(&[(2, Some(-10))]);
+    running.intervals(4).await;
+    let gone = || running.container().keys[&id(1)].secret_gone;
+    assert!(gone());
+    for answer in [Answer::Unreachable, Answer::Failing] {
+        fake.set(1, answer);
+        running.intervals(20).await;
+        let slot = running.problem(1);
+        assert_eq!(slot, Some(KeyProblem::Unavailable));
+        assert!(gone(), "nobody has said that it is back");
+    }
+    fake.set(1, Answer::Key(1));
+    fake.lists(&[(1, Some(-20)), (2, Some(-10))]);
+    running.intervals(20).await;
+    assert!(!gone(), "restored");
+    assert_eq!(running.problem(1), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_date_that_goes_back_before_a_key_is_in_use_is_named() {
     let fake = Fake::with_container(&[(1, Some(-10))]);
     fake.set(1, Answer::Slow(1, Duration::from_secs(20)));

@@ -1,13 +1,13 @@
 //! What must be true of a sidecar that follows a container.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::node::Process;
 use super::observer::Observer;
 use crate::key_id::KeyId;
 use crate::keyring::{ContainerProblem, ContainerReport, KeyError, KeyProblem, Report};
-use crate::keyring::{RingSource, Slot, Snapshot};
+use crate::keyring::{RingSource, Snapshot};
 
 /// The least part of an interval that two readings are apart.
 const APART: f64 = 0.7;
@@ -21,6 +21,8 @@ pub(super) struct Followed {
     interval: Option<Duration>,
     /// When readings for another configuration were last possible, which do not count here.
     mixed: Option<tokio::time::Instant>,
+    /// Whether Barbican keeps each key back, where that is known.
+    withheld: BTreeMap<KeyId, bool>,
 }
 
 impl Observer {
@@ -51,6 +53,7 @@ impl Observer {
         self.is_ring_of(snapshot, container)?;
         self.write_key(snapshot, container, applied)?;
         agrees(snapshot, container)?;
+        self.followed.gone_is_true(snapshot, container, applied)?;
         was_read(process, container)
     }
 
@@ -165,19 +168,45 @@ fn agrees(snapshot: &Snapshot, container: &ContainerReport) -> Result<(), String
             "rule 8: status says {source:?}, and the report {problem:?}"
         ));
     }
-    for (id, key) in &container.keys {
-        let problem = snapshot.slot(id).and_then(Slot::problem);
-        let gone = !key.listed
-            && snapshot.holds(id)
-            && matches!(problem, Some(KeyProblem::NotFound | KeyProblem::Denied));
-        if gone != key.secret_gone {
-            return Err(format!(
-                "rule 8: that the secret of {id} is gone is said: {}, and it is {gone}",
-                key.secret_gone
-            ));
-        }
-    }
     Ok(())
+}
+
+impl Followed {
+    /// Rule 8: what Barbican has said of a key holds until it says something else.
+    fn gone_is_true(
+        &mut self,
+        snapshot: &Snapshot,
+        container: &ContainerReport,
+        applied: bool,
+    ) -> Result<(), String> {
+        self.withheld.retain(|id, _| snapshot.slot(id).is_some());
+        for (id, slot) in snapshot.slots() {
+            let said = match slot.problem() {
+                Some(KeyProblem::NotFound | KeyProblem::Denied) => Some(true),
+                None | Some(KeyProblem::NotAKey | KeyProblem::Foreign | KeyProblem::Altered) => {
+                    Some(false)
+                }
+                // It was asked for a configuration that was not in force then.
+                Some(_) if applied => None,
+                Some(_) => self.withheld.get(id).copied(),
+            };
+            match said {
+                Some(said) => self.withheld.insert(*id, said),
+                None => self.withheld.remove(id),
+            };
+        }
+        for (id, key) in &container.keys {
+            let withheld = self.withheld.get(id);
+            let gone = withheld.map(|withheld| *withheld && !key.listed && snapshot.holds(id));
+            if gone.is_some_and(|gone| gone != key.secret_gone) {
+                return Err(format!(
+                    "rule 8: that the secret of {id} is gone is said: {}, and it is {gone:?}",
+                    key.secret_gone
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Rule 8: somebody has said to this process what it says of the container.

@@ -217,7 +217,11 @@ impl History {
             What::AllClear => true,
             _ => false,
         };
-        self.events.iter().filter(is_one).map(|event| event.at).collect()
+        self.events
+            .iter()
+            .filter(is_one)
+            .map(|event| event.at)
+            .collect()
     }
 
     /// A time of trouble, and its end.
