@@ -63,6 +63,9 @@ type pager struct {
 	read   time.Time // what fired before is judged
 	last   map[string]time.Time
 	fired  map[string]*firings
+	// lost are the keys whose secret is gone, by the hash in the labels. A sidecar that holds one keeps
+	// it, and pages, until it is restarted.
+	lost map[string]*spell
 }
 
 // spell is a time of harm, until all is well again.
@@ -95,7 +98,7 @@ func (c *campaign) newPager() *pager {
 	for i, n := range c.nodes {
 		targets = append(targets, alerts.Target{Instance: c.sidecars[i].Name, Address: n.metrics()})
 	}
-	p := &pager{all: all, last: map[string]time.Time{}, fired: map[string]*firings{}}
+	p := &pager{all: all, last: map[string]time.Time{}, fired: map[string]*firings{}, lost: map[string]*spell{}}
 	p.Prometheus, err = alerts.Start(c.dir, program, rules, targets)
 	check(c.t, err)
 	c.t.Cleanup(func() { stop(c.t, p.Process) })
@@ -193,11 +196,18 @@ func (c *campaign) pagesRightly() {
 
 // cause is the last harm for which an alert may fire then; nil where there is none.
 func (p *pager) cause(f alerts.Firing, at time.Time) *spell {
+	key := f.Labels["key_id_hash"]
+	if s := p.lost[key]; s != nil {
+		return s
+	}
 	after := p.about(f.Name()).Window + late
 	for _, s := range slices.Backward(p.spells) {
 		nodes, may := s.may[f.Name()]
 		may = may && (nodes == nil || slices.Contains(nodes, f.Labels["instance"]))
 		if may && !at.Before(s.from) && (s.until.IsZero() || at.Before(s.until.Add(after))) {
+			if f.Name() == "BarbicanKmsKeySecretGone" {
+				p.lost[key] = s
+			}
 			return s
 		}
 	}
