@@ -404,11 +404,15 @@ fn asked_for_at_once(process: &Process, ids: impl Iterator<Item = KeyId>) -> Res
         return Ok(());
     }
     let now = tokio::time::Instant::now();
-    // While nobody answers, there is one try each second for all keys together.
+    // While nobody answers, there is one try each second for all keys together. The newest answer
+    // may have been one to a configuration that waits; what the ring says of its keys is not.
     let tried = |at: &tokio::time::Instant| now.duration_since(*at) <= STEADY;
     let ends = ledger.values().flat_map(|entries| &entries.ends);
     let newest = ends.max_by_key(|(at, end)| (*at, end.is_some()));
-    let is_probing = newest.is_some_and(|(_, end)| *end == Some(KeyProblem::Unavailable))
+    let unanswered = |problem| problem == Some(KeyProblem::Unavailable);
+    let snapshot = process.keyring.snapshot();
+    let is_probing = (newest.is_some_and(|(_, end)| unanswered(*end))
+        || snapshot.slots().any(|(_, slot)| unanswered(slot.problem())))
         && ledger
             .values()
             .any(|entries| entries.under_way > 0 || entries.starts.back().is_some_and(tried));
