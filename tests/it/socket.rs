@@ -321,8 +321,14 @@ async fn while_it_drains_a_new_client_is_refused_at_once() {
         sidecar
             .until("the socket is removed", async |sidecar| {
                 let refused = std::os::unix::net::UnixStream::connect(sidecar.socket()).err()?;
-                // Closed first, so that a disk that hangs does not keep it open.
-                (refused.kind() == std::io::ErrorKind::NotFound).then_some(())
+                // Closed first, so that a disk that hangs does not keep it open; then removed.
+                match refused.kind() {
+                    std::io::ErrorKind::NotFound => Some(()),
+                    kind => {
+                        assert_eq!(kind, std::io::ErrorKind::ConnectionRefused);
+                        None
+                    }
+                }
             })
             .await;
     };

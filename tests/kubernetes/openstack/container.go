@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,12 +26,10 @@ func (c *Cloud) NewContainer(ctx context.Context, secret string) (*Container, er
 	if err := c.ctlInto(ctx, &made, "container-create", "--reference", since+"="+secret); err != nil {
 		return nil, err
 	}
-	for _, command := range [][]string{{"container-acl", made.ID}, {"secret-acl", secret}} {
-		if _, err := c.ctl(ctx, append(command, "--private", "--reader", c.reader)...); err != nil {
-			return nil, err
-		}
-	}
 	container := &Container{Cloud: c, ID: made.ID}
+	if err := errors.Join(container.Allow(ctx), c.Admit(ctx, secret)); err != nil {
+		return nil, err
+	}
 	credential, err := container.NewCredential(ctx)
 	if err != nil {
 		return nil, err
@@ -148,7 +147,7 @@ func (c *Cloud) ctlInto(ctx context.Context, answer any, args ...string) error {
 // Replace makes a key, which exists, the container's write key from now on, and takes the old one
 // out.
 func (c *Container) Replace(ctx context.Context, earlier, id string) error {
-	if _, err := c.ctl(ctx, "container-add", c.ID, time.Now().UTC().Format(time.RFC3339), id); err != nil {
+	if err := c.Stage(ctx, id, time.Now()); err != nil {
 		return err
 	}
 	references, err := c.references(ctx)

@@ -23,7 +23,7 @@ func (c *Container) Deny(ctx context.Context) error {
 	return err
 }
 
-// Allow ends Deny.
+// Allow lets the sidecars' user read the container, and nobody else but its maker.
 func (c *Container) Allow(ctx context.Context) error {
 	_, err := c.ctl(ctx, "container-acl", c.ID, "--private", "--reader", c.reader)
 	return err
@@ -35,7 +35,7 @@ func (c *Cloud) DenySecret(ctx context.Context, id string) error {
 	return err
 }
 
-// Stage lists a key that becomes the write key then; Unstage takes it out.
+// Stage lists a key that becomes the write key then.
 func (c *Container) Stage(ctx context.Context, id string, at time.Time) error {
 	_, err := c.ctl(ctx, "container-add", c.ID, at.UTC().Format(time.RFC3339), id)
 	return err
