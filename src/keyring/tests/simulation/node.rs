@@ -186,7 +186,7 @@ impl Times {
         const MINUTE: u64 = 60;
         let now = self.0.begin.elapsed();
         let next = self.0.jumps.iter().find(|jump| **jump >= now);
-        let left = next.map_or(DAY, |jump| *jump - now);
+        let left = next.map_or(DAY, |jump| jump.saturating_sub(now));
         Duration::from_secs((left.as_secs() / MINUTE + 1) * MINUTE)
     }
 
