@@ -44,6 +44,8 @@ pub(crate) enum Mutation {
     FailuresCountTwice,
     /// A success does not end the count of failures.
     FailuresAreKept,
+    /// A key whose login was refused is not asked for again when another one's is accepted.
+    RefusedLoginStays,
     /// What was wrong with a key is said for ever.
     ProblemIsKept,
     /// An outage makes a lost secret look as if it were back.

@@ -63,14 +63,15 @@ impl<S: KeySource> KeySet<S> {
         true
     }
 
-    /// A reading of the container has ended.
-    pub(super) fn settle_list(&mut self, listed: ListResult, moment: &Moment) {
+    /// A reading of the container has ended. Returns whether Barbican itself has answered.
+    pub(super) fn settle_list(&mut self, listed: ListResult, moment: &Moment) -> bool {
         let Some(follower) = &mut self.follower else {
-            return;
+            return false;
         };
         for id in follower.settle(listed, moment) {
             self.loader.schedule.order(&id, moment.now);
         }
+        follower.has_answer()
     }
 
     /// Whether the write key is held.
@@ -150,7 +151,9 @@ where
             Standing::Waiting
         };
         let moment = self.moment(interval, standing);
-        self.ring.settle_list(listed, &moment);
+        if self.ring.settle_list(listed, &moment) {
+            self.login_works(&Arc::clone(&self.ring.loader.source));
+        }
     }
 
     pub(super) fn moment(&mut self, interval: Duration, standing: Standing) -> Moment {

@@ -220,6 +220,17 @@ impl Follower {
         self.plan.order(&self.container.id, now);
     }
 
+    /// Keystone accepts the login, if it was refused at the newest reading.
+    pub(super) fn login_works(&mut self, now: Instant) {
+        self.plan.login_works(now);
+    }
+
+    /// Whether Barbican itself has answered the newest reading.
+    pub(super) fn has_answer(&self) -> bool {
+        let problem = self.problem.as_ref();
+        problem.is_none_or(|(problem, _)| like_a_key(*problem).is_an_answer())
+    }
+
     /// Readers may look again: what a reading has changed is published.
     pub(super) fn answer(&mut self) {
         self.answered.clear();

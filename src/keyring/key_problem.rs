@@ -51,6 +51,12 @@ impl KeyProblem {
         self.is_final() || matches!(self, Self::Denied | Self::Foreign)
     }
 
+    /// Whether Barbican itself has answered, which it does only after Keystone has accepted the
+    /// login.
+    pub(super) fn is_an_answer(self) -> bool {
+        self.withholds().is_some()
+    }
+
     /// Whether Barbican keeps the key back; `None` where it has said nothing about it.
     pub(super) fn withholds(self) -> Option<bool> {
         match self {

@@ -54,6 +54,16 @@ pub(super) enum FetchEffect {
     Failed(Failed),
 }
 
+impl FetchEffect {
+    /// Whether Barbican itself has answered.
+    pub(super) fn is_an_answer(&self) -> bool {
+        match self {
+            Self::Loaded(_) => true,
+            Self::Failed(failed) => failed.problem.is_an_answer(),
+        }
+    }
+}
+
 /// A key was loaded or confirmed.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -225,6 +235,14 @@ impl<S: KeySource> KeySet<S> {
             news,
             cause,
         }))
+    }
+
+    /// Keystone accepts the login: whatever it was refused for is asked for again.
+    pub(super) fn login_works(&mut self, now: Instant) {
+        self.loader.schedule.login_works(now);
+        if let Some(follower) = &mut self.follower {
+            follower.login_works(now);
+        }
     }
 
     /// Wipes what has gone unconfirmed for `max_age`; which keys those were, and what

@@ -235,6 +235,9 @@ where
         let Some(settled) = self.ring.settle(fetched, None, age, now, jitter) else {
             return;
         };
+        if settled.is_an_answer() {
+            self.login_works(&Arc::clone(&self.ring.loader.source));
+        }
         self.publish();
         match settled {
             FetchEffect::Loaded(loaded) => {

@@ -148,7 +148,10 @@ where
         let Some(candidate) = &mut self.candidate else {
             return;
         };
-        candidate.keys.settle_list(listed, &moment);
+        let source = Arc::clone(&candidate.keys.loader.source);
+        if candidate.keys.settle_list(listed, &moment) {
+            self.login_works(&source);
+        }
         self.adopt_if_ready(moment.now);
         // Whether it is of use is known only now.
         let Some(candidate) = &self.candidate else {
@@ -173,15 +176,21 @@ where
         let is_held = known.is_some_and(|slot| slot.key().is_some());
         let age = candidate.max_age(self.ring.live.ring.max_cache_age);
         let jitter = self.chance.fraction();
-        let failed = match candidate.keys.settle(fetched, known, age, now, jitter) {
-            Some(FetchEffect::Failed(failed)) => failed,
-            Some(FetchEffect::Loaded(loaded)) => {
+        let source = Arc::clone(&candidate.keys.loader.source);
+        let Some(effect) = (candidate.keys).settle(fetched, known, age, now, jitter) else {
+            return;
+        };
+        if effect.is_an_answer() {
+            self.login_works(&source);
+        }
+        let failed = match effect {
+            FetchEffect::Failed(failed) => failed,
+            FetchEffect::Loaded(loaded) => {
                 if !is_held {
                     loaded.warn_of_text(id);
                 }
                 return self.adopt_if_ready(now);
             }
-            None => return,
         };
         let (failures, cause) = (failed.failures, failed.cause);
         let retry_seconds = failed.retry_in.as_secs_f32();

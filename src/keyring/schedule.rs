@@ -7,6 +7,7 @@ mod failure;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::key_problem::KeyProblem;
 use crate::key_id::KeyId;
 use crate::mutation::{self, Mutation};
 
@@ -63,6 +64,8 @@ struct Plan {
     unanswered: bool,
     /// The problem may end without an operator, according to the last fetch.
     may_pass: bool,
+    /// Keystone has refused the login of the last fetch.
+    login_refused: bool,
 }
 
 impl<K: Copy + Ord> Schedule<K> {
@@ -138,6 +141,17 @@ impl<K: Copy + Ord> Schedule<K> {
         }
     }
 
+    /// Keystone accepts the login: what it was refused for is due now. The pause was for the
+    /// login alone.
+    pub(super) fn login_works(&mut self, now: Instant) {
+        if mutation::active(Mutation::RefusedLoginStays) {
+            return;
+        }
+        for plan in self.plans.values_mut().filter(|plan| plan.login_refused) {
+            plan.due_by(now);
+        }
+    }
+
     /// The fetch of `id` succeeded: the next one is a revalidation.
     pub(super) fn succeeded(&mut self, id: &K, interval: Duration, now: Instant, jitter: Fraction) {
         if let Some(plan) = self.plans.get_mut(id) {
@@ -181,6 +195,7 @@ impl<K: Copy + Ord> Schedule<K> {
         plan.due = Some(now + delay);
         plan.unanswered = failure.is_steady();
         plan.may_pass = failure.may_pass_by_itself();
+        plan.login_refused = failure.problem == KeyProblem::Login;
         // A caller that hurries misses the key, even if it is held now.
         let missing = Failure {
             held: false,
@@ -249,6 +264,7 @@ impl Plan {
             failures: 0,
             unanswered: false,
             may_pass: true,
+            login_refused: false,
         }
     }
 

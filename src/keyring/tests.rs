@@ -33,6 +33,8 @@ enum Answer {
     Busy(u64),
     Denied,
     Missing,
+    /// Keystone refuses the login, and is left alone for an hour.
+    Login,
     Panic,
     /// The key, after this long.
     Slow(u8, Duration),
@@ -150,6 +152,7 @@ impl KeySource for Fake {
             Answer::Busy(seconds) => Err(unavailable(Some(seconds))),
             Answer::Denied => Err(FetchError::Denied("403".into())),
             Answer::Missing => Err(FetchError::NotFound("404".into())),
+            Answer::Login => Err(login_refused().into()),
             Answer::Panic => panic!("the source has a bug"),
         }
     }
@@ -186,6 +189,13 @@ fn unavailable(retry_after: Option<u64>) -> FetchError {
         retry_after: retry_after.map(Duration::from_secs),
     };
     error.into()
+}
+
+fn login_refused() -> UpstreamError {
+    UpstreamError::Login {
+        cause: "401".into(),
+        again_in: Duration::from_secs(3600),
+    }
 }
 
 /// A running refresher; dropping it ends the task.
@@ -433,6 +443,19 @@ async fn a_missing_key_is_asked_for_again_after_a_minute_whatever_the_server_say
     assert!(running.keyring.status().is_err());
     seconds(16).await;
     assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_works_for_one_key_ends_the_pause_of_another() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Login)]);
+    let running = Running::start(&fake, live(1, &[2]));
+    seconds(1).await;
+    fake.set(2, Answer::Key(2));
+    tokio::time::sleep(INTERVAL / 2).await;
+    assert_eq!(running.problem(2), Some(KeyProblem::Login));
+    tokio::time::sleep(INTERVAL / 2).await;
+    assert_eq!(fake.fetches(1).len(), 2, "confirmed");
+    assert_eq!(running.problem(2), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -121,6 +121,19 @@ impl<S: KeySource, C> Writer<S, C> {
         self.shared.snapshot.store(Arc::clone(&self.ring.slots));
     }
 
+    /// Keystone accepts the login of `source`: whatever it was refused for is asked for again, as
+    /// a key that is said to be refused would page somebody for a credential that works.
+    pub(super) fn login_works(&mut self, source: &Arc<S>) {
+        let now = self.now();
+        let coming = self.candidate.iter_mut();
+        let sets = coming.map(|candidate| &mut candidate.keys);
+        for keys in sets.chain([&mut self.ring]) {
+            if Arc::ptr_eq(&keys.loader.source, source) {
+                keys.login_works(now);
+            }
+        }
+    }
+
     pub(super) fn note_contact(&self, outcome: &Result<Kek, FetchError>) {
         self.update_report(|report| match outcome {
             Ok(_) => {

@@ -105,6 +105,26 @@ async fn the_container_comes_first_and_then_its_keys() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_login_that_works_is_good_for_the_container_and_its_keys() {
+    let fake = Fake::with_container(&[(1, Some(-10)), (2, None)]);
+    fake.set(2, Answer::Login);
+    fake.list_fails(|| login_refused().into());
+    let running = Running::start(&fake, following(&[3]));
+    seconds(1).await;
+    assert_eq!(running.container().problem, Some(ContainerProblem::Login));
+    fake.lists(&[(1, Some(-10)), (2, None)]);
+    tokio::time::sleep(INTERVAL).await;
+    assert_eq!(running.container().problem, None, "key 3 was confirmed");
+    fake.set(2, Answer::Key(2));
+    assert_eq!(running.problem(2), Some(KeyProblem::Login));
+    // Nothing but a reading is ordered.
+    fake.set(3, Answer::Unreachable);
+    assert!(running.keyring.key(&id(9)).await.is_err());
+    seconds(1).await;
+    assert_eq!(running.problem(2), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rotation_stages_activates_and_retires() {
     let fake = Fake::with_container(&[(1, Some(-10))]);
     let running = Running::start(&fake, following(&[]));

@@ -20,6 +20,23 @@ async fn a_reload_that_waits_long_for_one_key_keeps_the_others_fresh() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_login_that_works_for_a_waiting_reload_ends_a_pause_of_the_ring_in_force() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Login)]);
+    let running = Running::start(&fake, live(1, &[2]));
+    seconds(1).await;
+    fake.set(2, Answer::Key(2));
+    running.propose(live_as("new", 1, &[2, 3]));
+    seconds(1).await;
+    let login = Some(KeyProblem::Login);
+    assert_eq!(running.problem(2), login, "another login has worked");
+    // Barbican's refusal says so as well as a key.
+    running.propose(live(1, &[2, 3]));
+    seconds(1).await;
+    assert_eq!(running.problem(2), None);
+    assert_eq!(running.keyring.report().reloads.applied, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_put_back_is_reported_as_put_right() {
     let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Key(2))]);
     let running = Running::start(&fake, live(1, &[]));

@@ -135,6 +135,7 @@ deliberate_faults! {
     the_simulator_finds_a_failure_counted_twice: FailuresCountTwice breaks "rule 8";
     the_simulator_finds_failures_that_never_end: FailuresAreKept breaks "rule 8";
     the_simulator_finds_a_problem_that_never_ends: ProblemIsKept breaks "rule 8";
+    the_simulator_finds_a_refused_login_that_stays: RefusedLoginStays breaks "rule 8";
     the_simulator_finds_a_lost_secret_that_is_forgotten: GoneIsForgotten breaks "rule 8";
     the_simulator_finds_a_key_that_one_reading_drops: OneReadingDrops breaks "rule 9";
     the_simulator_finds_a_key_that_is_dropped_when_gone: GoneKeysAreDropped breaks "rule 9";

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::following::{Followed, no_write_key};
 use super::log::Change;
-use super::node::{Process, Times};
+use super::node::{Entries, Process, Times};
 use crate::config::Live;
 use crate::envelope::Fingerprint;
 use crate::key_id::KeyId;
@@ -331,6 +331,13 @@ impl Observer {
                     "rule 8: no download of {id} has ended in {problem:?}"
                 ));
             }
+            if slot.problem() == Some(KeyProblem::Login)
+                && !login_is_open(process, snapshot, &ledger, id)
+            {
+                return Err(format!(
+                    "rule 8: the login for {id} is said to be refused, and works"
+                ));
+            }
             let newest = entries.and_then(|entries| entries.ends.back());
             if let Some((at, None)) = newest
                 && slot.confirmed() == Some(*at)
@@ -428,6 +435,32 @@ fn asked_for_at_once(process: &Process, ids: impl Iterator<Item = KeyId>) -> Res
         }
     }
     Ok(())
+}
+
+/// Whether the login may be said to be refused for `id`: no other key was confirmed since, or it is
+/// being found out.
+fn login_is_open(
+    process: &Process,
+    snapshot: &Snapshot,
+    ledger: &BTreeMap<KeyId, Entries>,
+    id: &KeyId,
+) -> bool {
+    let Some((refused, _)) = ledger.get(id).and_then(|entries| entries.ends.back()) else {
+        return true;
+    };
+    let accepted = snapshot
+        .slots()
+        .filter_map(|(_, slot)| slot.confirmed())
+        .max();
+    let under_way = ledger
+        .values()
+        .map(|entries| entries.under_way)
+        .sum::<usize>();
+    let unanswered = |(_, slot): (_, &Slot)| slot.problem() == Some(KeyProblem::Unavailable);
+    accepted.is_none_or(|accepted| accepted <= *refused)
+        || ledger.get(id).is_some_and(|entries| entries.under_way > 0)
+        || under_way + process.ledger.readings().under_way >= AT_ONCE
+        || snapshot.slots().any(unanswered)
 }
 
 /// Rule 8: what the report says of downloads.
