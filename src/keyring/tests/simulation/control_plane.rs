@@ -24,8 +24,8 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 /// The same where Keystone has refused logins before, which are rare then.
 const READY_AFTER_REFUSALS: Duration = Duration::from_secs(870);
 
-/// After the end of all faults somebody looks whether a reload was refused, which is when the
-/// databases of the cluster are of one mind again.
+/// So often after the end of all faults somebody looks whether a reload was refused; the first time
+/// the databases of the cluster are of one mind again.
 const ASK_AGAIN: Duration = Duration::from_secs(40);
 
 /// How long the first download of a key takes at most while all is well.
@@ -50,7 +50,7 @@ const LOOKS: u64 = 150_000;
 pub(super) struct ControlPlane {
     pub(super) cloud: Cloud,
     pub(super) nodes: Vec<Node>,
-    careful: bool,
+    pub(super) careful: bool,
     pub(super) container: bool,
     /// The metrics are read.
     metrics: bool,
@@ -201,7 +201,9 @@ impl ControlPlane {
             self.next_hour += HOUR;
             self.each_hour();
         } else if self.ask_again_at.is_some_and(|at| at <= now) {
-            self.ask_again_at = None;
+            // What waits for a key that was refused until now is refused later.
+            let ready_at = self.ready_at.unwrap_or(now);
+            self.ask_again_at = Some(now + ASK_AGAIN).filter(|next| *next < ready_at);
             self.ask_again();
         } else if self.is_at_work() && self.next_look <= now {
             self.next_look = now + LOOK;

@@ -2,7 +2,7 @@
 //! what is in use is listed first, and then one node's file changes after another.
 
 use super::control_plane::{ControlPlane, LOOK, Node};
-use super::history::{KEYS, Secret};
+use super::history::{Edit, KEYS, Secret};
 use super::key_id;
 use super::node::Process;
 use super::servers::number_of;
@@ -79,11 +79,18 @@ impl ControlPlane {
         self.figures.switches += 1;
     }
 
-    /// Where a reload was refused whose cause lies outside the files, somebody must ask again.
+    /// Where a reload was refused whose cause lies outside the files, somebody must ask again, and do
+    /// what the refusal says: the container may have brought another key into use meanwhile.
     pub(super) fn ask_again(&mut self) {
         for number in 0..self.nodes.len() {
-            let node = &self.nodes[number];
+            let node = &mut self.nodes[number];
             if node.was_refused() && !node.follows_its_file() {
+                if !self.careful
+                    && !node.file.container
+                    && let Some(key) = node.in_use()
+                {
+                    node.file.edit(Edit::Add(key));
+                }
                 self.propose(number);
             }
         }
