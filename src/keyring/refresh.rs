@@ -121,9 +121,18 @@ where
             if let Event::ConfigUpdate(update) = &event {
                 writer.supersede(update);
             }
+            let before = Arc::clone(&writer.ring.live);
             // Before anything else: a suspended machine may have slept past it.
             writer.expire();
+            let is_replaced = !Arc::ptr_eq(&writer.ring.live, &before);
             match event {
+                // Requests end with the ring that they were for: this may be the answer to other
+                // credentials, or another container's list. The new ring asks for itself.
+                Event::Finished(ended) | Event::Staged(ended) if is_replaced => {
+                    if let Finished::Key((_, outcome)) = ended {
+                        writer.note_contact(&outcome);
+                    }
+                }
                 Event::Request(Request::Load(id, waiting)) => writer.load(id, waiting),
                 Event::Request(Request::List(waiting)) => writer.list(waiting),
                 Event::Request(Request::Revalidate) => writer.revalidate(),

@@ -37,6 +37,31 @@ async fn a_login_that_works_for_a_waiting_reload_ends_a_pause_of_the_ring_in_for
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_to_the_old_ring_is_none_to_the_new_one() {
+    const TICK: Duration = Duration::from_millis(1);
+    let wait = Duration::from_millis(500);
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Missing)]);
+    let age = 2 * INTERVAL;
+    let running = Running::start(&fake, with_age(live(1, &[]), age));
+    seconds(1).await;
+    running.propose(with_age(live_as("new", 1, &[2]), age));
+    seconds(120).await;
+    fake.set(1, Answer::Slow(1, wait));
+    running.keyring.revalidate();
+    tokio::task::yield_now().await;
+    fake.suspend(age);
+    let asked = fake.fetches(1).len();
+    // The end of the download is what tells of the suspension: nothing is left to lose, so the
+    // new settings come into force.
+    tokio::time::sleep(wait + TICK).await;
+    assert_eq!(running.keyring.report().reloads.applied, 1);
+    assert!(running.keyring.status().is_err(), "nothing is proven yet");
+    assert_eq!(fake.fetches(1).len(), asked + 1, "asked for at once");
+    tokio::time::sleep(wait + TICK).await;
+    assert_eq!(running.keyring.status(), Ok(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_put_back_is_reported_as_put_right() {
     let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Key(2))]);
     let running = Running::start(&fake, live(1, &[]));
