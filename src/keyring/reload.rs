@@ -66,6 +66,15 @@ where
             self.expedite_failing_keys();
             return;
         }
+        // What a container lists is known when it has been read. One that waits is refused now, too:
+        // whoever asks again should not wait for its keys to learn that.
+        if live.ring.container.is_none()
+            && let Err(refusal) = self.may_replace(&live.ring)
+        {
+            self.candidate = None;
+            self.refuse(&refusal);
+            return;
+        }
         if let Some(candidate) = &mut self.candidate
             && candidate.keys.live == live
         {
@@ -75,13 +84,6 @@ where
             );
             let now = self.shared.clock.now();
             candidate.keys.loader.schedule.order_all(now);
-            return;
-        }
-        // What a container lists is known when it has been read.
-        if live.ring.container.is_none()
-            && let Err(refusal) = self.may_replace(&live.ring)
-        {
-            self.refuse(&refusal);
             return;
         }
         match self.prepare(live) {

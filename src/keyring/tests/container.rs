@@ -125,6 +125,30 @@ async fn a_login_that_works_is_good_for_the_container_and_its_keys() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_asks_again_for_what_cannot_be_any_more_is_told_at_once() {
+    let fake = Fake::with_container(&[(1, Some(-10))]);
+    fake.set(9, Answer::Missing);
+    let running = Running::start(&fake, following(&[]));
+    seconds(1).await;
+    running.propose(live(2, &[1, 9]));
+    seconds(60).await;
+    assert_eq!(running.keyring.report().reloads.refused, 0, "it waits");
+    fake.lists(&[(1, Some(-10)), (3, Some(0))]);
+    running.intervals(1).await;
+    assert_eq!(running.keyring.status(), Ok(id(3)));
+    running.propose(live(2, &[1, 9]));
+    seconds(1).await;
+    let report = running.keyring.report();
+    assert_eq!(report.reloads.refused, 1);
+    let last = report.last_reload.as_ref().expect("refused");
+    assert!(last.message.contains(&id(3).to_string()), "{last:?}");
+    fake.set(9, Answer::Key(9));
+    running.intervals(1).await;
+    assert_eq!(running.keyring.report().reloads.refused, 1, "over");
+    assert_eq!(running.keyring.status(), Ok(id(3)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rotation_stages_activates_and_retires() {
     let fake = Fake::with_container(&[(1, Some(-10))]);
     let running = Running::start(&fake, following(&[]));
