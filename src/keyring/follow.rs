@@ -152,7 +152,7 @@ where
         };
         let moment = self.moment(interval, standing);
         if self.ring.settle_list(listed, &moment) {
-            self.login_works(&Arc::clone(&self.ring.loader.source));
+            self.source_answered(&Arc::clone(&self.ring.loader.source));
         }
     }
 

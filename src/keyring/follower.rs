@@ -220,9 +220,9 @@ impl Follower {
         self.plan.order(&self.container.id, now);
     }
 
-    /// Keystone accepts the login, if it was refused at the newest reading.
-    pub(super) fn login_works(&mut self, now: Instant) {
-        self.plan.login_works(now);
+    /// Barbican has answered another request: a reading that waits for that is due.
+    pub(super) fn source_answered(&mut self, now: Instant) {
+        self.plan.source_answered(now);
     }
 
     /// Whether Barbican itself has answered the newest reading.

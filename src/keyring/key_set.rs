@@ -237,11 +237,12 @@ impl<S: KeySource> KeySet<S> {
         }))
     }
 
-    /// Keystone accepts the login: whatever it was refused for is asked for again.
-    pub(super) fn login_works(&mut self, now: Instant) {
-        self.loader.schedule.login_works(now);
+    /// Barbican has answered a request of this source: whatever waits for an answer, or for a
+    /// login, is asked for again.
+    pub(super) fn source_answered(&mut self, now: Instant) {
+        self.loader.schedule.source_answered(now);
         if let Some(follower) = &mut self.follower {
-            follower.login_works(now);
+            follower.source_answered(now);
         }
     }
 

@@ -245,7 +245,7 @@ where
             return;
         };
         if settled.is_an_answer() {
-            self.login_works(&Arc::clone(&self.ring.loader.source));
+            self.source_answered(&Arc::clone(&self.ring.loader.source));
         }
         self.publish();
         match settled {

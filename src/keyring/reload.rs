@@ -152,7 +152,7 @@ where
         };
         let source = Arc::clone(&candidate.keys.loader.source);
         if candidate.keys.settle_list(listed, &moment) {
-            self.login_works(&source);
+            self.source_answered(&source);
         }
         self.adopt_if_ready(moment.now);
         // Whether it is of use is known only now.
@@ -183,7 +183,7 @@ where
             return;
         };
         if effect.is_an_answer() {
-            self.login_works(&source);
+            self.source_answered(&source);
         }
         let failed = match effect {
             FetchEffect::Failed(failed) => failed,

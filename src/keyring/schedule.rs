@@ -132,6 +132,13 @@ impl<K: Copy + Ord> Schedule<K> {
         self.quiet_until.is_some() && self.plans.values().any(|plan| plan.due.is_none())
     }
 
+    /// Barbican has answered another request of the same source, so that Keystone accepts the login,
+    /// too: keys that are missing for want of an answer, or of a login, are due now.
+    pub(super) fn source_answered(&mut self, now: Instant) {
+        self.answered(now);
+        self.login_works(now);
+    }
+
     /// There was an answer: keys that are missing for want of one are due now.
     fn answered(&mut self, now: Instant) {
         if self.quiet_until.take().is_some() {
@@ -143,7 +150,7 @@ impl<K: Copy + Ord> Schedule<K> {
 
     /// Keystone accepts the login: what it was refused for is due now. The pause was for the
     /// login alone.
-    pub(super) fn login_works(&mut self, now: Instant) {
+    fn login_works(&mut self, now: Instant) {
         if mutation::active(Mutation::RefusedLoginStays) {
             return;
         }

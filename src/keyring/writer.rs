@@ -121,15 +121,16 @@ impl<S: KeySource, C> Writer<S, C> {
         self.shared.snapshot.store(Arc::clone(&self.ring.slots));
     }
 
-    /// Keystone accepts the login of `source`: whatever it was refused for is asked for again, as
-    /// a key that is said to be refused would page somebody for a credential that works.
-    pub(super) fn login_works(&mut self, source: &Arc<S>) {
+    /// Barbican has answered a request of `source`, so that Keystone accepts its login: whatever
+    /// waits for either is asked for again, in the ring and in the one that is to come. A key
+    /// whose login is said to be refused would page somebody for a credential that works.
+    pub(super) fn source_answered(&mut self, source: &Arc<S>) {
         let now = self.now();
         let coming = self.candidate.iter_mut();
         let sets = coming.map(|candidate| &mut candidate.keys);
         for keys in sets.chain([&mut self.ring]) {
             if Arc::ptr_eq(&keys.loader.source, source) {
-                keys.login_works(now);
+                keys.source_answered(now);
             }
         }
     }

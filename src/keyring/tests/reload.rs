@@ -62,6 +62,24 @@ async fn an_answer_to_the_old_ring_is_none_to_the_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_to_a_waiting_reload_ends_an_outage_of_the_ring_in_force() {
+    let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Unreachable)]);
+    let running = Running::start(&fake, live(1, &[2]));
+    seconds(60).await;
+    let tries = || fake.fetches(2).len();
+    let before = tries();
+    let moment = || tokio::time::sleep(Duration::from_millis(5));
+    while tries() == before {
+        moment().await;
+    }
+    fake.set(2, Answer::Key(2));
+    running.propose(live(1, &[2, 9]));
+    moment().await;
+    assert!(running.keyring.snapshot().holds(&id(2)));
+    assert_eq!(running.keyring.report().reloads.applied, 0, "9 is missing");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_put_back_is_reported_as_put_right() {
     let fake = fake(&[(1, Answer::Key(1)), (2, Answer::Key(2))]);
     let running = Running::start(&fake, live(1, &[]));
