@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::body::Body;
-use tonic::codegen::Service as _;
+use tonic::codegen::{BoxFuture, Service as _};
 use tracing::{debug, info, warn};
 
 use super::Kms;
@@ -189,11 +189,11 @@ impl Services {
     }
 
     /// Each answers paths that it does not know with UNIMPLEMENTED.
-    async fn route(&mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    fn route(&self, request: Request<Incoming>) -> BoxFuture<Response<Body>, Infallible> {
         if request.uri().path().starts_with(INTROSPECTION) {
-            self.introspection.call(request).await
+            self.introspection.clone().call(request)
         } else {
-            self.kms.call(request).await
+            self.kms.clone().call(request)
         }
     }
 }
@@ -214,7 +214,7 @@ async fn connection(stream: UnixStream, services: Services, ends: Ends, activity
         received: 0,
         greeted: Arc::clone(&greeted),
     });
-    let handler = service_fn(move |request| call(services.clone(), activity.clone(), request));
+    let handler = service_fn(move |request| call(&services, activity.clone(), request));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         // gRPC does not ask for one.
@@ -232,22 +232,27 @@ async fn connection(stream: UnixStream, services: Services, ends: Ends, activity
     }
 }
 
-async fn call(
-    mut services: Services,
+/// The request goes into the service's box first: hyper moves what is returned several times.
+fn call(
+    services: &Services,
     activity: Activity,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
     let instruments = Arc::clone(&services.instruments);
-    let timer = instruments.call_began(method(request.uri().path()));
-    let answer = tokio::time::timeout(CALL_TIMEOUT, services.route(request)).await;
-    if answer.is_ok() {
-        activity.answered();
+    let method = method(request.uri().path());
+    let answer = services.route(request);
+    async move {
+        let timer = instruments.call_began(method);
+        let answer = tokio::time::timeout(CALL_TIMEOUT, answer).await;
+        if answer.is_ok() {
+            activity.answered();
+        }
+        let answer = answer.unwrap_or_else(|_| {
+            Ok(tonic::Status::deadline_exceeded("the request did not arrive in time").into_http())
+        });
+        timer.answered(answer.as_ref().map_or(UNKNOWN, code));
+        answer
     }
-    let answer = answer.unwrap_or_else(|_| {
-        Ok(tonic::Status::deadline_exceeded("the request did not arrive in time").into_http())
-    });
-    timer.answered(answer.as_ref().map_or(UNKNOWN, code));
-    answer
 }
 
 fn method(path: &str) -> Method {
