@@ -15,7 +15,7 @@ use super::operator::{Rotation, Stage};
 use super::play::{Figures, Violation};
 use super::servers::{Cloud, key_byte};
 use crate::envelope::{Fingerprint, WrappingKey};
-use crate::keyring::ConfigUpdate;
+use crate::keyring::{ConfigUpdate, KeyProblem};
 use crate::secret::KekWriter;
 
 /// After the end of all faults every node is ready within this.
@@ -389,18 +389,18 @@ impl ControlPlane {
         }
     }
 
-    /// Whether a node has come to know of a key that nobody has answered for yet: it may read
-    /// its container at any moment.
+    /// Whether a node has come to know of a key that it has had no answer for yet: it may read its
+    /// container at any moment.
     fn has_just_listed(&self) -> bool {
         let running = self.nodes.iter().filter_map(|node| node.running.as_ref());
         running
             .filter(|(_, observer)| observer.in_force.ring.container.is_some())
             .any(|(process, _)| {
-                let (snapshot, ledger) = (process.keyring.snapshot(), process.ledger.entries());
-                let is_new = |id| ledger.get(id).is_none_or(|entries| entries.ends.is_empty());
-                snapshot
-                    .slots()
-                    .any(|(id, slot)| slot.key().is_none() && is_new(id))
+                let snapshot = process.keyring.snapshot();
+                let problems = snapshot.slots().map(|(_, slot)| slot.problem());
+                problems
+                    .flatten()
+                    .any(|problem| problem == KeyProblem::Pending)
             })
     }
 
