@@ -67,6 +67,7 @@ fn no_history_breaks_a_rule() {
 fn histories_that_have_broken_a_rule_break_none() {
     for seed in [
         20_288_491, 20_320_643, 20_383_613, 20_407_274, 20_557_262, 20_760_994, 20_901_574,
+        20_965_639,
     ] {
         let history = History::drawn(seed);
         if let Some(violation) = play(&history).violation {
