@@ -91,7 +91,12 @@ func (c *campaign) ails(i int, trouble disk.Trouble, meanwhile func()) {
 		c.leaveOut(n.noDisk.Error())
 		return
 	}
-	c.traffic.answered(a)
+	// The harm before may have cost callers their connection: nobody can have a new one through
+	// a disk that fails.
+	begin := time.Now()
+	eventually(c.t, c.sidecars[i].Name+" is called", time.Minute, func() bool {
+		return c.traffic.answered(a).last.After(begin)
+	})
 	_, err := n.disk.Set(trouble)
 	check(c.t, err)
 	// Where the test ends, too: the sidecar could not be stopped.
