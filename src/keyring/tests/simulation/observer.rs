@@ -403,11 +403,8 @@ fn status_is_true(process: &Process, now: Instant) -> Result<(), String> {
 
 /// Rule 7: whoever has changed something need not wait for it.
 fn asked_for_at_once(process: &Process, ids: impl Iterator<Item = KeyId>) -> Result<(), String> {
-    let reading = process.ledger.readings().under_way;
     let ledger = process.ledger.entries();
-    let under_way = ledger.values().map(|entries| entries.under_way);
-    let under_way = under_way.sum::<usize>() + reading;
-    if under_way >= AT_ONCE {
+    if has_no_room(process, &ledger) {
         return Ok(());
     }
     let now = tokio::time::Instant::now();
@@ -437,6 +434,12 @@ fn asked_for_at_once(process: &Process, ids: impl Iterator<Item = KeyId>) -> Res
     Ok(())
 }
 
+/// Whether so much is under way that another download may have to wait.
+fn has_no_room(process: &Process, ledger: &BTreeMap<KeyId, Entries>) -> bool {
+    let downloads = ledger.values().map(|entries| entries.under_way);
+    downloads.sum::<usize>() + process.ledger.readings().under_way >= AT_ONCE
+}
+
 /// Whether the login may be said to be refused for `id`: no other key was confirmed since, or it is
 /// being found out.
 fn login_is_open(
@@ -452,14 +455,10 @@ fn login_is_open(
         .slots()
         .filter_map(|(_, slot)| slot.confirmed())
         .max();
-    let under_way = ledger
-        .values()
-        .map(|entries| entries.under_way)
-        .sum::<usize>();
     let unanswered = |(_, slot): (_, &Slot)| slot.problem() == Some(KeyProblem::Unavailable);
     accepted.is_none_or(|accepted| accepted <= *refused)
         || ledger.get(id).is_some_and(|entries| entries.under_way > 0)
-        || under_way + process.ledger.readings().under_way >= AT_ONCE
+        || has_no_room(process, ledger)
         || snapshot.slots().any(unanswered)
 }
 
